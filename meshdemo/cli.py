@@ -1,0 +1,208 @@
+"""The command line: reads options and environment once, checks them, and runs what they ask for.
+
+What a command needs is imported when it runs, so that the web server, for one, starts without the HTTP client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshdemo import __version__, server, webserver, wsgi
+from meshdemo.options import (
+    POSITIVE_SECONDS,
+    HeaderName,
+    Url,
+    access_log_option,
+    fault_options,
+    option,
+    port_option,
+    role_options,
+    thread_options,
+)
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
+
+
+class _Errors:
+    """Reports whatever goes wrong as one line: without usage text (exit 2), or for a failed start (exit 1)."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            context: click.Context = super().make_context(*args, **extra)  # type: ignore[misc]
+        except click.UsageError as error:
+            error.ctx = None
+            raise
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)  # type: ignore[misc]
+        except server.StartError as error:
+            raise click.ClickException(str(error)) from None
+        except click.UsageError as error:
+            error.ctx = None
+            raise
+
+
+class Command(_Errors, click.Command):
+    """A command with errors of one line."""
+
+
+class Group(_Errors, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """See what a service mesh does to requests.
+
+    A proxy calls a web server and shows the answer and how long it took; the web server says which version and
+    which pod answered. Start with `meshdemo up`, which runs all of it on this machine.
+
+    Options win over the environment, the environment over the defaults.
+    """
+
+
+@main.command("webserver")
+@role_options
+@option(
+    "--content",
+    default=webserver.DEFAULT_CONTENT,
+    envvar=["CONTENT", "SERVERCONTNET"],
+    help="What the answer begins with, usually the version.",
+)
+@fault_options
+def webserver_command(
+    port: int, host: str, threads: int, drain_seconds: float, access_log: bool, **options: Any
+) -> None:
+    """Say which version and which pod answered.
+
+    Answers every path with `CONTENT requested from PATH on HOST with code STATUS`, or the same as JSON where the
+    request accepts application/json. The path /failsometimes fails and /slowsometimes waits, both at random.
+    """
+    app = webserver.create_app(**options)
+    _serve(app, "webserver", host, port, threads, drain_seconds, access_log)
+
+
+@main.command("proxy")
+@role_options
+@option(
+    "--proxy-url",
+    type=Url(),
+    default=DEFAULT_PROXY_URL,
+    envvar=["PROXY_URL", "PROXYURL"],
+    help="URL to call; the request's path is appended.",
+)
+@option(
+    "--timeout",
+    "timeout_seconds",
+    type=POSITIVE_SECONDS,
+    default=30.0,
+    envvar="TIMEOUT",
+    help="Seconds that one upstream call may take, its body included.",
+)
+@option(
+    "--keep-alive/--no-keep-alive",
+    default=False,
+    envvar="KEEP_ALIVE",
+    help="Use upstream connections again instead of opening one per request.",
+)
+@option(
+    "--pass-status/--no-pass-status",
+    default=False,
+    envvar="PASS_STATUS",
+    help="Answer with the upstream's status instead of 200; without one with 502, or 504 for a timeout.",
+)
+@option(
+    "--forward-header",
+    "forward_headers",
+    type=HeaderName(),
+    multiple=True,
+    envvar="FORWARD_HEADERS",
+    metavar="NAME",
+    help="Request header to pass on beside the tracing headers and end-user; repeatable, in the environment "
+    "separated by spaces.",
+)
+def proxy_command(
+    port: int,
+    host: str,
+    threads: int,
+    drain_seconds: float,
+    access_log: bool,
+    proxy_url: str,
+    forward_headers: tuple[str, ...],
+    pass_status: bool,
+    **options: Any,
+) -> None:
+    """Call a URL for each request, and show the answer and how long it took.
+
+    Answers `Proxying value: ANSWER - Took N milliseconds`, or `Error: REASON - Took N milliseconds`, or the same as
+    JSON where the request accepts application/json.
+    """
+    from meshdemo import proxy
+    from meshdemo.upstream import Upstream
+
+    app = proxy.create_app(Upstream(proxy_url, **options), forward_headers=forward_headers, pass_status=pass_status)
+    _serve(app, "proxy", host, port, threads, drain_seconds, access_log, f", proxying {proxy_url}")
+
+
+def _serve(
+    app: WSGIApplication,
+    role: str,
+    host: str,
+    port: int,
+    threads: int,
+    drain_seconds: float,
+    access_log: bool,
+    suffix: str = "",
+) -> None:
+    """Serve a role until a signal, and end the process."""
+
+    def started(bound_port: int) -> None:
+        name = f"[{host}]" if ":" in host else host or "localhost"
+        interfaces = "" if host else " on all interfaces"
+        click.echo(f"meshdemo {role} listening at http://{name}:{bound_port}/{interfaces}{suffix}")
+
+    if access_log:
+        app = wsgi.with_access_log(app, role)
+    sockets = server.bind(host, port)
+    server.serve(app, sockets, threads=threads, drain_seconds=drain_seconds, started=started)
+    server.leave()
+
+
+@main.command("up")
+@port_option
+@option("--replicas", type=click.IntRange(1, 50), default=3, help="Web servers of each version.")
+@fault_options
+@thread_options
+@access_log_option(default=False)
+def up_command(replicas: int, **options: Any) -> None:
+    """Run the whole application on this machine.
+
+    Starts web servers of both versions, a service that picks one of them at random for each call, and the proxy in
+    front of it. Ctrl+C stops everything.
+    """
+    from meshdemo import local
+
+    def started(port: int, service_port: int) -> None:
+        url = f"http://{local.LOOPBACK}:{port}"
+        service_url = f"http://{local.LOOPBACK}:{service_port}/"
+        click.echo(
+            f"meshdemo proxy listening at {url}/, proxying {2 * replicas} web servers\n\n"
+            f"  curl {url}/               which version and pod answered\n"
+            f"  curl {url}/failsometimes  the same, failing at random\n"
+            f"  curl {url}/slowsometimes  the same, slow at random\n"
+            f"  curl {service_url + ' ' * (len(url) + 14 - len(service_url))}  the web servers without the proxy\n\n"
+            "Press Ctrl+C to stop."
+        )
+
+    local.run(replicas=replicas, started=started, **options)
+    server.leave()

@@ -1,0 +1,189 @@
+"""Connections to the upstream that end at a deadline and send the request target as it is.
+
+Requests and urllib3 do the work; what is added here is what they lack: a bound on the sum of all waits, name
+resolution included, a bound on the bytes, and a request target that is not rewritten on its way.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import queue
+import socket
+import ssl
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+#: What may come over the wire for one answer, in bytes: headers, chunk sizes and trailers have no limit of their own.
+WIRE_LIMIT_BYTES = 16 * 1024 * 1024
+#: Carries the request target past urllib3, which would change the case of its percent-encoding and drop `..`. The
+#: name is HTTP/2's; no HTTP/1 header can have it, and it never reaches the wire.
+TARGET = ":path"
+
+
+class TooLargeError(Exception):
+    """More arrived than an answer may hold."""
+
+
+class StaleConnectionError(ConnectionResetError):
+    """A kept connection was closed by the other side before it brought anything of this answer."""
+
+
+def origin_of(url: str) -> str:
+    """Return scheme and authority of an absolute URL: `http://webserver:80`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+class _Reader(io.RawIOBase):
+    """Reads a socket until a deadline (time.monotonic) and up to a number of bytes.
+
+    The timeout of a socket bounds each wait, not their sum: one byte a second would hold a thread for ever.
+    """
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._deadline = deadline
+        self._left = WIRE_LIMIT_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        self._sock.settimeout(seconds)
+        count = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise TooLargeError
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _resolve(host: str, port: int, seconds: float) -> list[Any]:
+    """Return what getaddrinfo does, within `seconds`: the system's resolver takes no timeout, so a thread waits."""
+    results: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            results.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            results.put(error)
+
+    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        result = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class _BoundedConnection(urllib3.connection.HTTPConnection):
+    """A connection that sends the request target as it is and ends each exchange at its deadline."""
+
+    _deadline = 0.0
+    _reused = False
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
+        """Send a request; `self.timeout` is what is left of the call, in seconds."""
+        self._deadline = time.monotonic() + float(self.timeout or 0)
+        fields = dict(headers or {})
+        target = fields.pop(TARGET, url)
+        if not url.startswith("/"):  # to an HTTP proxy, which takes the absolute form
+            target = origin_of(url) + target
+        if fields.get("Connection") == "close":
+            self.close()  # where an upstream ignored that header the last time
+        self._reused = self.sock is not None
+        try:
+            super().request(method, target, body=body, headers=fields, **options)
+        except ConnectionResetError as error:
+            raise self._reset(error) from error
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        """Return the response, its body still to be read."""
+        try:
+            return super().getresponse()
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise self._reset(error) from error
+
+    def _reset(self, error: OSError) -> OSError:
+        return StaleConnectionError() if self._reused else error
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that accepts, leaving each of the others its share of the time."""
+        addresses = _resolve(self._dns_host, self.port, self._deadline - time.monotonic())
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(max(0.001, (self._deadline - time.monotonic()) / (len(addresses) - tried)))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(max(0.001, self._deadline - time.monotonic()))
+                return sock
+            except OSError:
+                sock.close()
+                if tried + 1 == len(addresses):
+                    raise
+        raise socket.gaierror(socket.EAI_NONAME, "no address")
+
+    def response_class(  # type: ignore[override]
+        self, sock: socket.socket, **options: Any
+    ) -> http.client.HTTPResponse:
+        """Return the response that http.client reads, from a reader that knows the deadline."""
+        response = http.client.HTTPResponse(sock, **options)
+        response.fp = io.BufferedReader(_Reader(sock, response.fp.detach(), self._deadline))
+        return response
+
+
+class _BoundedTLSConnection(_BoundedConnection, urllib3.connection.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _BoundedConnection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _BoundedTLSConnection
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        return manager
+
+    @cached_property
+    def _tls_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, options | ({"ssl_context": self._tls_context} if host["scheme"] == "https" else {})
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave it to the context, which verifies."""

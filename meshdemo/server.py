@@ -1,0 +1,121 @@
+"""Serving a WSGI application until a signal: binding, starting, draining, leaving."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from meshdemo.waitress_server import BACKLOG, Server
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+#: Enough for 64 slow requests at once: with waitress' default of 4, four of them hold up everything else.
+DEFAULT_THREADS = 64
+DEFAULT_DRAIN_SECONDS = 5.0
+
+_POLL_SECONDS = 0.05
+
+
+class StartError(Exception):
+    """A server that cannot start; `str()` is one line for a person."""
+
+
+class _NoAddressError(StartError):
+    """The machine does not have the address."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets for `host`, an empty one meaning every interface, IPv4 and IPv6 where there is one.
+
+    All of them have the same port; for port 0 one that is free. Raise StartError for what cannot be had.
+    """
+    sockets: list[socket.socket] = []
+    for family, address in _addresses(host):
+        try:
+            sockets.append(_listen(family, address, port))
+            port = sockets[0].getsockname()[1]
+        except _NoAddressError:
+            if not sockets:
+                raise  # otherwise IPv6 is known to this machine, but not enabled
+    return sockets
+
+
+def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    if not host:
+        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise StartError(f"cannot listen on {host}: no such host. Name an address of this machine.") from None
+    unique = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found)
+    return sorted(unique)  # IPv4 first
+
+
+def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((address, port), family=family, backlog=BACKLOG)
+    except PermissionError:
+        raise StartError(f"not allowed to listen on port {port}: choose one above 1023 with --port.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"port {port} is already in use: choose another with --port, or 0 for a free one."
+            ) from None
+        raise _NoAddressError(f"cannot listen on {address}: {(error.strerror or str(error)).lower()}.") from None
+
+
+def serve(
+    app: WSGIApplication,
+    sockets: list[socket.socket],
+    *,
+    started: Callable[[int], object],
+    threads: int = DEFAULT_THREADS,
+    drain_seconds: float = DEFAULT_DRAIN_SECONDS,
+) -> None:
+    """Serve until a signal says otherwise; call from the main thread. `started` is told the port once it listens.
+
+    SIGTERM drains: `/readyz` says 503 while serving goes on for `drain_seconds`, so that load balancers notice; then
+    nothing new is accepted, requests in flight finish, and this returns. Ctrl+C, or a second SIGTERM, returns at once.
+    """
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: signals.put(number))
+    server = Server(app, sockets, threads)
+    started(server.port)
+    if signals.get() == signal.SIGINT:
+        return
+    server.drain()
+    if _arrives(signals, drain_seconds):
+        return
+    closing = threading.Thread(target=server.close, daemon=True)
+    closing.start()
+    while closing.is_alive():
+        if _arrives(signals, _POLL_SECONDS):
+            return
+
+
+def _arrives(signals: queue.SimpleQueue[int], seconds: float) -> bool:
+    try:
+        signals.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    return True
+
+
+def leave(code: int = 0) -> None:
+    """End the process without waiting for threads that are still at work, some of which may write to a stream."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(code)

@@ -1,0 +1,236 @@
+"""One call to the upstream: to the given host only, within the given time and size, with a reason when it fails."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.structures import CaseInsensitiveDict
+
+from meshdemo import __version__, wsgi
+from meshdemo.connection import TARGET, BoundedAdapter, StaleConnectionError, TooLargeError, origin_of
+
+#: What an answer may hold after decompression, in bytes.
+ANSWER_LIMIT_BYTES = 1024 * 1024
+REDIRECT_LIMIT = 5
+USER_AGENT = f"meshdemo/{__version__}"
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Methods that may be sent again when a kept connection turns out to be closed (RFC 9110, 9.2.2).
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+# Python codecs that no web server declares as a charset, and that are slow or fail on some bytes.
+_NOT_CHARSETS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
+_SHOWN_URL_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the upstream answered: its final status, its body as text, and the media type without parameters."""
+
+    status: int
+    text: str
+    media_type: str
+
+
+class UpstreamError(Exception):
+    """A call that brought no whole answer; `str()` is one line for a person, with the URL that was called."""
+
+    def __init__(self, reason: str, url: str, *, timed_out: bool = False) -> None:
+        shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
+        super().__init__(f"{reason} calling {wsgi.visible(shown)}")
+        self.timed_out = timed_out
+
+
+class Upstream:
+    """The server behind the proxy.
+
+    `url` is an absolute http or https URL. `timeout_seconds` bounds a whole call: name resolution, connecting,
+    redirects and the body. With `keep_alive` connections are used again; without, each call opens its own, since a
+    Kubernetes Service balances connections and a kept one would always reach the same pod. `http_proxy` is the URL
+    of an HTTP proxy that plain http calls go through. May be called from any number of threads.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 30.0,
+        keep_alive: bool = False,
+        http_proxy: str | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._path = parts.path
+        self._query = parts.query
+        self._timeout_seconds = timeout_seconds
+        self._keep_alive = keep_alive
+        self._proxies = {"http": http_proxy} if http_proxy else {}
+        self._session = requests.Session()
+        adapter = BoundedAdapter(pool_maxsize=256)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def url_for(self, path: str, query: str = "") -> str:
+        """Return the URL to call for a request to `path`, which is appended unless it is a lone slash.
+
+        Whatever `path` holds, the result keeps scheme, host and port of the upstream's URL.
+        """
+        if path != "/":
+            path = self._path.rstrip("/") + ("" if path.startswith("/") else "/") + path
+        else:
+            path = self._path or "/"
+        query = "&".join(part for part in (self._query, query) if part)
+        return self._origin + wsgi.visible(path + (f"?{query}" if query else ""))
+
+    def call(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came."""
+        deadline = time.monotonic() + self._timeout_seconds
+        for _ in range(REDIRECT_LIMIT + 1):
+            try:
+                response = self._send(method, url, headers, body, deadline)
+                with response:
+                    location = response.headers.get("Location")
+                    if location is None or response.status_code not in _REDIRECTS:
+                        return _read(response)
+            except _FAILURES as error:
+                raise self._explained(error, url) from error
+            method, body = _redirected(method, body, response.status_code)
+            url = _redirect_url(url, location)
+        raise UpstreamError("too many redirects", url)
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> requests.Response:
+        """Send one request; once more where a kept connection had been closed meanwhile and that does no harm."""
+        request = requests.PreparedRequest()
+        request.method = method
+        request.url = url
+        request.body = body or None
+        request.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, "Accept": "*/*", **headers})
+        request.headers[TARGET] = url[len(origin_of(url)) :]
+        if body:
+            request.headers["Content-Length"] = str(len(body))
+        if not self._keep_alive:
+            request.headers["Connection"] = "close"
+        adapter = self._session.get_adapter(url)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            try:
+                timeout: Any = urllib3.Timeout(total=left)
+                return adapter.send(request, stream=True, timeout=timeout, verify=True, proxies=self._proxies)
+            except requests.ConnectionError as error:
+                if method not in _IDEMPOTENT or not any(
+                    isinstance(cause, StaleConnectionError) for cause in _causes(error)
+                ):
+                    raise
+
+    def _explained(self, error: BaseException, url: str) -> UpstreamError:
+        """Return the error for a person."""
+        causes = list(_causes(error))
+        for kinds, reason in _REASONS:
+            for cause in causes:
+                if isinstance(cause, kinds):
+                    text = reason if isinstance(reason, str) else reason(cause)
+                    if kinds is _TIMEOUTS:
+                        seconds = f"{self._timeout_seconds:g}"
+                        text = f"timed out after {seconds} second{'' if seconds == '1' else 's'}"
+                    return UpstreamError(text, url, timed_out=kinds is _TIMEOUTS)
+        return UpstreamError("the call failed", url)
+
+
+def _redirected(method: str, body: bytes, status: int) -> tuple[str, bytes]:
+    """Return method and body of the next request, as browsers choose them (RFC 9110, 15.4)."""
+    if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
+        return "GET", b""
+    return method, body
+
+
+def _redirect_url(url: str, location: str) -> str:
+    """Return the absolute URL that a `Location` means."""
+    try:
+        parts = urlsplit(urljoin(url, wsgi.visible(location)))
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            authority = parts.netloc.rpartition("@")[2]
+            query = f"?{parts.query}" if parts.query else ""
+            return f"{parts.scheme}://{authority}{parts.path or '/'}{query}"
+    except ValueError:
+        pass
+    shown = wsgi.visible(location[:_SHOWN_URL_LENGTH])
+    raise UpstreamError(f"redirect to {shown}, which is not an http or https address,", url)
+
+
+def _read(response: requests.Response) -> Answer:
+    """Return the answer with its body decoded by the declared charset, else as UTF-8, whatever bytes it holds."""
+    body = bytearray()
+    for chunk in response.iter_content(64 * 1024):
+        body += chunk
+        if len(body) > ANSWER_LIMIT_BYTES:
+            raise TooLargeError
+    content_type = http.client.HTTPMessage()
+    content_type["Content-Type"] = response.headers.get("Content-Type", "")
+    charset = content_type.get_content_charset("utf-8")
+    try:
+        if charset.replace("-", "_") in _NOT_CHARSETS:
+            raise LookupError
+        text = body.decode(charset, "replace")
+    except (LookupError, ValueError):
+        text = body.decode("utf-8", "replace")
+    return Answer(response.status_code, text, content_type.get_content_type())
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and every exception that it wraps; libraries keep the real one some levels down."""
+    pending, seen = [error], set()
+    while pending:
+        cause = pending.pop(0)
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            wrapped = (getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args)
+            pending += [inner for inner in wrapped if isinstance(inner, BaseException)]
+
+
+def _tls_reason(error: BaseException) -> str:
+    detail = getattr(error, "verify_message", None) or str(getattr(error, "reason", None) or "handshake failed")
+    return f"TLS problem ({detail.replace('_', ' ').lower()})"
+
+
+def _system_reason(error: BaseException) -> str:
+    return (getattr(error, "strerror", None) or "the call failed").lower()
+
+
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
+# What may be raised for a call that went wrong; anything else is a mistake in this program.
+_FAILURES = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+    TooLargeError,
+)
+# The first line that fits any of an error's causes gives the reason.
+_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Any], ...] = (
+    (TooLargeError, "answer larger than 1 MiB"),
+    (_TIMEOUTS, ""),
+    (socket.gaierror, "name not found"),
+    (ConnectionRefusedError, "connection refused"),
+    (ssl.SSLError, _tls_reason),
+    (http.client.RemoteDisconnected, "connection closed without an answer"),
+    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "connection reset"),
+    (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
+    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
+    (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
+    ((http.client.HTTPException, urllib3.exceptions.HeaderParsingError), "not an HTTP answer"),
+    (OSError, _system_reason),
+)

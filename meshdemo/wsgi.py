@@ -1,0 +1,194 @@
+"""What both roles share: reading a request, answering it, health probes and the access log.
+
+Everything here is plain WSGI (PEP 3333) and knows neither the server nor the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: Paths that every role answers itself, for the kubelet and for load balancers.
+LIVENESS_PATH = "/healthz"
+READINESS_PATH = "/readyz"
+PROBE_PATHS = frozenset({LIVENESS_PATH, READINESS_PATH})
+
+#: What a request body may hold, in bytes. More is counted but not kept, see server.py.
+BODY_LIMIT_BYTES = 1024 * 1024
+
+# The percent sign among them, so that what is encoded already is not encoded twice.
+_VISIBLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+
+# The scheme and authority of a request target in absolute form (RFC 9112, 3.2.2).
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+
+def visible(text: str) -> str:
+    """Return latin-1 `text` with every byte that is not visible ASCII percent-encoded.
+
+    The result holds no space, no line break and no control character: it cannot forge a log line, a header or a
+    second request.
+    """
+    return quote(text, safe=_VISIBLE_ASCII, encoding="latin-1", errors="replace")
+
+
+def split_target(request_target: str) -> tuple[str, str]:
+    """Return path and query of a request target as sent: percent-encoding untouched, without scheme and host."""
+    path, _, query = _ORIGIN.sub("", request_target, count=1).partition("?")
+    return path or "/", query
+
+
+def raw_target(environ: WSGIEnvironment) -> tuple[str, str]:
+    """Return path and query as the client sent them, each byte as one latin-1 character."""
+    if "REQUEST_URI" in environ:
+        return split_target(environ["REQUEST_URI"])
+    return quote(environ.get("PATH_INFO", ""), encoding="latin-1") or "/", environ.get("QUERY_STRING", "")
+
+
+def raw_path(environ: WSGIEnvironment) -> str:
+    """Return the path as the client sent it, each byte as one latin-1 character."""
+    return raw_target(environ)[0]
+
+
+class BodyTooLargeError(Exception):
+    """A request body holds more than BODY_LIMIT_BYTES; `str()` says so to a person."""
+
+
+def read_body(environ: WSGIEnvironment) -> bytes:
+    """Return the request's body, or raise BodyTooLargeError."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if length > BODY_LIMIT_BYTES:
+        raise BodyTooLargeError(f"request body of {length} bytes, more than 1 MiB")
+    return environ["wsgi.input"].read(length) if length else b""
+
+
+def request_headers(environ: WSGIEnvironment) -> dict[str, str]:
+    """Return the request's headers by their usual names (`X-Request-Id`), sorted.
+
+    WSGI does not tell how a client wrote a name, and joins the values of a repeated header with a comma.
+    """
+    fields = {key.removeprefix("HTTP_"): value for key, value in environ.items() if key.startswith("HTTP_")}
+    fields |= {key: environ[key] for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)}
+    return {name.replace("_", "-").title(): value for name, value in sorted(fields.items())}
+
+
+def wants_json(environ: WSGIEnvironment) -> bool:
+    """Tell whether `Accept` names application/json, and does not prefer text/plain (RFC 9110, 12.5.1)."""
+    quality = {"application/json": 0.0, "text/plain": 0.0}
+    for part in environ.get("HTTP_ACCEPT", "").split(","):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if media_type in quality:
+            weights = [parameter[2:] for parameter in parameters if parameter.startswith("q=")]
+            quality[media_type] = _weight(weights[0]) if weights else 1.0
+    return quality["application/json"] > 0 and quality["application/json"] >= quality["text/plain"]
+
+
+def _weight(text: str) -> float:
+    """Return the number of a `q=` parameter, 0 where it is none."""
+    return float(text) if re.fullmatch(r"[01](\.\d{0,3})?", text) else 0.0
+
+
+def answer(
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    status: int,
+    body: str | dict[str, Any],
+    *headers: tuple[str, str],
+) -> list[bytes]:
+    """Start and return a whole response: text/plain for a string, JSON for a dictionary.
+
+    `headers` are added, and replace the Content-Type where they name one. The answer to HEAD has the headers of
+    GET and no body (RFC 9110, 9.3.2); 204 and 304 have no body either (6.4.1).
+    """
+    if isinstance(body, str):
+        content_type, data = "text/plain; charset=utf-8", body.encode("utf-8", "replace")
+    else:
+        content_type, data = "application/json", json.dumps(body, allow_nan=False).encode("ascii")
+    fields = {
+        "Content-Type": content_type,
+        "X-Content-Type-Options": "nosniff",
+        # Every answer is an observation: neither a browser nor a cache may repeat an old one.
+        "Cache-Control": "no-store",
+        **dict(headers),
+    }
+    if status not in (204, 304):
+        fields["Content-Length"] = str(len(data))
+    else:
+        data = b""
+        del fields["Content-Type"]
+    start_response(status_line(status), list(fields.items()))
+    return [data] if data and environ["REQUEST_METHOD"] != "HEAD" else []
+
+
+def status_line(status: int) -> str:
+    """Return code and phrase; a code that has no phrase, such as 599, gets `Unknown`."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status} Unknown"
+
+
+def with_probes(app: WSGIApplication, is_ready: Callable[[], bool]) -> WSGIApplication:
+    """Return `app` with `/healthz`, always 200, and `/readyz`, 503 once `is_ready` says no."""
+
+    def probed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = raw_path(environ)
+        if path == LIVENESS_PATH:
+            return answer(environ, start_response, 200, "alive")
+        if path == READINESS_PATH:
+            ready = is_ready()
+            return answer(environ, start_response, 200 if ready else 503, "ready" if ready else "shutting down")
+        return app(environ, start_response)
+
+    return probed
+
+
+def with_access_log(
+    app: WSGIApplication,
+    name: str,
+    stream: TextIO | None = None,
+    timer: Callable[[], float] = time.perf_counter,
+) -> WSGIApplication:
+    """Return `app` with a line per request on `stream` (default: standard error), written before the answer leaves.
+
+    A line holds the time (UTC), `name`, the client's address, method, path, status, milliseconds and, when the
+    request has one, its x-request-id. The query is left out, since it may hold what should not be kept.
+    """
+
+    def logged(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        statuses = ["500"]
+
+        def remember(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            statuses.append(status[:3])
+            return start_response(status, headers, *error)
+
+        started = timer()
+        try:
+            return app(environ, remember)
+        finally:
+            milliseconds = (timer() - started) * 1000
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            fields = [now, name, environ.get("REMOTE_ADDR", "-"), environ["REQUEST_METHOD"], raw_path(environ)]
+            fields += [statuses[-1], f"{milliseconds:.1f}ms", environ.get("HTTP_X_REQUEST_ID", "")]
+            _write_line(stream or sys.stderr, " ".join(visible(field) for field in fields if field))
+
+    return logged
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    """Write one line at once; nobody reading the log must not fail a request."""
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        pass
