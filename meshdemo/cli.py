@@ -5,9 +5,12 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from meshdemo import __version__, server, webserver, wsgi
 from meshdemo.options import (
@@ -28,38 +31,32 @@ if TYPE_CHECKING:
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
 
 
-class _Errors:
-    """Reports whatever goes wrong as one line: without usage text (exit 2), or for a failed start (exit 1)."""
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Report whatever goes wrong as one line: bad usage without the usage text (exit 2), a failed start (exit 1)."""
+    try:
+        yield
+    except server.StartError as error:
+        raise click.ClickException(str(error)) from None
+    except click.UsageError as error:
+        if not isinstance(error, NoArgsIsHelpError):
+            error.ctx = None
+        raise
+
+
+class Group(click.Group):
+    """A group whose commands report errors in one line."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        try:
-            context: click.Context = super().make_context(*args, **extra)  # type: ignore[misc]
-        except click.UsageError as error:
-            error.ctx = None
-            raise
-        return context
+        with one_line_errors():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)  # type: ignore[misc]
-        except server.StartError as error:
-            raise click.ClickException(str(error)) from None
-        except click.UsageError as error:
-            error.ctx = None
-            raise
+        with one_line_errors():
+            return super().invoke(ctx)
 
 
-class Command(_Errors, click.Command):
-    """A command with errors of one line."""
-
-
-class Group(_Errors, click.Group):
-    """A group of such commands."""
-
-    command_class = Command
-
-
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """See what a service mesh does to requests.

@@ -24,8 +24,9 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: What may come over the wire for one answer, in bytes: headers, chunk sizes and trailers have no limit of their own.
-WIRE_LIMIT_BYTES = 16 * 1024 * 1024
+#: What may come over the wire for one answer, in bytes: interim answers and trailers have no limit of their own, and
+#: 1 MiB in chunks of one byte takes 6 MiB.
+WIRE_LIMIT_BYTES = 8 * 1024 * 1024
 #: Carries the request target past urllib3, which would change the case of its percent-encoding and drop `..`. The
 #: name is HTTP/2's; no HTTP/1 header can have it, and it never reaches the wire.
 TARGET = ":path"
@@ -100,18 +101,33 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     """A connection that sends the request target as it is and ends each exchange at its deadline."""
 
     _deadline = 0.0
+    _used = False
     _reused = False
 
-    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
-        """Send a request; `self.timeout` is what is left of the call, in seconds."""
+    # Before each of connect, request and getresponse urllib3 sets `self.timeout` to what is left of the call, in
+    # seconds. A pool connects TLS connections before their first request; others connect in request.
+
+    def connect(self) -> None:
+        self._used = False
+        self._set_deadline()
+        super().connect()
+
+    def _set_deadline(self) -> None:
         self._deadline = time.monotonic() + float(self.timeout or 0)
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
+        """Send a request."""
         fields = dict(headers or {})
         target = fields.pop(TARGET, url)
         if not url.startswith("/"):  # to an HTTP proxy, which takes the absolute form
             target = origin_of(url) + target
         if fields.get("Connection") == "close":
             self.close()  # where an upstream ignored that header the last time
-        self._reused = self.sock is not None
+        self._reused = self._used and self.sock is not None
+        if self._reused:
+            self._set_deadline()
+        if self.sock is not None:
+            self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
         try:
             super().request(method, target, body=body, headers=fields, **options)
         except ConnectionResetError as error:
@@ -119,6 +135,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         """Return the response, its body still to be read."""
+        self._set_deadline()
+        self._used = True
         try:
             return super().getresponse()
         except (ConnectionResetError, BrokenPipeError) as error:

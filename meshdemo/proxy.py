@@ -107,7 +107,7 @@ def _as_json(outcome: Answer | UpstreamError, milliseconds: float) -> dict[str, 
 
 def _value(answered: Answer) -> Any:
     """Return the upstream's JSON, or its text where it is none, or none that can be written again."""
-    if answered.media_type != "application/json" and not answered.media_type.endswith("+json"):
+    if answered.media_type not in ("application/json", "") and not answered.media_type.endswith("+json"):
         return answered.text
     try:
         value = json.loads(answered.text)

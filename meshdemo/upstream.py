@@ -6,8 +6,9 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -33,7 +34,7 @@ _SHOWN_URL_LENGTH = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """What the upstream answered: its final status, its body as text, and the media type without parameters."""
+    """What the upstream answered: its final status, its body as text, and its media type, empty if not declared."""
 
     status: int
     text: str
@@ -47,6 +48,13 @@ class UpstreamError(Exception):
         shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
         super().__init__(f"{reason} calling {wsgi.visible(shown)}")
         self.timed_out = timed_out
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects to its caller: requests would read their bodies whole, whatever the size."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
 
 
 class Upstream:
@@ -73,7 +81,8 @@ class Upstream:
         self._timeout_seconds = timeout_seconds
         self._keep_alive = keep_alive
         self._proxies = {"http": http_proxy} if http_proxy else {}
-        self._session = requests.Session()
+        self._session = _Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = BoundedAdapter(pool_maxsize=256)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -120,14 +129,15 @@ class Upstream:
             request.headers["Content-Length"] = str(len(body))
         if not self._keep_alive:
             request.headers["Connection"] = "close"
-        adapter = self._session.get_adapter(url)
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             try:
                 timeout: Any = urllib3.Timeout(total=left)
-                return adapter.send(request, stream=True, timeout=timeout, verify=True, proxies=self._proxies)
+                return self._session.send(
+                    request, stream=True, timeout=timeout, proxies=self._proxies, allow_redirects=False
+                )
             except requests.ConnectionError as error:
                 if method not in _IDEMPOTENT or not any(
                     isinstance(cause, StaleConnectionError) for cause in _causes(error)
@@ -137,14 +147,15 @@ class Upstream:
     def _explained(self, error: BaseException, url: str) -> UpstreamError:
         """Return the error for a person."""
         causes = list(_causes(error))
+        if any(isinstance(cause, _TIMEOUTS) for cause in causes):
+            seconds = f"{self._timeout_seconds:g}"
+            plural = "" if seconds == "1" else "s"
+            return UpstreamError(f"timed out after {seconds} second{plural}", url, timed_out=True)
         for kinds, reason in _REASONS:
             for cause in causes:
-                if isinstance(cause, kinds):
-                    text = reason if isinstance(reason, str) else reason(cause)
-                    if kinds is _TIMEOUTS:
-                        seconds = f"{self._timeout_seconds:g}"
-                        text = f"timed out after {seconds} second{'' if seconds == '1' else 's'}"
-                    return UpstreamError(text, url, timed_out=kinds is _TIMEOUTS)
+                text = reason if isinstance(reason, str) else reason(cause)
+                if isinstance(cause, kinds) and text:
+                    return UpstreamError(text, url)
         return UpstreamError("the call failed", url)
 
 
@@ -177,7 +188,7 @@ def _read(response: requests.Response) -> Answer:
         if len(body) > ANSWER_LIMIT_BYTES:
             raise TooLargeError
     content_type = http.client.HTTPMessage()
-    content_type["Content-Type"] = response.headers.get("Content-Type", "")
+    content_type["Content-Type"] = declared = response.headers.get("Content-Type", "")
     charset = content_type.get_content_charset("utf-8")
     try:
         if charset.replace("-", "_") in _NOT_CHARSETS:
@@ -185,7 +196,7 @@ def _read(response: requests.Response) -> Answer:
         text = body.decode(charset, "replace")
     except (LookupError, ValueError):
         text = body.decode("utf-8", "replace")
-    return Answer(response.status_code, text, content_type.get_content_type())
+    return Answer(response.status_code, text, content_type.get_content_type() if declared else "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -206,7 +217,8 @@ def _tls_reason(error: BaseException) -> str:
 
 
 def _system_reason(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or "the call failed").lower()
+    """Return what the system says of its own error; libraries derive theirs from OSError, too, without a text."""
+    return (getattr(error, "strerror", None) or "").lower()
 
 
 _TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
@@ -219,11 +231,10 @@ _FAILURES = (
     ValueError,
     TooLargeError,
 )
-# The first line that fits any of an error's causes gives the reason.
-_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Any], ...] = (
+# The first line that fits any of an error's causes, and has something to say, gives the reason.
+_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
     (TooLargeError, "answer larger than 1 MiB"),
-    (_TIMEOUTS, ""),
-    (socket.gaierror, "name not found"),
+    ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
     (ConnectionRefusedError, "connection refused"),
     (ssl.SSLError, _tls_reason),
     (http.client.RemoteDisconnected, "connection closed without an answer"),
@@ -231,6 +242,7 @@ _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Any
     (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
     ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
     (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
-    ((http.client.HTTPException, urllib3.exceptions.HeaderParsingError), "not an HTTP answer"),
+    (http.client.HTTPException, "not an HTTP answer"),
     (OSError, _system_reason),
+    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError), "not an HTTP answer"),
 )

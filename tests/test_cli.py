@@ -1,0 +1,212 @@
+"""The command line: options, the environment, and what is said of bad values."""
+
+import socket
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from meshdemo import __version__, local, proxy, server, upstream, webserver
+from meshdemo.cli import DEFAULT_PROXY_URL, main
+
+ROLES = ["webserver", "proxy"]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Return a function that runs a command whose parts only remember what they were given."""
+
+    def run_command(*args, env=None):
+        given = {}
+        monkeypatch.setattr(webserver, "create_app", lambda **options: given.update(options))
+        monkeypatch.setattr(upstream, "Upstream", lambda url, **options: given.update(options, proxy_url=url))
+        monkeypatch.setattr(proxy, "create_app", lambda upstream, **options: given.update(options))
+        monkeypatch.setattr(server, "bind", lambda host, port: given.update(host=host, port=port))
+        monkeypatch.setattr(
+            server, "serve", lambda app, sockets, **options: given.update(options, logged=app is not None)
+        )
+        monkeypatch.setattr(local, "run", lambda **options: given.update(options))
+        monkeypatch.setattr(server, "leave", lambda: None)
+        result = CliRunner().invoke(main, args, env=env or {}, prog_name="meshdemo")
+        given.pop("started", None)
+        return result, given
+
+    return run_command
+
+
+def test_defaults(run):
+    """The defaults are those that the README promises."""
+    serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "logged": True}
+    faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
+    assert run("webserver")[1] == {**serving, **faults, "content": "Hello world"}
+    calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False}
+    assert run("proxy")[1] == {**serving, **calling, "pass_status": False, "forward_headers": ()}
+    alone = {"port": 3030, "replicas": 3, "threads": 64, "drain_seconds": 5, "access_log": False}
+    assert run("up")[1] == {**alone, **faults}
+
+
+# Command, option with value, variable with value, name, expected value.
+SETTINGS = [
+    *[
+        (role, *setting)
+        for role in ROLES
+        for setting in [
+            (["--port", "8080"], ("PORT", "8081"), "port", 8080, 8081),
+            (["--host", "127.0.0.1"], ("LISTEN_HOST", "::1"), "host", "127.0.0.1", "::1"),
+            (["--threads", "3"], ("THREADS", "4"), "threads", 3, 4),
+            (["--drain-seconds", "0"], ("DRAIN_SECONDS", "1.5"), "drain_seconds", 0, 1.5),
+            (["--no-access-log"], ("ACCESS_LOG", "off"), "logged", False, False),
+            (["--access-log"], ("ACCESS_LOG", "1"), "logged", True, True),
+        ]
+    ],
+    ("proxy", ["--proxy-url", "http://a/b"], ("PROXY_URL", "https://c:1"), "proxy_url", "http://a/b", "https://c:1"),
+    ("proxy", ["--proxy-url", "http://a/b"], ("PROXYURL", "http://c"), "proxy_url", "http://a/b", "http://c"),
+    ("proxy", ["--timeout", "0.5"], ("TIMEOUT", "7"), "timeout_seconds", 0.5, 7),
+    ("proxy", ["--pass-status"], ("PASS_STATUS", "true"), "pass_status", True, True),
+    ("proxy", ["--no-pass-status"], ("PASS_STATUS", "0"), "pass_status", False, False),
+    ("proxy", ["--keep-alive"], ("KEEP_ALIVE", "yes"), "keep_alive", True, True),
+    (
+        "proxy",
+        ["--forward-header", "x-a", "--forward-header", "x-b"],
+        ("FORWARD_HEADERS", "x-c x-d"),
+        "forward_headers",
+        ("x-a", "x-b"),
+        ("x-c", "x-d"),
+    ),
+    ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
+    ("webserver", ["--content", "V1"], ("SERVERCONTNET", "V2"), "content", "V1", "V2"),
+    ("webserver", ["--fail-ratio", "0"], ("FAIL_RATIO", "1"), "fail_ratio", 0, 1),
+    ("webserver", ["--slow-ratio", ".5"], ("SLOW_RATIO", "1e-3"), "slow_ratio", 0.5, 0.001),
+    ("webserver", ["--delay", "0"], ("DELAY", "86400"), "delay_seconds", 0, 86400),
+    ("up", ["--port", "0"], ("PORT", "1"), "port", 0, 1),
+    ("up", ["--fail-ratio", "0"], ("FAIL_RATIO", "1"), "fail_ratio", 0, 1),
+    ("up", ["--access-log"], ("ACCESS_LOG", "on"), "access_log", True, True),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "variable", "name", "by_option", "by_variable"), SETTINGS)
+def test_option_then_environment_then_default(run, command, option, variable, name, by_option, by_variable):
+    """An option wins over its variable, the variable over the default, and an empty variable counts as unset."""
+    environment = dict([variable])
+    assert run(command, env=environment)[1][name] == by_variable
+    assert run(command, *option, env=environment)[1][name] == by_option
+    default = run(command)[1][name]
+    assert run(command, env={variable[0]: ""})[1][name] == default
+
+
+def test_newer_name_wins(run):
+    """Where the old and the new variable are set, the new one counts."""
+    environment = {"PROXYURL": "http://old", "PROXY_URL": "http://new", "SERVERCONTNET": "old", "CONTENT": "new"}
+    assert run("proxy", env=environment)[1]["proxy_url"] == "http://new"
+    assert run("webserver", env=environment)[1]["content"] == "new"
+
+
+def test_every_option_of_a_role_has_a_variable_and_a_help():
+    """Nothing can be set by an option alone, but for the number of replicas; every help is a sentence."""
+    for name, command in main.commands.items():
+        for parameter in command.params:
+            assert parameter.help.endswith("."), (name, parameter.name)
+            assert parameter.envvar or parameter.name == "replicas", (name, parameter.name)
+
+
+@pytest.mark.parametrize(
+    ("args", "value", "rule"),
+    [
+        (["webserver", "--port", "70000"], "70000", "0<=x<=65535"),
+        (["webserver", "--port", "http"], "http", "integer"),
+        (["webserver", "--fail-ratio", "1.1"], "1.1", "0<=x<=1"),
+        (["webserver", "--fail-ratio", "nan"], "nan", "0<=x<=1"),
+        (["webserver", "--slow-ratio", "-0.1"], "-0.1", "0<=x<=1"),
+        (["webserver", "--slow-ratio", "half"], "half", "float"),
+        (["webserver", "--delay", "-1"], "-1", "0<=x<=86400"),
+        (["webserver", "--delay", "inf"], "inf", "0<=x<=86400"),
+        (["proxy", "--timeout", "0"], "0", "0<x<=86400"),
+        (["proxy", "--threads", "0"], "0", "1<=x<=1024"),
+        (["proxy", "--proxy-url", "webserver"], "webserver", "does not start with http"),
+        (["proxy", "--proxy-url", "ftp://webserver"], "ftp://webserver", "does not start with http"),
+        (["proxy", "--proxy-url", "http://"], "http://", "no valid host"),
+        (["proxy", "--proxy-url", "http:///path"], "http:///path", "no valid host"),
+        (["proxy", "--proxy-url", "http://:80"], "http://:80", "no valid host"),
+        (["proxy", "--proxy-url", "http://a:99999"], "http://a:99999", "no valid host and port"),
+        (["proxy", "--proxy-url", "http://a:0"], "http://a:0", "no valid host and port"),
+        (["proxy", "--proxy-url", "http://a b/"], "http://a b/", "no valid host"),
+        (["proxy", "--proxy-url", "http://a\\b"], "http://a\\\\b", "no valid host"),
+        (["proxy", "--proxy-url", "http://[::1"], "http://[::1", "no valid host"),
+        (["proxy", "--proxy-url", "http://" + "a" * 64], "a" * 64, "no valid host"),
+        (["proxy", "--proxy-url", "http://me:secret@a"], "http://me:secret@a", "user name or password"),
+        (["proxy", "--forward-header", "Host"], "Host", "belongs to one connection"),
+        (["proxy", "--forward-header", "a b"], "a b", "not the name of a header"),
+        (["up", "--replicas", "0"], "0", "1<=x<=50"),
+        (["up", "--nonsense"], "--nonsense", "No such option"),
+        (["nonsense"], "nonsense", "No such command"),
+        (["webserver", "extra"], "extra", "unexpected extra argument"),
+    ],
+)
+def test_a_bad_value_is_named_in_one_line(run, args, value, rule):
+    """A usage error exits 2 and says on one line of standard error what was wrong."""
+    result, given = run(*args)
+    assert result.exit_code == 2
+    assert given == {}
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert value in result.stderr
+    assert rule in result.stderr
+
+
+def test_a_bad_variable_is_named(run):
+    """A bad value in the environment is reported with the variable's name."""
+    result, _ = run("webserver", env={"FAIL_RATIO": "2"})
+    assert result.exit_code == 2
+    assert "FAIL_RATIO" in result.stderr
+
+
+@pytest.mark.parametrize("command", [*ROLES, "up"])
+def test_a_busy_port_exits_1_and_is_named(command):
+    """A failure to start is one line, without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        options = ["--host", "127.0.0.1"] if command in ROLES else []
+        done = subprocess.run(
+            [sys.executable, "-m", "meshdemo", command, "--port", str(port), *options],
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"Error: port {port} is already in use: choose another with --port, or 0 for a free one.\n"
+
+
+@pytest.mark.parametrize("args", [[], ["proxy", "--help"], ["webserver", "-h"], ["up", "-h"], ["-h"]])
+def test_help(args):
+    """Help is there at every level, and names the environment."""
+    result = CliRunner().invoke(main, args, prog_name="meshdemo")
+    assert result.exit_code in (0, 2)
+    assert "Usage: meshdemo" in result.output
+    if len(args) == 2:
+        assert "env var: PORT;" in " ".join(result.output.split())
+
+
+def test_version():
+    """The version is the package's."""
+    assert CliRunner().invoke(main, ["--version"], prog_name="meshdemo").output == f"meshdemo {__version__}\n"
+
+
+def test_options_are_declared_in_one_way():
+    """No option is hidden, and no name is used for two things."""
+    meanings = {}
+    for command in main.commands.values():
+        for parameter in command.params:
+            assert isinstance(parameter, click.Option)
+            assert not parameter.hidden
+            meanings.setdefault(parameter.opts[0], set()).add((str(parameter.envvar), parameter.help))
+    assert {name: uses for name, uses in meanings.items() if len(uses) > 1} == {}
+
+
+def test_web_server_does_not_load_the_http_client():
+    """The web server starts without requests, whose import takes longer than everything else."""
+    script = (
+        "import sys, meshdemo.cli, meshdemo.webserver, meshdemo.server; "
+        "print([name for name in ('requests', 'urllib3', 'ssl', 'email') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,246 @@
+"""The proxy role, in process, with the upstream's answers made up by requests-mock."""
+
+import json
+
+import pytest
+import requests
+from requests_mock import ANY
+
+from meshdemo import proxy
+from meshdemo.upstream import Upstream
+
+URL = "http://webserver/base"
+JSON = {"Accept": "application/json"}
+
+
+@pytest.fixture
+def proxied(call_app):
+    """Return a function that sends one request through a proxy of URL."""
+
+    def call(target="/", *, proxy_url=URL, options=None, **request):
+        times = iter([10.0, 10.0126])
+        app = proxy.create_app(Upstream(proxy_url), timer=lambda: next(times), **(options or {}))
+        return call_app(app, target, **request)
+
+    return call
+
+
+def test_answer(proxied, requests_mock):
+    """The upstream's body is shown, and how long it took in whole milliseconds."""
+    requests_mock.get(URL, text="Webserver V1")
+    response = proxied()
+    assert response.text == "Proxying value: Webserver V1 - Took 13 milliseconds"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("proxy_url", "target", "called"),
+    [
+        ("http://webserver", "/", "http://webserver/"),
+        ("http://webserver", "/x", "http://webserver/x"),
+        ("http://webserver/", "/", "http://webserver/"),
+        ("http://webserver/", "/x", "http://webserver/x"),
+        ("http://webserver/base", "/", "http://webserver/base"),
+        ("http://webserver/base/", "/", "http://webserver/base/"),
+        ("http://webserver/base", "/x/y", "http://webserver/base/x/y"),
+        ("http://webserver/base/", "/x/y/", "http://webserver/base/x/y/"),
+        ("http://webserver/base", "/?a=b&c", "http://webserver/base?a=b&c"),
+        ("http://webserver/base?k=v", "/x?a=b", "http://webserver/base/x?k=v&a=b"),
+        ("http://webserver:8080/a%2Fb", "/%2fc", "http://webserver:8080/a%2Fb/%2fc"),
+    ],
+)
+def test_url_that_is_called(proxied, requests_mock, proxy_url, target, called):
+    """Path and query are appended; a lone slash adds nothing and no slash is doubled."""
+    requests_mock.register_uri(ANY, ANY, text="")
+    proxied(target, proxy_url=proxy_url)
+    assert requests_mock.last_request._request.url == called
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "@elsewhere/",
+        "*",
+        "//elsewhere/x",
+        "///elsewhere",
+        "http://elsewhere/x",
+        "https://user@elsewhere:99",
+        "\\\\elsewhere\\x",
+        "/\\elsewhere",
+        ":99/x",
+        ".elsewhere/x",
+        "?x=@elsewhere",
+        "#@elsewhere/",
+        "/%0d%0aHost:%20elsewhere",
+        "/\r\nHost: elsewhere",
+        "/\x00\xff",
+        "../../x",
+    ],
+)
+def test_no_target_reaches_another_host(proxied, requests_mock, target):
+    """Whatever a client sends as target, the call goes to the upstream's scheme, host and port."""
+    requests_mock.register_uri(ANY, ANY, text="")
+    assert proxied(target).status == 200
+    (call,) = requests_mock.request_history
+    assert (call.scheme, call.netloc) == ("http", "webserver")
+    assert call._request.url.startswith("http://webserver/base")
+    assert call._request.url.isascii()
+    assert call._request.url.isprintable()
+    assert " " not in call._request.url
+
+
+def test_method_and_body_go_along(proxied, requests_mock):
+    """The upstream gets the same method and body."""
+    requests_mock.put(URL, text="stored")
+    assert proxied(method="PUT", body=b"\x00data").text.startswith("Proxying value: stored")
+    assert requests_mock.last_request.body == b"\x00data"
+
+
+@pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 200), (1024 * 1024 + 1, 413)])
+def test_body_limit(proxied, requests_mock, size, status):
+    """A body of 1 MiB goes along, one byte more gets 413 and no call is made."""
+    requests_mock.post(URL, text="stored")
+    response = proxied(method="POST", body=b"x" * size)
+    assert response.status == status
+    assert requests_mock.called == (status == 200)
+    if status == 413:
+        assert response.text == "Error: request body of 1048577 bytes, more than 1 MiB"
+
+
+@pytest.mark.parametrize("name", [*proxy.FORWARDED_HEADERS, "End-User", "X-Request-ID"])
+def test_tracing_headers_cross(proxied, requests_mock, name):
+    """Tracing headers and end-user are copied with their value."""
+    requests_mock.get(URL, text="")
+    proxied(headers={name: "tester"})
+    assert requests_mock.last_request.headers[name] == "tester"
+
+
+def test_nothing_else_crosses(proxied, requests_mock):
+    """No cookie, no credential and no empty header reaches the upstream."""
+    requests_mock.get(URL, text="")
+    sent = {"Cookie": "a=b", "Authorization": "Basic eDp5", "X-Other": "1", "Host": "elsewhere", "End-User": ""}
+    proxied(headers=sent)
+    received = {name.lower() for name in requests_mock.last_request.headers}
+    assert received == {"user-agent", "accept", "connection", ":path"}  # :path is the target, not sent as a header
+
+
+def test_forward_header_adds_to_the_list(proxied, requests_mock):
+    """A header that is named crosses too, whatever its case, and the tracing headers still do."""
+    requests_mock.get(URL, text="")
+    proxied(headers={"X-Tenant": "blue", "b3": "0"}, options={"forward_headers": ["x-TENANT"]})
+    assert requests_mock.last_request.headers["X-Tenant"] == "blue"
+    assert requests_mock.last_request.headers["B3"] == "0"
+
+
+def test_upstream_cookies_are_not_kept(proxied, requests_mock, call_app):
+    """A cookie that the upstream sets does not come back with the next call."""
+    requests_mock.get(URL, text="", headers={"Set-Cookie": "session=1"})
+    app = proxy.create_app(Upstream(URL))
+    assert "set-cookie" not in call_app(app).headers
+    call_app(app)
+    assert "Cookie" not in requests_mock.last_request.headers
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "shown"),
+    [
+        ("text/plain; charset=latin-1", b"\xe9", "é"),
+        ("text/plain; charset=UTF-16LE", b"a\x00", "a"),
+        ("text/plain", "é".encode(), "é"),
+        ("text/plain", b"\xff", "\ufffd"),
+        ("", "é".encode(), "é"),
+        ("text/plain; charset=nonsense", "é".encode(), "é"),
+        ("text/plain; charset=rot13", b"abc", "abc"),
+        ("text/plain; charset=zlib", b"abc", "abc"),
+        ("text/plain; charset=undefined", b"abc", "abc"),
+        ("text/plain; charset=punycode", b"abc", "abc"),
+        ("text/plain; charset=\x00", b"abc", "abc"),
+        ("text/plain; charset=utf-8", b"\xc3", "\ufffd"),
+    ],
+)
+def test_body_is_decoded_by_its_charset(proxied, requests_mock, content_type, body, shown):
+    """The declared charset counts, else UTF-8, and no byte makes it fail."""
+    requests_mock.get(URL, content=body, headers={"Content-Type": content_type})
+    assert proxied().text == f"Proxying value: {shown} - Took 13 milliseconds"
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 404, 500, 503, 599])
+def test_status_is_200_unless_it_is_passed(proxied, requests_mock, status):
+    """The page shows failures and is none; with pass_status it has the upstream's status."""
+    requests_mock.get(URL, status_code=status, text="")
+    assert proxied().status == 200
+    assert proxied(options={"pass_status": True}).status == status
+    assert proxied(headers=JSON).json()["status"] == status
+
+
+@pytest.mark.parametrize("status", [101, 199, 600, 999])
+def test_a_status_that_no_answer_may_have_is_a_bad_gateway(proxied, requests_mock, status):
+    """What cannot be passed on becomes 502."""
+    requests_mock.get(URL, status_code=status, text="")
+    assert proxied(options={"pass_status": True}).status == 502
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "status"),
+    [
+        (requests.ReadTimeout(), "timed out after 30 seconds", 504),
+        (requests.ConnectTimeout(), "timed out after 30 seconds", 504),
+        (requests.ConnectionError(ConnectionRefusedError(111, "no")), "connection refused", 502),
+        (requests.ConnectionError(ConnectionResetError(104, "no")), "connection reset", 502),
+        (requests.ConnectionError(OSError(113, "No route to host")), "no route to host", 502),
+        (requests.ConnectionError("<object at 0x7f00>"), "the call failed", 502),
+    ],
+)
+def test_failure(proxied, requests_mock, error, reason, status):
+    """A failed call is one line with the reason and the URL."""
+    requests_mock.get(URL + "/x", exc=error)
+    response = proxied("/x")
+    assert response.status == 200
+    assert response.text == f"Error: {reason} calling http://webserver/base/x - Took 13 milliseconds"
+    assert proxied("/x", options={"pass_status": True}).status == status
+    document = proxied("/x", headers=JSON).json()
+    assert document == {
+        "value": None,
+        "status": None,
+        "error": f"{reason} calling http://webserver/base/x",
+        "milliseconds": 12.6,
+    }
+
+
+def test_a_long_url_is_cut_in_the_reason(proxied, requests_mock):
+    """One short line stays short."""
+    requests_mock.get(ANY, exc=requests.ConnectTimeout())
+    text = proxied("/" + "x" * 5000).text
+    assert len(text) < 300
+    assert "..." in text
+
+
+def test_json(proxied, requests_mock):
+    """The JSON form nests the upstream's JSON, asks the upstream for it, and keeps fractions of a millisecond."""
+    requests_mock.get(URL, json={"content": "Webserver V1"})
+    response = proxied(headers=JSON)
+    assert response.headers["content-type"] == "application/json"
+    assert requests_mock.last_request.headers["Accept"] == "application/json"
+    expected = {"value": {"content": "Webserver V1"}, "status": 200, "error": None, "milliseconds": 12.6}
+    assert response.json() == expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "value"),
+    [
+        ("text/plain", "{}", "{}"),
+        ("application/json", "[1]", [1]),
+        ("application/problem+json; charset=utf-8", "null", None),
+        ("application/json", "{broken", "{broken"),
+        ("application/json", "NaN", "NaN"),
+        ("application/json", "1e999", "1e999"),
+        ("application/json", '"\\ud800"', "\ud800"),
+        ("application/json", "[" * 100_000, "[" * 100_000),
+        ("application/json", "9" * 5000, "9" * 5000),
+    ],
+)
+def test_json_value(proxied, requests_mock, content_type, body, value):
+    """What is not JSON, or none that can be written again, is shown as text."""
+    requests_mock.get(URL, text=body, headers={"Content-Type": content_type})
+    response = proxied(headers=JSON)
+    assert json.loads(response.body)["value"] == value

@@ -1,0 +1,112 @@
+"""What is added to waitress: probes that never wait, and bodies cut to size."""
+
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_server import get
+
+from meshdemo import proxy, server, webserver, wsgi
+from meshdemo.upstream import Upstream
+from meshdemo.waitress_server import Server
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves an application and gives its port."""
+    running = []
+
+    def start(app, threads=8):
+        running.append(Server(app, server.bind("127.0.0.1", 0), threads))
+        return running[-1].port
+
+    yield start
+    for started in running:
+        started.close()
+
+
+def test_probes_do_not_wait_for_slow_requests(serve):
+    """With every thread busy and more requests waiting, both probes answer within a second; the others in turn."""
+    order, lock, release = [], threading.Lock(), threading.Event()
+
+    def app(environ, start_response):
+        release.wait(20)
+        with lock:
+            order.append(environ["PATH_INFO"])
+        return wsgi.answer(environ, start_response, 200, "")
+
+    port = serve(app, threads=1)
+    with ThreadPoolExecutor(8) as pool:
+        calls = []
+        for number in range(6):
+            calls.append(pool.submit(get, port, f"/{number}"))
+            threading.Event().wait(0.05)
+        started = time.monotonic()
+        assert [get(port, path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        assert time.monotonic() - started < 1
+        assert order == []
+        release.set()
+        assert [call.result(20)[0] for call in calls] == [200] * 6
+    assert order == [f"/{number}" for number in range(6)]
+
+
+def test_64_slow_requests_at_once(serve):
+    """As many slow calls as there are threads take hardly longer than one, through the proxy too."""
+    backend = serve(webserver.create_app(slow_ratio=1, delay_seconds=1), threads=64)
+    port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")), threads=64)
+    with ThreadPoolExecutor(64) as pool:
+        started = time.monotonic()
+        calls = [pool.submit(get, port, "/slowsometimes") for _ in range(64)]
+        threading.Event().wait(0.3)
+        probed = time.monotonic()
+        assert get(port, "/healthz")[0] == 200
+        assert time.monotonic() - probed < 1
+        assert all(call.result(20)[2].startswith("Proxying value: Hello world") for call in calls)
+        assert time.monotonic() - started < 5
+
+
+def send(port, body, *, method="POST", **headers):
+    """Send a body and return status and text; a list is sent in chunks."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, "/x", body=body, headers=headers, encode_chunked=isinstance(body, list))
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b"x" * 3_000_000, {}, id="with a length"),
+        pytest.param([b"x" * 100_000] * 30, {"Transfer-Encoding": "chunked"}, id="in chunks"),
+    ],
+)
+def test_a_large_body(serve, body, headers):
+    """The proxy refuses what is over 1 MiB with 413, whole and without a reset; the web server does not mind."""
+    backend = serve(webserver.create_app(content="V1", hostname="pod"))
+    port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")))
+    for _ in range(5):
+        assert send(port, body, **headers) == (413, "Error: request body of 3000000 bytes, more than 1 MiB")
+    assert send(backend, body, **headers) == (200, "V1 requested from /x on pod with code 200")
+
+
+def test_a_chunked_body_crosses(serve):
+    """A body in chunks reaches the upstream with its length."""
+    backend = serve(webserver.create_app())
+    port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")))
+    _, text = send(port, [b"ab", b"c"], Accept="application/json", **{"Transfer-Encoding": "chunked"})
+    assert json.loads(text)["value"]["headers"]["Content-Length"] == "3"
+
+
+def test_forwarded_headers_are_shown(serve):
+    """What a mesh adds under X-Forwarded names arrives."""
+    port = serve(webserver.create_app())
+    sent = {"X-Forwarded-Client-Cert": "By=spiffe://a", "X-Forwarded-For": "192.0.2.7", "Accept": "application/json"}
+    headers = json.loads(get(port, **sent)[2])["headers"]
+    assert headers["X-Forwarded-Client-Cert"] == "By=spiffe://a"
+    assert headers["X-Forwarded-For"] == "192.0.2.7"
