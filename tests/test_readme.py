@@ -1,0 +1,98 @@
+"""The README promises what the program does."""
+
+import re
+import subprocess
+
+import click
+import pytest
+from conftest import ROOT
+
+from meshdemo import proxy
+from meshdemo.cli import DEFAULT_PROXY_URL, main
+
+README = (ROOT / "README.md").read_text()
+
+
+def table():
+    """Return the rows of the option table below the bold row that names their commands."""
+    section = README.split("| option | environment | default | meaning |")[1].split("\n\n")[0]
+    rows, commands = [], []
+    for line in section.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0].startswith("**"):
+            commands = re.findall("`(\\w+)`", cells[0]) or [name for name in main.commands if name != "watch"]
+        else:
+            rows += [(command, cells) for command in commands]
+    return rows
+
+
+def test_every_option_is_in_the_table():
+    """The table has each option of each command with its variables, and no other."""
+    promised = {
+        (command, frozenset(re.findall(r"`(--[\w-]+)`", cells[0])), tuple(re.findall(r"`(\w+)`", cells[1])))
+        for command, cells in table()
+    }
+    real = set()
+    for name, command in main.commands.items():
+        for option in command.params:
+            variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+            real.add((name, frozenset(option.opts + option.secondary_opts), tuple(variables)))
+    assert promised == real
+
+
+@pytest.mark.parametrize(("command", "cells"), table(), ids=lambda value: value if isinstance(value, str) else value[0])
+def test_default_in_the_table(command, cells):
+    """Each default in the table is the program's."""
+    name = re.search(r"`(--[\w-]+)`", cells[0])[1]
+    (option,) = [each for each in main.commands[command].params if name in each.opts]
+    default = option.get_default(click.Context(main.commands[command]))
+    shown = cells[2].strip("`")
+    if name == "--access-log":
+        shown = "off" if command == "up" else "on"
+    expected = {
+        "--proxy-url": lambda: f"[a text file]({DEFAULT_PROXY_URL}) that stands for an external service",
+        "--forward-header": lambda: "none",
+    }.get(name, lambda: option.show_default if isinstance(option.show_default, str) else None)()
+    if expected is None:
+        expected = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
+    assert shown == expected.removesuffix(".0")
+
+
+def test_forwarded_headers_are_listed():
+    """The README names each header that crosses, some by their beginning."""
+    listed = re.findall(
+        r"`([\w*-]+)`", README.split("The headers that join the spans")[1].split("`--forward-header`")[0]
+    )
+    for name in proxy.FORWARDED_HEADERS:
+        assert any(re.fullmatch(entry.replace("*", ".*"), name) for entry in listed), name
+    for entry in listed:
+        assert any(re.fullmatch(entry.replace("*", ".*"), name) for name in proxy.FORWARDED_HEADERS), entry
+
+
+def test_commands_are_the_shape_that_ci_runs():
+    """The two commands are there, and .ci/run finds the second."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    assert blocks[0] == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/meshdemo up\n"
+    script = (ROOT / ".ci" / "run").read_text()
+    pattern = re.search(r"grep -m 1 '(.*)' README.md", script)[1]
+    found = [line for line in README.splitlines() if re.search(pattern, line)]
+    assert len(found) == 1
+    assert found[0] + "\n" == blocks[-1]
+
+
+def test_files_that_are_named_exist():
+    """Every path of this repository that the README names is there."""
+    for path in re.findall(r"`((?:meshdemo|k8s|tests)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_version_is_the_same_everywhere():
+    """The image tag in the README is the package's version, which the changelog knows or is to know."""
+    from meshdemo import __version__
+
+    assert set(re.findall(r"meshdemo:([\d.]+\d)", README)) == {__version__}
+
+
+def test_ci_is_a_valid_script():
+    """The script parses."""
+    subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)  # noqa: S607
