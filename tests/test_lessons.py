@@ -1,0 +1,197 @@
+"""The lessons: every name that a policy uses exists, and every lesson is explained."""
+
+import itertools
+import re
+import shutil
+import subprocess
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import ROOT
+from test_k8s import OBJECTS, documents, parsed
+
+K8S = ROOT / "k8s"
+LESSONS = sorted([*(K8S / "istio").glob("*.yaml"), *(K8S / "gateway-api").glob("*.yaml")])
+IDS = [f"{path.parent.name}/{path.name}" for path in LESSONS]
+GUIDE = (K8S / "README.md").read_text()
+CURRENT = {
+    "VirtualService": "networking.istio.io/v1",
+    "DestinationRule": "networking.istio.io/v1",
+    "Gateway": "networking.istio.io/v1",
+    "ServiceEntry": "networking.istio.io/v1",
+    "Sidecar": "networking.istio.io/v1",
+    "PeerAuthentication": "security.istio.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "Deployment": "apps/v1",
+    "ServiceAccount": "v1",
+}
+SERVICES = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "Service"}
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=IDS)
+
+
+def values(node, key):
+    """Yield the value of each `key` anywhere below `node`."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from values(value, key)
+    elif isinstance(node, list):
+        for item in node:
+            yield from values(item, key)
+
+
+def pod_labels(path):
+    """Return the labels of all pods that there are with the example and a lesson."""
+    deployments = [each for each in OBJECTS + documents(path) if each["kind"] == "Deployment"]
+    return [each["spec"]["template"]["metadata"]["labels"] for each in deployments]
+
+
+def test_all_lessons_are_there():
+    """Seventeen lessons for Istio, eight of them for the Gateway API as well."""
+    names = {
+        folder: {path.stem for path in LESSONS if path.parent.name == folder} for folder in ("istio", "gateway-api")
+    }
+    assert len(names["istio"]) == 17
+    assert names["gateway-api"] == {
+        "all-v1", "header", "ingress", "mirror", "path", "redirect", "split", "timeout"
+    }  # fmt: skip
+    assert names["gateway-api"] < names["istio"]
+
+
+@every_lesson
+def test_objects(path):
+    """Kinds have their current API version, mesh policies are called webserver, and Kubernetes' objects are valid."""
+    found = documents(path)
+    for each in found:
+        expected = CURRENT[each["kind"]]
+        if path.parent.name == "gateway-api":
+            expected = "gateway.networking.k8s.io/v1"
+        assert each["apiVersion"] == expected
+        assert "namespace" not in each["metadata"]
+        if each["apiVersion"] in ("v1", "apps/v1"):
+            kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+        else:
+            assert each["metadata"]["name"] == "webserver"
+    if path.parent.name == "istio":  # so that applying one lesson undoes another
+        assert {"VirtualService", "DestinationRule"} <= {each["kind"] for each in found}
+
+
+@every_lesson
+def test_comment(path):
+    """Each file opens with what it shows, a command, numbers to expect, and why."""
+    comment = re.match(r"(?:#.*\n)+", path.read_text())[0]
+    first, *rest = comment.split("#\n")
+    assert first.count("\n") == 1
+    assert re.search(r"^#   (meshdemo watch|curl|kubectl) ", rest[0], re.MULTILINE)
+    assert rest[1].startswith("# Expect ")
+    assert re.search(r"\b[Ww]ithout (a policy|a route|the Gateway|outlierDetection)\b", " ".join(rest[1].split("\n# ")))
+    assert rest[2].startswith("# Why: ")
+
+
+@every_lesson
+def test_hosts_and_ports_exist(path):
+    """Each host that a policy names is a Service of the example or a ServiceEntry, each port one of its ports."""
+    found = documents(path)
+    external = {host for each in found if each["kind"] == "ServiceEntry" for host in each["spec"]["hosts"]}
+    for each in found:
+        destinations = [*values(each, "destination"), *values(each, "mirror")]
+        for destination in destinations:
+            assert destination["host"] in SERVICES.keys() | external
+            port = destination.get("port", {}).get("number", 80)
+            assert port in [item["port"] for item in SERVICES[destination["host"]]["ports"]]
+        if each["kind"] == "DestinationRule":
+            assert each["spec"]["host"] in SERVICES
+        for authority in values(each, "authority"):
+            assert authority in SERVICES
+        for hostname in values(each, "hostname"):
+            assert hostname in SERVICES
+        references = [*values(each, "backendRefs"), *([ref] for ref in values(each, "backendRef"))]
+        references += [ref for ref in values(each, "parentRefs") if ref[0].get("kind") == "Service"]
+        for reference in itertools.chain(*references):
+            assert reference["port"] in [item["port"] for item in SERVICES[reference["name"]]["ports"]]
+
+
+@every_lesson
+def test_hosts_of_virtual_services(path):
+    """A VirtualService is for the host that is called; only at a gateway is it for any."""
+    for each in documents(path):
+        if each["kind"] == "VirtualService":
+            at_gateway = each["spec"].get("gateways") == ["webserver"]
+            assert each["spec"]["hosts"] == (["*"] if at_gateway else ["webserver"])
+            assert at_gateway == any(other["kind"] == "Gateway" for other in documents(path))
+
+
+@every_lesson
+def test_subsets_and_labels_exist(path):
+    """Each subset that is used is defined, and each set of labels selects a pod."""
+    found = documents(path)
+    defined = {subset["name"] for each in found for subsets in values(each, "subsets") for subset in subsets}
+    assert {subset for each in found for subset in values(each, "subset")} <= defined
+    selections = [subset["labels"] for each in found for subsets in values(each, "subsets") for subset in subsets]
+    for kind, field in (("PeerAuthentication", "matchLabels"), ("AuthorizationPolicy", "matchLabels"),
+                        ("Sidecar", "labels")):  # fmt: skip
+        selections += [labels for each in found if each["kind"] == kind for labels in values(each, field)]
+    for selection in selections:
+        assert any(selection.items() <= labels.items() for labels in pod_labels(path)), selection
+
+
+@every_lesson
+def test_weights(path):
+    """Istio's weights add up to 100; no split is even, since that is what no policy gives."""
+    for each in documents(path):
+        for routes in [*values(each, "route"), *values(each, "backendRefs")]:
+            weights = [route["weight"] for route in routes if "weight" in route]
+            if weights:
+                assert len(weights) == len(routes) > 1
+                assert len(set(weights)) > 1
+                assert each["kind"] == "HTTPRoute" or sum(weights) == 100
+
+
+@every_lesson
+def test_pods_of_lessons(path):
+    """A Deployment that a lesson brings is as safe as the example's, and its arguments are the real command's."""
+    accounts = {each["metadata"]["name"] for each in OBJECTS + documents(path) if each["kind"] == "ServiceAccount"}
+    model = next(each for each in OBJECTS if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+    taken = {each["metadata"]["name"] for each in OBJECTS}
+    for each in documents(path):
+        if each["kind"] == "Deployment":
+            assert each["metadata"]["name"] not in taken
+            spec = each["spec"]["template"]["spec"]
+            assert spec["serviceAccountName"] in accounts
+            assert spec["securityContext"] == model["securityContext"]
+            for container in spec["containers"]:
+                assert container["securityContext"] == model["containers"][0]["securityContext"]
+                assert container["image"] == model["containers"][0]["image"]
+                assert container["ports"][0]["containerPort"] == parsed(container["args"])["port"]
+            selectors = [other["spec"]["selector"]["matchLabels"] for other in OBJECTS if other["kind"] == "Deployment"]
+            labels = each["spec"]["template"]["metadata"]["labels"]
+            assert not any(selector.items() <= labels.items() for selector in selectors)
+
+
+def test_guide_lists_every_lesson():
+    """The guide names each lesson's file, and no file that is not there."""
+    assert set(re.findall(r"`((?:istio|gateway-api)/[\w-]+\.yaml)`", GUIDE)) == set(IDS)
+
+
+def test_guide_repeats_the_commands_of_the_lessons():
+    """The command that the guide gives for a lesson is the one in its file."""
+    for path in LESSONS:
+        if path.parent.name == "istio":
+            commands = re.findall(r"^#   (.*)$", path.read_text(), re.MULTILINE)
+            section = GUIDE.split(f"`istio/{path.name}`")[1].split("\n### ")[0]
+            for command in commands:
+                assert command in section, (path.name, command)
+
+
+def test_kustomization():
+    """The kustomization holds the example, and renders where kubectl is installed."""
+    document = yaml.safe_load((K8S / "kustomization.yaml").read_text())
+    assert document["resources"] == ["example.yaml"]
+    if kubectl := shutil.which("kubectl"):
+        done = subprocess.run([kubectl, "kustomize", K8S], capture_output=True, text=True, check=True)
+        rendered = list(yaml.safe_load_all(done.stdout))
+        names = [(each["kind"], each["metadata"]["name"]) for each in rendered]
+        assert sorted(names) == sorted((each["kind"], each["metadata"]["name"]) for each in OBJECTS)
