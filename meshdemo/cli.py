@@ -5,6 +5,11 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
+import io
+import itertools
+import json
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +20,9 @@ from click.exceptions import NoArgsIsHelpError
 from meshdemo import __version__, server, webserver, wsgi
 from meshdemo.options import (
     POSITIVE_SECONDS,
+    Header,
     HeaderName,
+    Number,
     Url,
     access_log_option,
     fault_options,
@@ -194,6 +201,7 @@ def up_command(replicas: int, **options: Any) -> None:
         service_url = f"http://{local.LOOPBACK}:{service_port}/"
         click.echo(
             f"meshdemo proxy listening at {url}/, proxying {2 * replicas} web servers\n\n"
+            f"  {url}/ui                  see it live\n"
             f"  curl {url}/               which version and pod answered\n"
             f"  curl {url}/failsometimes  the same, failing at random\n"
             f"  curl {url}/slowsometimes  the same, slow at random\n"
@@ -203,3 +211,59 @@ def up_command(replicas: int, **options: Any) -> None:
 
     local.run(replicas=replicas, started=started, **options)
     server.leave()
+
+
+@main.command("watch")
+@click.argument("url", type=Url())
+@option("--requests", type=click.IntRange(0), default=100, help="How many to send; 0 goes on until Ctrl+C.")
+@option("--rate", type=Number(0, 10000), default=20.0, help="Requests a second; 0 is as fast as it can.")
+@option("--concurrency", type=click.IntRange(1, 1024), default=64, help="Requests under way at the same time at most.")
+@option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
+@option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
+@option("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
+def watch_command(
+    ctx: click.Context,
+    /,
+    url: str,
+    timeout_seconds: float,
+    keep_alive: bool,
+    headers: tuple[tuple[str, str], ...],
+    as_json: bool,
+    **pace: Any,
+) -> None:
+    """Call URL many times, and show who answered.
+
+    URL is a proxy, a web server, a gateway in front of them, or any server that answers text. Requests go out at a
+    steady pace, however long the answers take. The result comes at the end, or with Ctrl+C.
+
+    Exits 0 when every request got an answer, whatever its status, and 1 when some got none.
+    """
+    from meshdemo import report
+    from meshdemo.upstream import Upstream
+    from meshdemo.watch import Tally, Watch
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for a terminal that knows no block characters
+    tally = Tally()
+    watch = Watch(Upstream(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive), headers=dict(headers), **pace)
+    started = time.perf_counter()
+    bar = click.progressbar(
+        itertools.repeat(None),
+        length=pace["requests"] or None,
+        item_show_func=lambda _: report.in_short(tally),
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        show_eta=False,
+    )
+    try:
+        with bar:
+            for sample in watch:
+                tally.add(sample)
+                bar.update(1)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+    result = report.as_object(tally, url, time.perf_counter() - started)
+    click.echo(json.dumps(result, indent=2) if as_json else report.as_text(result, pace["concurrency"]))
+    ctx.exit(1 if tally.unanswered else 0)

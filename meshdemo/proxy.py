@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from meshdemo import wsgi
+from meshdemo import live, wsgi
 from meshdemo.upstream import Answer, Upstream, UpstreamError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def create_app(
     pass_status: bool = False,
     timer: Callable[[], float] = time.perf_counter,
 ) -> WSGIApplication:
-    """Return the proxy as a WSGI application.
+    """Return the proxy as a WSGI application, with the live page at `/ui`.
 
     `forward_headers` names headers that cross beside FORWARDED_HEADERS; nothing else does. The status is 200
     whatever came back, or with `pass_status` the upstream's, 504 for a timeout and 502 for any other failure.
@@ -56,6 +56,10 @@ def create_app(
     }
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        path, query = wsgi.raw_target(environ)
+        if path == live.PATH:
+            html, html_headers = live.page()
+            return wsgi.answer(environ, start_response, 200, html, *html_headers)
         try:
             body = wsgi.read_body(environ)
         except wsgi.BodyTooLargeError as error:
@@ -64,7 +68,7 @@ def create_app(
         headers = {name: environ[key] for key, name in forwarded.items() if environ.get(key)}
         if as_json:
             headers["accept"] = "application/json"
-        url = upstream.url_for(*wsgi.raw_target(environ))
+        url = upstream.url_for(path, query)
 
         started = timer()
         outcome: Answer | UpstreamError

@@ -103,12 +103,16 @@ def test_newer_name_wins(run):
     assert run("webserver", env=environment)[1]["content"] == "new"
 
 
+def options_of(command):
+    return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
 def test_every_option_of_a_role_has_a_variable_and_a_help():
-    """Nothing can be set by an option alone, but for the number of replicas; every help is a sentence."""
+    """Every help is a sentence, and what a container may run can be set by the environment."""
     for name, command in main.commands.items():
-        for parameter in command.params:
+        for parameter in options_of(command):
             assert parameter.help.endswith("."), (name, parameter.name)
-            assert parameter.envvar or parameter.name == "replicas", (name, parameter.name)
+            assert parameter.envvar or name == "watch" or parameter.name == "replicas", (name, parameter.name)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +143,14 @@ def test_every_option_of_a_role_has_a_variable_and_a_help():
         (["proxy", "--forward-header", "Host"], "Host", "belongs to one connection"),
         (["proxy", "--forward-header", "a b"], "a b", "not the name of a header"),
         (["up", "--replicas", "0"], "0", "1<=x<=50"),
+        (["watch", "127.0.0.1:80"], "127.0.0.1:80", "does not start with http"),
+        (["watch", "http://a", "--rate", "-1"], "-1", "0<=x<=10000"),
+        (["watch", "http://a", "--requests", "-1"], "-1", "x>=0"),
+        (["watch", "http://a", "--concurrency", "0"], "0", "1<=x<=1024"),
+        (["watch", "http://a", "--header", "end-user"], "end-user", "NAME:VALUE"),
+        (["watch", "http://a", "--header", "a b:c"], "a b:c", "NAME:VALUE"),
+        (["watch", "http://a", "--header", "a:b\nc"], "a:b\\nc", "NAME:VALUE"),
+        (["watch"], "URL", "Missing argument"),
         (["up", "--nonsense"], "--nonsense", "No such option"),
         (["nonsense"], "nonsense", "No such command"),
         (["webserver", "extra"], "extra", "unexpected extra argument"),
@@ -193,13 +205,13 @@ def test_version():
 
 
 def test_options_are_declared_in_one_way():
-    """No option is hidden, and no name is used for two things."""
+    """No option is hidden, and no name is used for two things among the commands that serve."""
     meanings = {}
-    for command in main.commands.values():
-        for parameter in command.params:
-            assert isinstance(parameter, click.Option)
+    for name, command in main.commands.items():
+        for parameter in options_of(command):
             assert not parameter.hidden
-            meanings.setdefault(parameter.opts[0], set()).add((str(parameter.envvar), parameter.help))
+            if name != "watch":
+                meanings.setdefault(parameter.opts[0], set()).add((str(parameter.envvar), parameter.help))
     assert {name: uses for name, uses in meanings.items() if len(uses) > 1} == {}
 
 

@@ -20,7 +20,7 @@ def table():
     for line in section.splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0].startswith("**"):
-            commands = re.findall("`(\\w+)`", cells[0]) or [name for name in main.commands if name != "watch"]
+            commands = re.findall("`(\\w+)`", cells[0]) or ["proxy", "webserver", "up"]
         else:
             rows += [(command, cells) for command in commands]
     return rows
@@ -35,6 +35,8 @@ def test_every_option_is_in_the_table():
     real = set()
     for name, command in main.commands.items():
         for option in command.params:
+            if not isinstance(option, click.Option):
+                continue
             variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
             real.add((name, frozenset(option.opts + option.secondary_opts), tuple(variables)))
     assert promised == real
@@ -52,6 +54,7 @@ def test_default_in_the_table(command, cells):
     expected = {
         "--proxy-url": lambda: f"[a text file]({DEFAULT_PROXY_URL}) that stands for an external service",
         "--forward-header": lambda: "none",
+        "--header": lambda: "none",
     }.get(name, lambda: option.show_default if isinstance(option.show_default, str) else None)()
     if expected is None:
         expected = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
