@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,6 +85,13 @@ def main() -> None:
     envvar=["CONTENT", "SERVERCONTNET"],
     help="What the answer begins with, usually the version.",
 )
+@option(
+    "--hostname",
+    default=None,
+    envvar="HOSTNAME",
+    show_default="the machine's name",
+    help="Name to answer with, in a pod the pod's.",
+)
 @fault_options
 def webserver_command(
     port: int, host: str, threads: int, drain_seconds: float, access_log: bool, **options: Any
@@ -118,6 +127,14 @@ def webserver_command(
     default=False,
     envvar="KEEP_ALIVE",
     help="Use upstream connections again instead of opening one per request.",
+)
+@option(
+    "--http-proxy",
+    type=Url(),
+    default=None,
+    envvar="HTTP_PROXY_URL",
+    show_default="none",
+    help="HTTP proxy that calls to http URLs go through, such as a sidecar's.",
 )
 @option(
     "--pass-status/--no-pass-status",
@@ -185,31 +202,110 @@ def _serve(
 @main.command("up")
 @port_option
 @option("--replicas", type=click.IntRange(1, 50), default=3, help="Web servers of each version.")
+@option(
+    "-f",
+    "--filename",
+    "filenames",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    metavar="FILE|FOLDER",
+    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable.",
+)
+@option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
 @thread_options
 @access_log_option(default=False)
-def up_command(replicas: int, **options: Any) -> None:
+@click.pass_context
+def up_command(
+    ctx: click.Context,
+    /,
+    replicas: int,
+    filenames: tuple[Path, ...],
+    dry_run: bool,
+    **options: Any,
+) -> None:
     """Run the whole application on this machine.
 
     Starts web servers of both versions, a service that picks one of them at random for each call, and the proxy in
     front of it. Ctrl+C stops everything.
+
+    With -f it runs what the manifests describe instead, each replica as a process, and lets a real Envoy treat the
+    calls as a sidecar would: meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is
+    applied.
     """
+    if filenames:
+        _up_with_manifests(ctx, filenames, dry_run, **options)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run goes with -f only: without manifests there is no Envoy.")
     from meshdemo import local
 
     def started(port: int, service_port: int) -> None:
         url = f"http://{local.LOOPBACK}:{port}"
-        service_url = f"http://{local.LOOPBACK}:{service_port}/"
-        click.echo(
-            f"meshdemo proxy listening at {url}/, proxying {2 * replicas} web servers\n\n"
-            f"  {url}/ui                  see it live\n"
-            f"  curl {url}/               which version and pod answered\n"
-            f"  curl {url}/failsometimes  the same, failing at random\n"
-            f"  curl {url}/slowsometimes  the same, slow at random\n"
-            f"  curl {service_url + ' ' * (len(url) + 14 - len(service_url))}  the web servers without the proxy\n\n"
-            "Press Ctrl+C to stop."
-        )
+        click.echo(f"meshdemo proxy listening at {url}/, proxying {2 * replicas} web servers\n")
+        _echo_urls(url)
+        click.echo(f"  http://{local.LOOPBACK}:{service_port}/  the web servers without the proxy\n")
+        click.echo("Press Ctrl+C to stop.")
 
     local.run(replicas=replicas, started=started, **options)
+    server.leave()
+
+
+def _echo_urls(url: str) -> None:
+    """Say what can be called."""
+    click.echo(
+        f"  {url}/ui                  see it live\n"
+        f"  curl {url}/               which version and pod answered\n"
+        f"  curl {url}/failsometimes  the same, failing at random\n"
+        f"  curl {url}/slowsometimes  the same, slow at random"
+    )
+
+
+def _up_with_manifests(
+    ctx: click.Context,
+    filenames: tuple[Path, ...],
+    dry_run: bool,
+    port: int,
+    drain_seconds: float,
+    access_log: bool,
+    **_: Any,
+) -> None:
+    """Run the lab, which needs packages of its own."""
+    for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option_name = next(each.opts[0] for each in ctx.command.params if each.name == name)
+            raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
+    try:
+        from meshdemo.lab import lab
+        from meshdemo.lab.envoy import EnvoyError
+        from meshdemo.lab.manifests import ManifestError
+    except ImportError as error:
+        raise server.StartError(
+            f"-f needs the package {error.name}: install the extra with pip install 'meshdemo[lab]', "
+            "or from a clone with pip install '.[lab]'."
+        ) from None
+
+    def started(running: lab.Lab) -> None:
+        for note in running.notes():
+            click.echo(note, err=True)
+        for index, (what, url) in enumerate(running.addresses()):
+            click.echo(f"meshdemo {what}, listening at {url}")
+            if index == 0:
+                click.echo()
+                _echo_urls(url.rstrip("/"))
+                click.echo()
+        click.echo("Edit a file, and the change is applied. Press Ctrl+C to stop.")
+
+    try:
+        if dry_run:
+            click.echo(lab.dry_run(filenames))
+            return
+        say = functools.partial(click.echo, err=True)
+        lab.run(filenames, port=port, drain_seconds=drain_seconds, access_log=access_log, say=say, started=started)
+    except ManifestError as error:
+        raise click.UsageError(str(error)) from None
+    except EnvoyError as error:
+        raise server.StartError(str(error)) from None
     server.leave()
 
 

@@ -1,0 +1,1 @@
+"""The local lab: the YAML of a cluster, on a real Envoy, without a cluster. Needs the extra `lab`."""
