@@ -40,8 +40,8 @@ def test_defaults(run):
     """The defaults are those that the README promises."""
     serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "logged": True}
     faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
-    assert run("webserver")[1] == {**serving, **faults, "content": "Hello world"}
-    calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False}
+    assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
+    calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "http_proxy": None}
     assert run("proxy")[1] == {**serving, **calling, "pass_status": False, "forward_headers": ()}
     alone = {"port": 3030, "replicas": 3, "threads": 64, "drain_seconds": 5, "access_log": False}
     assert run("up")[1] == {**alone, **faults}
@@ -75,6 +75,15 @@ SETTINGS = [
         ("x-a", "x-b"),
         ("x-c", "x-d"),
     ),
+    (
+        "proxy",
+        ["--http-proxy", "http://a:1"],
+        ("HTTP_PROXY_URL", "http://b:2"),
+        "http_proxy",
+        "http://a:1",
+        "http://b:2",
+    ),
+    ("webserver", ["--hostname", "a"], ("HOSTNAME", "b"), "hostname", "a", "b"),
     ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
     ("webserver", ["--content", "V1"], ("SERVERCONTNET", "V2"), "content", "V1", "V2"),
     ("webserver", ["--fail-ratio", "0"], ("FAIL_RATIO", "1"), "fail_ratio", 0, 1),
@@ -112,7 +121,8 @@ def test_every_option_of_a_role_has_a_variable_and_a_help():
     for name, command in main.commands.items():
         for parameter in options_of(command):
             assert parameter.help.endswith("."), (name, parameter.name)
-            assert parameter.envvar or name == "watch" or parameter.name == "replicas", (name, parameter.name)
+            only_by_hand = name == "watch" or parameter.name in ("replicas", "filenames", "dry_run")
+            assert parameter.envvar or only_by_hand, (name, parameter.name)
 
 
 @pytest.mark.parametrize(

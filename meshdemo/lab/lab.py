@@ -98,10 +98,14 @@ class Lab:
                 replica.retire()
             for replica in proxies:
                 replica.wait(self._drain_seconds + _START_SECONDS)
+        for replica in self._replicas.values():
+            replica.retire()
         self._envoy.stop()
         if self._guard.stdin:
             self._guard.stdin.close()  # which ends everything that is left
         self._guard.wait()
+        for replica in self._replicas.values():
+            replica.wait(_START_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def notes(self) -> list[str]:

@@ -33,7 +33,7 @@ class Fields:
 
     def __init__(self, value: Any, place: str) -> None:
         if not isinstance(value, dict):
-            raise ManifestError(place, f"{_shown(value)} is not an object")
+            raise ManifestError(place.removesuffix(": "), f"{_shown(value)} is not an object")
         self.place = place
         self._value = value
         self._read: set[str] = set()
