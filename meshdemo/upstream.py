@@ -187,16 +187,16 @@ def _read(response: requests.Response) -> Answer:
         body += chunk
         if len(body) > ANSWER_LIMIT_BYTES:
             raise TooLargeError
-    content_type = http.client.HTTPMessage()
-    content_type["Content-Type"] = declared = response.headers.get("Content-Type", "")
-    charset = content_type.get_content_charset("utf-8")
+    media_type, *parameters = (part.strip().lower() for part in response.headers.get("Content-Type", "").split(";"))
+    charsets = [part.partition("=")[2].strip("\"' ") for part in parameters if part.startswith("charset=")]
+    charset = charsets[0] if charsets else "utf-8"
     try:
         if charset.replace("-", "_") in _NOT_CHARSETS:
             raise LookupError
         text = body.decode(charset, "replace")
     except (LookupError, ValueError):
         text = body.decode("utf-8", "replace")
-    return Answer(response.status_code, text, content_type.get_content_type() if declared else "")
+    return Answer(response.status_code, text, media_type)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
@@ -29,6 +30,12 @@ BODY_LIMIT_BYTES = 1024 * 1024
 # The percent sign among them, so that what is encoded already is not encoded twice.
 _VISIBLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    # Every answer is an observation: neither a browser nor a cache may repeat an old one.
+    "Cache-Control": "no-store",
+}
+
 # The scheme and authority of a request target in absolute form (RFC 9112, 3.2.2).
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
@@ -44,7 +51,9 @@ def visible(text: str) -> str:
 
 def split_target(request_target: str) -> tuple[str, str]:
     """Return path and query of a request target as sent: percent-encoding untouched, without scheme and host."""
-    path, _, query = _ORIGIN.sub("", request_target, count=1).partition("?")
+    if not request_target.startswith("/"):
+        request_target = _ORIGIN.sub("", request_target, count=1)
+    path, _, query = request_target.partition("?")
     return path or "/", query
 
 
@@ -84,8 +93,11 @@ def request_headers(environ: WSGIEnvironment) -> dict[str, str]:
 
 def wants_json(environ: WSGIEnvironment) -> bool:
     """Tell whether `Accept` names application/json, and does not prefer text/plain (RFC 9110, 12.5.1)."""
+    accept = environ.get("HTTP_ACCEPT", "")
+    if "json" not in accept.lower():
+        return False
     quality = {"application/json": 0.0, "text/plain": 0.0}
-    for part in environ.get("HTTP_ACCEPT", "").split(","):
+    for part in accept.split(","):
         media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
         if media_type in quality:
             weights = [parameter[2:] for parameter in parameters if parameter.startswith("q=")]
@@ -114,22 +126,17 @@ def answer(
         content_type, data = "text/plain; charset=utf-8", body.encode("utf-8", "replace")
     else:
         content_type, data = "application/json", json.dumps(body, allow_nan=False).encode("ascii")
-    fields = {
-        "Content-Type": content_type,
-        "X-Content-Type-Options": "nosniff",
-        # Every answer is an observation: neither a browser nor a cache may repeat an old one.
-        "Cache-Control": "no-store",
-        **dict(headers),
-    }
-    if status not in (204, 304):
-        fields["Content-Length"] = str(len(data))
-    else:
+    fields = {**_ALWAYS, "Content-Type": content_type, **dict(headers)}
+    if status in (204, 304):
         data = b""
         del fields["Content-Type"]
+    else:
+        fields["Content-Length"] = str(len(data))
     start_response(status_line(status), list(fields.items()))
     return [data] if data and environ["REQUEST_METHOD"] != "HEAD" else []
 
 
+@cache
 def status_line(status: int) -> str:
     """Return code and phrase; a code that has no phrase, such as 599, gets `Unknown`."""
     try:

@@ -249,7 +249,13 @@ def test_unknown_host(host):
 def test_slow_name_resolution_counts(monkeypatch):
     """The resolver's time is part of the call's."""
     release = threading.Event()
-    monkeypatch.setattr(connection.socket, "getaddrinfo", lambda *a, **k: release.wait(20))
+
+    def getaddrinfo(*args, flags=0, **options):
+        if flags == socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not an address")
+        release.wait(20)
+
+    monkeypatch.setattr(connection.socket, "getaddrinfo", getaddrinfo)
     sentence, seconds = failure("http://slow.example", timeout_seconds=0.3)
     release.set()
     assert sentence == "timed out after 0.3 seconds calling http://slow.example/"
