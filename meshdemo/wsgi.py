@@ -51,8 +51,8 @@ def visible(text: str) -> str:
 
 def split_target(request_target: str) -> tuple[str, str]:
     """Return path and query of a request target as sent: percent-encoding untouched, without scheme and host."""
-    if not request_target.startswith("/"):
-        request_target = _ORIGIN.sub("", request_target, count=1)
+    if origin := _ORIGIN.match(request_target):
+        request_target = request_target[origin.end() :]
     path, _, query = request_target.partition("?")
     return path or "/", query
 

@@ -18,6 +18,8 @@ from meshdemo import wsgi
         pytest.param("http://other:80/x?y", ("/x", "y"), id="the absolute form loses its host"),
         pytest.param("http://other", ("/", ""), id="the absolute form without a path"),
         pytest.param("http://other?y", ("/", "y"), id="the absolute form with only a query"),
+        pytest.param("/x?u=http://other/y", ("/x", "u=http://other/y"), id="an address in the query"),
+        pytest.param("x?u=http://other/y", ("x", "u=http://other/y"), id="an address in the query, no leading slash"),
         pytest.param("*", ("*", ""), id="the asterisk form"),
         pytest.param("@other/x", ("@other/x", ""), id="no leading slash"),
     ],

@@ -1,0 +1,369 @@
+"""What tries to break the application, over real sockets: restarts, crowds, hostile clients and hostile upstreams."""
+
+import contextlib
+import http.client
+import re
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import http_response, read_request, relay, replying, wait_until
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_server import get
+from test_upstream import HOSTILE
+
+from meshdemo import wsgi
+from meshdemo.upstream import Upstream
+from meshdemo.watch import Tally, Watch
+
+LAG_SECONDS = 0.3  # how long a load balancer goes on sending to a server that drains
+
+
+class Balancer:
+    """Sends each connection to one of the members in turn, and hears late of those that leave."""
+
+    def __init__(self):
+        self.members = []
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def choose(self):
+        with self._lock:
+            self._turn += 1
+            return self.members[self._turn % len(self.members)].port
+
+    def replace(self, index, start):
+        """Replace a member as a rolling update does: the new one first, and the old one leaves while it drains."""
+        old, new = self.members[index], start()
+        with self._lock:
+            self.members.append(new)
+        old.signal(signal.SIGTERM)
+        threading.Event().wait(LAG_SECONDS)
+        with self._lock:
+            self.members.remove(old)
+        return old
+
+
+def test_rolling_restart(program, tcp_server):
+    """Six web servers and the proxy are replaced one after the other under load, and not one request fails."""
+    webs, fronts = Balancer(), Balancer()
+    service = tcp_server(relay(webs.choose))
+    gateway = tcp_server(relay(fronts.choose))
+
+    def start_web():
+        return program("webserver", "--port", "0", "--drain-seconds", "0.6", "--no-access-log")
+
+    def start_proxy():
+        return program("proxy", "--port", "0", "--drain-seconds", "0.6", "--no-access-log", "--proxy-url", service.url)
+
+    webs.members = [start_web() for _ in range(6)]
+    fronts.members = [start_proxy()]
+    tally, stop = Tally(), threading.Event()
+
+    def load():
+        watch = Watch(Upstream(gateway.url), headers={}, requests=0, rate=60, concurrency=32)
+        for sample in watch:
+            tally.add(sample)
+            if stop.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load)
+        wait_until(lambda: tally.requests > 20, "the load")
+        left = [webs.replace(0, start_web) for _ in range(6)]
+        left.append(fronts.replace(0, start_proxy))
+        assert [each.wait_for_end()[0] for each in left] == [0] * 7
+        before = tally.requests
+        wait_until(lambda: tally.requests > before + 20, "the load after the restart")
+        stop.set()
+        loading.result(20)
+    assert not tally.unanswered
+    assert not tally.errors
+    assert tally.statuses == {200: tally.requests}
+
+
+def test_more_calls_than_threads(program):
+    """With three times as many slow calls as threads, health answers within a second and every call in its turn."""
+    web = program("webserver", "--port", "0", "--slow-ratio", "1", "--delay", "0.5")
+    front = program("proxy", "--port", "0", "--threads", "8", "--proxy-url", web.url)
+    with ThreadPoolExecutor(24) as pool:
+        calls = [pool.submit(get, front.port, "/slowsometimes") for _ in range(24)]
+        threading.Event().wait(0.2)
+        for path in ("/healthz", "/readyz"):
+            started = time.monotonic()
+            assert get(front.port, path)[0] == 200
+            assert time.monotonic() - started < 1
+        assert all(call.result(30)[2].startswith("Proxying value: ") for call in calls)
+
+
+def test_a_thousand_half_sent_requests(program):
+    """A thousand clients that never finish their request keep nobody from being served."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 2048:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    web = program("webserver", "--port", "0")
+    with contextlib.ExitStack() as held:
+        for number in range(1000):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", web.port), 10))
+            connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf"[: 20 + number % 30])
+        for _ in range(10):
+            started = time.monotonic()
+            assert get(web.port)[0] == 200
+            assert time.monotonic() - started < 5
+    assert get(web.port)[0] == 200
+
+
+# Hostile clients
+
+
+@pytest.fixture
+def guarded(program, tcp_server):
+    """Start a proxy in front of an upstream that remembers what it got."""
+    received = []
+    backend = tcp_server(replying(http_response(b"upstream"), received))
+    front = program("proxy", "--port", "0", "--proxy-url", backend.url + "/base")
+    yield front, backend, received
+    assert get(front.port)[2].startswith("Proxying value: upstream")
+    assert "Traceback" not in front.stderr
+
+
+def exchange(port, data):
+    """Send bytes and return everything that comes back until the other side closes or stays silent."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(data)
+        connection.settimeout(1.0)
+        with contextlib.suppress(OSError):
+            while more := connection.recv(65536):
+                answer += more
+    return answer
+
+
+def request(target=b"/", *headers, method=b"GET", body=b""):
+    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Connection: close", *headers]) + b"\r\n\r\n" + body
+
+
+def check_received(received, backend, count):
+    """Every request that the upstream got is one whole request to its own host, below its path."""
+    assert len(received) == count
+    for data in received:
+        head = data.split(b"\r\n\r\n")[0]
+        first, *fields = head.split(b"\r\n")
+        assert re.fullmatch(rb"[A-Z-]+ /base[\x21-\x7e]* HTTP/1\.1", first), first
+        names = [field.split(b":")[0].lower() for field in fields]
+        assert names.count(b"host") == 1
+        assert f"Host: 127.0.0.1:{backend.port}".encode() in fields
+        assert set(names) <= {b"host", b"user-agent", b"accept", b"accept-encoding", b"connection", b"content-length"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://elsewhere/x",
+        b"http://elsewhere:99",
+        b"*",
+        b"@elsewhere/",
+        b"elsewhere",
+        b"/%0d%0aHost:%20elsewhere",
+        b"/../../etc/passwd",
+        b"//elsewhere/x",
+        b"/\\elsewhere",
+        b"\\\\elsewhere",
+        b"/\xff\xfe\x80",
+        b"/a\tb\x0bc",
+        b"/a\x00b",
+        b"http://[/x",
+        b"/" + b"x" * 60_000,
+        b"?" + b"q" * 60_000,
+    ],
+)
+def test_hostile_target(guarded, target):
+    """Whatever the target, the upstream gets one request to its own host, or the client is told that it is none."""
+    front, backend, received = guarded
+    answer = exchange(front.port, request(target))
+    assert re.match(rb"HTTP/1\.[01] (200|400) ", answer), answer[:80]
+    check_received(received, backend, int(answer[9:12] == b"200"))
+
+
+REFUSED = {
+    "a body of two lengths": request(b"/", b"Content-Length: 5", b"Content-Length: 6", body=b"hello!"),
+    "a list of lengths": request(b"/", b"Content-Length: 5, 5", body=b"hello"),
+    "a negative length": request(b"/", b"Content-Length: -1"),
+    "a length in words": request(b"/", b"Content-Length: five"),
+    "an unknown coding": request(b"/", b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
+    "a coding that only looks like chunked": request(b"/", b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
+    "chunks without a size": request(b"/", b"Transfer-Encoding: chunked", body=b"zz\r\nhello\r\n0\r\n\r\n"),
+    "a chunk that is longer than its size": request(
+        b"/", b"Transfer-Encoding: chunked", body=b"2\r\nhello\r\n0\r\n\r\n"
+    ),
+    "a space before the colon": request(b"/", b"Host : elsewhere"),
+    "a header without a colon": request(b"/", b"nonsense"),
+    "a bare line feed": b"GET / HTTP/1.1\nHost: a\r\nX: y\nZ: w\r\n\r\n",
+    "a null byte in a header": request(b"/", b"X: a\x00b"),
+    "a method in lower case": request(method=b"get"),
+    "a method that is none": request(method=b"GE(T"),
+    "no target": b"GET HTTP/1.1\r\n\r\n",
+    "three words too many": b"GET / x y HTTP/1.1\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a handshake of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64 + b"\r\n\r\n",
+    "headers of 300 KB": request(b"/", *[b"X-%d: %s" % (number, b"x" * 1000) for number in range(300)]),
+}
+
+
+@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+def test_refused(guarded, data):
+    """What is not one clear request is refused, and reaches nobody."""
+    front, backend, received = guarded
+    answer = exchange(front.port, data)
+    assert re.match(rb"HTTP/1\.[01] (400|431|501|200) ", answer) or answer == b"", answer[:80]
+    status = answer[9:12]
+    if status == b"200":  # waitress takes it for a request without that header; then it is a harmless one
+        check_received(received, backend, 1)
+    else:
+        assert received == []
+
+
+def test_both_length_and_chunks(guarded):
+    """Where a body has a length and chunks, the chunks count, and nothing is left over to become a request."""
+    front, backend, received = guarded
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: elsewhere\r\n\r\n"
+    body = b"0\r\n\r\n" + smuggled
+    exchange(front.port, request(b"/", b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked",
+                                 method=b"POST", body=body))  # fmt: skip
+    assert not any(b"smuggled" in data for data in received)
+    check_received(received, backend, 1)
+
+
+def test_pipelined_requests(guarded):
+    """Ten requests in one go get ten answers, in order."""
+    front, backend, received = guarded
+    with socket.create_connection(("127.0.0.1", front.port), 10) as connection:
+        connection.sendall(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(10)))
+        data = b""
+        while data.count(b"Proxying value: upstream") < 10:
+            more = connection.recv(65536)
+            assert more, data
+            data += more
+    paths = [each.split(b" ")[1] for each in received]
+    assert paths == [b"/base/%d" % number for number in range(10)]
+    check_received(received, backend, 10)
+
+
+def test_a_client_that_leaves_in_the_middle(guarded):
+    """Clients that close at any moment disturb nobody."""
+    front, _, _ = guarded
+    for length in range(0, 60, 7):
+        with socket.create_connection(("127.0.0.1", front.port), 10) as connection:
+            connection.sendall(request(b"/", b"Content-Length: 9", method=b"POST", body=b"123456789")[:length])
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", front.port), 10) as connection:
+            connection.sendall(request())
+    assert get(front.port)[0] == 200
+
+
+TARGETS = st.binary(min_size=1, max_size=60).filter(lambda data: not re.search(rb"[ \r\n]", data))
+VALUES = st.binary(max_size=40).filter(lambda data: not re.search(rb"[\r\n\x00]", data))
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(target=TARGETS, value=VALUES)
+def test_no_target_and_no_header_escapes(guarded, target, value):
+    """Any bytes as target and as a header that is passed on make one request to the upstream's host, or none."""
+    front, backend, received = guarded
+    received.clear()
+    answer = exchange(front.port, request(target, b"Cookie: " + value))
+    path = target.split(b"?")[0]
+    if path in (b"/ui", b"/healthz", b"/readyz"):
+        return
+    assert re.match(rb"HTTP/1\.[01] (200|400) ", answer), answer[:80]
+    check_received(received, backend, int(answer[9:12] == b"200"))
+
+
+@settings(max_examples=500, deadline=None, database=None)
+@given(target=st.text(st.characters(max_codepoint=255), max_size=80))
+def test_every_target_stays_with_the_upstream(target):
+    """For any text as target the URL that is called keeps scheme, host and port, and is visible ASCII."""
+    url = Upstream("http://webserver:8080/base").url_for(*wsgi.split_target(target))
+    assert re.fullmatch(r"http://webserver:8080/base[\x21-\x7e]*", url)
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=VALUES)
+def test_a_header_that_is_passed_on_stays_one_header(tcp_server, value):
+    """Whatever a tracing header holds, the upstream gets it as one header with that value."""
+    received = []
+    backend = tcp_server(replying(http_response(b"ok"), received))
+    upstream = Upstream(backend.url)
+    text = value.strip(b" \t").decode("latin-1")
+    try:
+        upstream.call("GET", upstream.url_for("/"), {"x-request-id": text})
+    except ValueError:
+        pytest.fail("a header was refused")
+    (data,) = received
+    fields = data.split(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    assert sorted(field.split(b":")[0].lower() for field in fields) == sorted(
+        [b"host", b"user-agent", b"accept", b"accept-encoding", b"connection", b"x-request-id"]
+    )
+    assert b"x-request-id: " + text.encode("latin-1") in fields
+
+
+# Hostile upstreams, seen through a whole proxy
+
+
+def resident_megabytes(pid):
+    return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True).stdout) / 1024
+
+
+def test_a_proxy_survives_every_hostile_upstream(program, tcp_server):
+    """Each hostile upstream gets one sentence, eight times at once; memory stays under 100 MB, and all goes on."""
+    servers = {name: tcp_server(behave).port for name, (behave, _) in HOSTILE.items()}
+    servers["is sound"] = tcp_server(replying(http_response(b"fine"))).port
+    chosen = []
+    front_port = tcp_server(relay(lambda: servers[chosen[0]]))
+    front = program("proxy", "--port", "0", "--timeout", "2", "--proxy-url", front_port.url, "--no-access-log")
+    slow = {"timed out after 1 second"}
+    for name, (_, reason) in HOSTILE.items():
+        if reason in slow and name != "drips its body":
+            continue  # they only wait, and are tested one by one
+        chosen[:] = [name]
+        with ThreadPoolExecutor(8) as pool:
+            for status, _, text in pool.map(lambda _: get(front.port), range(8)):
+                assert status == 200
+                assert re.fullmatch(r"Error: [^\n]+ calling http://\S+ - Took \d+ milliseconds", text), (name, text)
+        assert resident_megabytes(front.process.pid) < 100, name
+        chosen[:] = ["is sound"]
+        assert get(front.port)[2].startswith("Proxying value: fine"), name
+    assert "Traceback" not in front.stderr
+
+
+def test_an_upstream_that_keeps_its_word_late(program, tcp_server):
+    """With keep-alive, an upstream that closes idle connections at the worst moment costs no request."""
+
+    def behave(connection):
+        if read_request(connection):
+            connection.sendall(http_response(b"once", "Connection: keep-alive"))
+
+    backend = tcp_server(behave)
+    front = program("proxy", "--port", "0", "--keep-alive", "--proxy-url", backend.url)
+    for _ in range(50):
+        assert get(front.port)[2].startswith("Proxying value: once")
+
+
+def test_head_and_options_through_both_roles(program):
+    """Methods without a body in their answer leave the connection in order."""
+    web = program("webserver", "--port", "0")
+    front = program("proxy", "--port", "0", "--proxy-url", web.url)
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=20)
+    for method in ("HEAD", "GET", "OPTIONS", "HEAD", "TRACE", "GET", "DELETE"):
+        connection.request(method, "/x")
+        response = connection.getresponse()
+        body = response.read()
+        assert response.status == 200
+        assert (body == b"") == (method == "HEAD")
+    connection.close()
