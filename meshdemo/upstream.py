@@ -76,8 +76,8 @@ class Upstream:
     ) -> None:
         parts = urlsplit(url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._path = parts.path
-        self._query = parts.query
+        # As bytes in latin-1, which is how WSGI has the path and query of a request.
+        self._path, self._query = (part.encode().decode("latin-1") for part in (parts.path, parts.query))
         self._timeout_seconds = timeout_seconds
         self._keep_alive = keep_alive
         self._proxies = {"http": http_proxy} if http_proxy else {}

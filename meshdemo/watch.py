@@ -108,7 +108,7 @@ def _label(seen: Any) -> str:
 
 
 class Watch:
-    """Requests under way; iterate to get a Sample for each as it ends.
+    """Requests under way; iterate to get a Sample for each as it ends, and stop iterating to stop them.
 
     `requests` of 0 goes on for ever; `rate` is in requests a second, 0 as fast as `concurrency` allows.
     """
@@ -123,6 +123,7 @@ class Watch:
         self._rate = rate
         self._taken = 0
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._samples: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
         self._places = min(concurrency, requests) if requests else concurrency
 
@@ -131,32 +132,37 @@ class Watch:
         for _ in range(self._places):
             threading.Thread(target=self._send, daemon=True).start()
         working = self._places
-        while working:
-            sample = self._samples.get()
-            if sample is None:
-                working -= 1
-            else:
-                yield sample
+        try:
+            while working:
+                sample = self._samples.get()
+                if sample is None:
+                    working -= 1
+                else:
+                    yield sample
+        finally:
+            self._stopped.set()
 
     def _take(self) -> int | None:
         """Return the number of the next request to send, counted from 0, or None when there is none left."""
         with self._lock:
-            if self._requests and self._taken == self._requests:
+            if self._stopped.is_set() or (self._requests and self._taken == self._requests):
                 return None
             self._taken += 1
             return self._taken - 1
 
     def _send(self) -> None:
         """Send one request after the other, each when it is due."""
-        while (number := self._take()) is not None:
-            due = self._started + number / self._rate if self._rate else time.perf_counter()
-            wait = due - time.perf_counter()
-            if wait > 0:
-                time.sleep(wait)
-            outcome: Answer | UpstreamError
-            try:
-                outcome = self._upstream.call("GET", self._url, self._headers)
-            except UpstreamError as error:
-                outcome = error
-            self._samples.put(Sample(time.perf_counter() - due, -wait > _LATE_SECONDS, outcome))
-        self._samples.put(None)
+        try:
+            while (number := self._take()) is not None:
+                due = self._started + number / self._rate if self._rate else time.perf_counter()
+                wait = due - time.perf_counter()
+                if wait > 0 and self._stopped.wait(wait):
+                    return
+                outcome: Answer | UpstreamError
+                try:
+                    outcome = self._upstream.call("GET", self._url, self._headers)
+                except UpstreamError as error:
+                    outcome = error
+                self._samples.put(Sample(time.perf_counter() - due, -wait > _LATE_SECONDS, outcome))
+        finally:
+            self._samples.put(None)

@@ -46,6 +46,7 @@ def test_answer(proxied, requests_mock):
         ("http://webserver/base/", "/x/y/", "http://webserver/base/x/y/"),
         ("http://webserver/base", "/?a=b&c", "http://webserver/base?a=b&c"),
         ("http://webserver/base?k=v", "/x?a=b", "http://webserver/base/x?k=v&a=b"),
+        ("http://webserver/\u00e9\u2192?\u2192", "/x", "http://webserver/%C3%A9%E2%86%92/x?%E2%86%92"),
         ("http://webserver:8080/a%2Fb", "/%2fc", "http://webserver:8080/a%2Fb/%2fc"),
     ],
 )

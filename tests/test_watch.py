@@ -193,12 +193,15 @@ def test_connections_and_headers(tcp_server):
     assert all(b"end-user: tester\r\n" in each and b"accept: application/json\r\n" in each for each in requests)
 
 
-def test_it_goes_on_for_ever(tcp_server):
-    """Zero requests means no end."""
-    watch = Watch(
-        Upstream(tcp_server(replying(http_response(b"ok"))).url), headers={}, requests=0, rate=0, concurrency=2
-    )
+def test_it_goes_on_until_nobody_asks_for_more(tcp_server):
+    """Zero requests means no end; when the iteration stops, so do the requests."""
+    server = tcp_server(replying(http_response(b"ok")))
+    watch = Watch(Upstream(server.url), headers={}, requests=0, rate=0, concurrency=2)
     assert len(list(itertools.islice(watch, 300))) == 300
+    threading.Event().wait(0.2)
+    stopped = server.connections
+    threading.Event().wait(0.3)
+    assert server.connections == stopped
 
 
 # The command

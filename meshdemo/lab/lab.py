@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import queue
+import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -209,12 +209,22 @@ def _signature(paths: Sequence[Path]) -> list[tuple[str, int, int, int]]:
 
 
 def _free_port(port: int) -> int:
-    """Return a port that can be listened on: `port`, or for 0 any; raise StartError when it is taken."""
-    (taken,) = server.bind("127.0.0.1", port)
-    with taken:
-        number: int = taken.getsockname()[1]
-        taken.shutdown(socket.SHUT_RDWR)
-    return number
+    """Return a port that can be listened on: `port`, or for 0 any; raise StartError when it is taken.
+
+    Any is one below those that systems hand out by themselves (32768 on Linux), so that nobody is given it between
+    this and its use.
+    """
+    candidates = [port] if port else random.sample(range(20000, 32000), 100)
+    for candidate in candidates:
+        try:
+            (taken,) = server.bind("127.0.0.1", candidate)
+        except server.StartError:
+            if candidate == candidates[-1]:
+                raise
+        else:
+            taken.close()
+            return candidate
+    raise server.StartError("no port is free")
 
 
 def run(

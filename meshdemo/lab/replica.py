@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from typing import IO
 
 from meshdemo.lab.topology import Probe, Workload
@@ -123,6 +124,8 @@ class Replica:
         self._ready = readiness is None and self.port is not None
         next_ready = next_alive = time.monotonic()
         unready = dead = 0
+        if self.port is None:
+            process.wait()  # it could not start, and has said why
         while process.poll() is None:
             now = time.monotonic()
             if readiness and now >= next_ready and not self._stopping.is_set():
@@ -143,5 +146,5 @@ class Replica:
         try:
             with urllib.request.urlopen(url, timeout=probe.timeout_seconds) as answer:
                 return bool(200 <= answer.status < 400)
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             return False
