@@ -13,13 +13,16 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -32,8 +35,17 @@ WIRE_LIMIT_BYTES = 8 * 1024 * 1024
 TARGET = ":path"
 
 
+# How much later than its deadline a wait may end: setting a socket's timeout is a system call, and a third of them
+# can be saved.
+_SLACK_SECONDS = 0.02
+
+
 class TooLargeError(Exception):
     """More arrived than an answer may hold."""
+
+
+# Origins whose connections are kept in mind; redirects may lead to any number.
+_POOLS = 10
 
 
 class StaleConnectionError(ConnectionResetError):
@@ -57,15 +69,18 @@ class _Reader(io.RawIOBase):
         self._raw = raw
         self._deadline = deadline
         self._left = WIRE_LIMIT_BYTES
+        self._limited_at = time.monotonic()  # urllib3 has just set the socket's timeout
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
-        seconds = self._deadline - time.monotonic()
-        if seconds <= 0:
+        now = time.monotonic()
+        if now >= self._deadline:
             raise TimeoutError
-        self._sock.settimeout(seconds)
+        if now > self._limited_at + _SLACK_SECONDS:
+            self._sock.settimeout(self._deadline - now)
+            self._limited_at = now
         count = self._raw.readinto(buffer)
         self._left -= count or 0
         if self._left < 0:
@@ -161,7 +176,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
                 sock.settimeout(max(0.001, (self._deadline - time.monotonic()) / (len(addresses) - tried)))
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(max(0.001, self._deadline - time.monotonic()))
+                if len(addresses) > 1:
+                    sock.settimeout(max(0.001, self._deadline - time.monotonic()))
                 return sock
             except OSError:
                 sock.close()
@@ -194,6 +210,7 @@ class BoundedAdapter(HTTPAdapter):
     """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        self._pools: dict[tuple[str, str | None], Any] = {}
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
@@ -209,6 +226,34 @@ class BoundedAdapter(HTTPAdapter):
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, options | ({"ssl_context": self._tls_context} if host["scheme"] == "https" else {})
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Mapping[str, str] | None = None, cert: Any = None
+    ) -> Any:
+        """Return the pool for a request, found by its origin: the base class makes a key of 27 parts each time."""
+        key = (origin_of(request.url), select_proxy(request.url, proxies))
+        pool = self._pools.get(key)
+        if pool is None:
+            if len(self._pools) >= _POOLS:
+                self._pools.clear()
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._pools[key] = pool
+        return pool
+
+    def request_url(self, request: Any, proxies: Mapping[str, str] | None) -> str:
+        """Return what urllib3 may rewrite as it likes: the connection sends the target that TARGET carries."""
+        return str(request.url) if select_proxy(request.url, proxies) else "/"
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        """Return the response as the base class does, but without cookies, which nobody here wants."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.reason = resp.reason
+        response.url = req.url
+        response.request = req
+        return response
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave it to the context, which verifies."""

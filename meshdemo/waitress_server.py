@@ -197,7 +197,37 @@ class _Parser(HTTPRequestParser):
             self.body_rcv.buf = _Body(self.body_rcv.buf)
 
 
+class _Gathered:
+    """Stands in for a channel and gathers what is written to it."""
+
+    def __init__(self, channel: HTTPChannel) -> None:
+        self._channel = channel
+        self.parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def write_soon(self, data: bytes) -> None:
+        self.parts.append(data)
+
+
 class _Task(WSGITask):
+    channel: Any
+
+    def write(self, data: bytes) -> None:
+        """Send the header together with the body: waitress sends two packets, and wakes the client twice."""
+        if self.wrote_header:
+            super().write(data)
+            return
+        channel = self.channel
+        gathered = _Gathered(channel)
+        self.channel = gathered
+        try:
+            super().write(data)
+        finally:
+            self.channel = channel
+        channel.write_soon(b"".join(gathered.parts))
+
     def build_response_header(self) -> bytes:
         if self.channel.server.draining:
             self.set_close_on_finish()

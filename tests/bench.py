@@ -207,20 +207,28 @@ def proxy_speed(repetitions, seconds):
     rows = []
     with running(meshdemo("webserver")) as (_, web):
         url = f"http://127.0.0.1:{web}"
-        with running(meshdemo("proxy", "--proxy-url", url)) as (_, port):
+        with (
+            running(meshdemo("proxy", "--proxy-url", url)) as (_, port),
+            running(meshdemo("proxy", "--proxy-url", url, "--keep-alive")) as (_, keeping),
+        ):
             for connections in (1, 16):
-                reference, ours = alternating(
+                reference, ours, kept = alternating(
                     repetitions,
                     seconds,
                     lambda seconds: run("session", web, seconds),
                     lambda seconds, count=connections: run("closed", port, count, seconds),
+                    lambda seconds, count=connections: run("closed", keeping, count, seconds),
                 )
-                ratios = [mine["rate"] / plain["rate"] for mine, plain in zip(ours, reference, strict=True)]
+                ratios, kept_ratios = (
+                    [mine["rate"] / plain["rate"] for mine, plain in zip(which, reference, strict=True)]
+                    for which in (ours, kept)
+                )
                 name = f"proxy, {connections} connection{'s' if connections > 1 else ''}"
                 rows.append((f"{name}: answers/s", shown([each["rate"] for each in ours], "{:.0f}"), ""))
                 plain = shown([each["rate"] for each in reference], "{:.0f}")
                 rows.append((f"{name}: plain Session.get, answers/s", plain, ""))
                 rows.append((f"{name}: ratio to plain Session.get", shown(ratios), "at least 0.9"))
+                rows.append((f"{name}: the same with --keep-alive, as Session.get has it", shown(kept_ratios), ""))
             direct, through = alternating(
                 repetitions,
                 2 * seconds,
