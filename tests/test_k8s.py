@@ -159,7 +159,7 @@ def test_dockerfile():
 
 
 def test_docker_context_holds_what_the_build_copies():
-    """Each file that the build copies is let through by .dockerignore, and nothing else is needed to install."""
+    """Each file that the build copies is let through by .dockerignore, and hardly anything else."""
     allowed = (ROOT / ".dockerignore").read_text().split()
     copied = [
         source
@@ -168,8 +168,4 @@ def test_docker_context_holds_what_the_build_copies():
         for source in shlex.split(line)[1:-1]
     ]
     assert allowed[0] == "*"
-    for source in copied:
-        assert any(rule.startswith("!" + source) for rule in allowed), source
-    inside = {path.suffix for path in (ROOT / "meshdemo").iterdir() if path.is_file()}
-    assert all(any(rule.startswith("!meshdemo/") and rule.endswith(suffix or "py.typed") for rule in allowed)
-               for suffix in inside)  # fmt: skip
+    assert {"!" + source for source in copied} == {rule for rule in allowed if rule.startswith("!")}
