@@ -31,7 +31,7 @@ _CONNECTION_LIMIT = 4096
 # after an hour (Envoy, "How do I configure timeouts?", idle_timeout), so this side keeps it a little longer.
 _IDLE_SECONDS = 65 * 60
 # How long shutting down waits for a client that neither sends the rest of its request nor reads its answer.
-_STALLED_SECONDS = 5.0
+_STALLED_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 

@@ -131,9 +131,8 @@ def test_both_versions_appear_with_their_shares(program, open_page):
 def test_failures_show(program, open_page):
     """The path of failures, chosen by a click, shows squares with a cross, statuses, and the pods that fail."""
     page = open_page(program("up", "--port", "0", "--fail-ratio", "0.5").url)
-    faster(page)
     page.click("[data-path='/failsometimes']")
-    wait_until(lambda: page.locator("#dots .fail").count() > 5, "failures")
+    wait_until(lambda: page.locator("#dots .fail").count() > 3, "failures")
     assert "✕" in page.locator("#dots .fail").first.inner_text()
     wait_until(lambda: "500" in rows(page, "statuses"), "the status")
     assert any(cells[2].isdigit() for cells in rows(page, "pods").values())
@@ -263,8 +262,8 @@ def test_in_the_background_it_slows_down(program, open_page, tcp_server):
     page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true })")
     page.wait_for_timeout(300)
     before = backend.connections
-    page.wait_for_timeout(3000)
-    assert backend.connections - before <= 5
+    page.wait_for_timeout(2000)
+    assert backend.connections - before <= 4
 
 
 @in_browser
@@ -280,15 +279,11 @@ def test_slow_answers_do_not_pile_up(program, open_page):
 
 
 @in_browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_accessibility(program, open_page, scheme, width):
-    """Axe finds nothing by WCAG 2.2 AA with all kinds of answers on the page; nothing is wider than the screen."""
+def test_accessibility(program, open_page):
+    """Axe finds nothing by WCAG 2.2 AA with all kinds of answers, light and dark, wide and narrow."""
     from axe_playwright_python.sync_playwright import Axe
 
-    up = program("up", "--port", "0", "--fail-ratio", "0.5")
-    page = open_page(up.url, color_scheme=scheme, viewport={"width": width, "height": 900})
-    faster(page)
+    page = open_page(program("up", "--port", "0", "--fail-ratio", "0.5").url)
     page.click("[data-path='/failsometimes']")
     wait_until(lambda: page.locator("#dots .fail").count() > 3, "failures")
     for made_up in (
@@ -296,11 +291,14 @@ def test_accessibility(program, open_page, scheme, width):
         {"status": None, "content": None, "pod": None, "text": "refused", "error": "refused", "milliseconds": 1},
     ):
         page.evaluate("(sample) => add(sample)", made_up)
-    page.wait_for_timeout(400)
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    result = Axe().run(page, options={"runOnly": {"type": "tag", "values": tags}})
-    assert [(each["id"], each["nodes"][0]["html"]) for each in result.response["violations"]] == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width, scheme in ((1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)
+        result = Axe().run(page, options={"runOnly": {"type": "tag", "values": tags}})
+        assert [(each["id"], each["nodes"][0]["html"]) for each in result.response["violations"]] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @in_browser

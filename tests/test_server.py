@@ -159,7 +159,7 @@ def test_a_slow_request_outlives_the_drain(program):
 @pytest.mark.parametrize("role", ["webserver", "proxy", "up"])
 def test_no_request_is_lost_when_sigterm_comes(program, role):
     """Of 200 requests, sent while SIGTERM arrives, each on its own connection, every one gets its answer."""
-    options = ["--port", "0", "--drain-seconds", "3"]
+    options = ["--port", "0", "--drain-seconds", "1.5"]
     if role == "proxy":
         options += ["--proxy-url", program("webserver", "--port", "0").url]
     running = program(role, *options)
