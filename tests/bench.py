@@ -346,7 +346,7 @@ def main():
     for name, part in parts.items():
         if chosen.only in (None, name):
             rows += part(chosen.repetitions, chosen.seconds)
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
           f"{chosen.repetitions} repetitions of {chosen.seconds:g} s: median (lowest to highest)\n")  # fmt: skip
     print("| measured | value | target |\n| --- | --- | --- |")
     for row in rows:

@@ -54,18 +54,26 @@ def test_probes_do_not_wait_for_slow_requests(serve):
 
 
 def test_64_slow_requests_at_once(serve):
-    """As many slow calls as there are threads take hardly longer than one, through the proxy too."""
+    """64 calls that take 1 s end within 1.5 s, through the proxy too, and health answers within 0.1 s meanwhile.
+
+    A busy machine may take longer; one of five rounds has to hold.
+    """
     backend = serve(webserver.create_app(slow_ratio=1, delay_seconds=1), threads=64)
     port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")), threads=64)
-    with ThreadPoolExecutor(64) as pool:
-        started = time.monotonic()
-        calls = [pool.submit(get, port, "/slowsometimes") for _ in range(64)]
-        threading.Event().wait(0.3)
-        probed = time.monotonic()
-        assert get(port, "/healthz")[0] == 200
-        assert time.monotonic() - probed < 1
-        assert all(call.result(20)[2].startswith("Proxying value: Hello world") for call in calls)
-        assert time.monotonic() - started < 5
+    rounds = []
+    for _ in range(5):
+        with ThreadPoolExecutor(64) as pool:
+            started = time.monotonic()
+            calls = [pool.submit(get, port, "/slowsometimes") for _ in range(64)]
+            threading.Event().wait(0.5)
+            probed = time.monotonic()
+            assert get(port, "/healthz")[0] == 200
+            health = time.monotonic() - probed
+            assert all(call.result(20)[2].startswith("Proxying value: Hello world") for call in calls)
+            rounds.append((time.monotonic() - started, health))
+        if rounds[-1][0] < 1.5 and rounds[-1][1] < 0.1:
+            return
+    pytest.fail(f"seconds for all calls, and for health: {rounds}")
 
 
 def send(port, body, *, method="POST", **headers):
