@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 #: What each version says, by the name of its Deployment, as in k8s/example.yaml.
 VERSIONS = {"webserverv1": "Webserver V1", "webserverv2": "Webserver V2"}
-DEFAULT_REPLICAS = 3
 
 
 def create_service(

@@ -150,6 +150,17 @@ def test_a_kept_connection_that_was_closed_meanwhile(tcp_server, method):
             target.call(method, target.url_for("/"), {})
 
 
+def test_cookies_are_not_kept(tcp_server):
+    """A cookie that the upstream sets is neither stored nor sent back."""
+    requests = []
+    backend = tcp_server(replying(http_response(b"ok", "Set-Cookie: session=1; Path=/"), requests))
+    target = Upstream(backend.url)
+    for _ in range(2):
+        target.call("GET", target.url_for("/"), {})
+    assert not any(b"cookie" in request.lower() for request in requests)
+    assert len(target._session.cookies) == 0
+
+
 # Redirects
 
 
@@ -305,7 +316,7 @@ def wait_for_client(conn):
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
-BOMB = gzip.compress(b"\x00" * (64 * MEBIBYTE), compresslevel=9)
+BOMB = gzip.compress(b"\x00" * (200 * MEBIBYTE), compresslevel=9)
 
 HOSTILE = {
     "never answers": (hostile(then=wait_for_client), "timed out after 0.5 seconds"),
@@ -378,7 +389,7 @@ def test_upstream_that(tcp_server, behave, reason):
 
 
 def test_hostile_answers_take_little_memory(tcp_server):
-    """A gzip bomb of 64 MiB and an endless body raise the peak of memory by less than 40 MiB."""
+    """A gzip bomb of 200 MiB and an endless body raise the peak of memory by less than 40 MiB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name in ("sends a gzip bomb", "sends an endless body", "sends an endless chunk size"):
         failure(tcp_server(HOSTILE[name][0]).url, timeout_seconds=2)
