@@ -1,0 +1,214 @@
+"""What a cluster would hold: Deployments with their pods, Services with their endpoints, gateways, and the policies.
+
+Plain data. Addresses are those that a cluster might give out; where on this machine something listens is not known
+here. What the policies mean is not known here either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from meshdemo.lab.manifests import NAMESPACE, Manifest
+
+#: What the names of Services end with.
+DOMAIN = "svc.cluster.local"
+#: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").
+INJECT_LABEL = "sidecar.istio.io/inject"
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An HTTP probe (Kubernetes, "Configure Liveness, Readiness and Startup Probes", defaults included)."""
+
+    path: str
+    port: int
+    initial_delay_seconds: float = 0
+    period_seconds: float = 10
+    timeout_seconds: float = 1
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that runs this program: its arguments, the first of which is its role, and its environment."""
+
+    name: str
+    args: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    #: Named ports, and the number that each container of this program listens on.
+    ports: tuple[tuple[str, int], ...]
+    startup: Probe | None
+    readiness: Probe | None
+    liveness: Probe | None
+
+    @property
+    def role(self) -> str:
+        """Return `webserver` or `proxy`."""
+        return self.args[0]
+
+    @property
+    def port(self) -> int:
+        """Return the port that it listens on in its pod."""
+        return self.ports[0][1]
+
+
+@dataclass(frozen=True)
+class Template:
+    """What the pods of a Deployment are made of."""
+
+    labels: tuple[tuple[str, str], ...]
+    service_account: str
+    grace_seconds: float
+    containers: tuple[Container, ...]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A Deployment: how many pods there are to be, and of what."""
+
+    name: str
+    place: str
+    replicas: int
+    template: Template
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod: `webserverv1-1`, with an address of its own."""
+
+    name: str
+    address: str
+    labels: Labels
+    service_account: str
+    containers: tuple[Container, ...]
+    namespace: str = NAMESPACE
+
+    @property
+    def in_mesh(self) -> bool:
+        """Return whether it has a sidecar."""
+        return self.labels.get(INJECT_LABEL) != "false"
+
+    @property
+    def calls(self) -> bool:
+        """Return whether anything in it calls others."""
+        return any(container.role == "proxy" for container in self.containers)
+
+    def port(self, target: int | str) -> int | None:
+        """Return the number of a port given by name or number; None where no container has the name."""
+        if isinstance(target, int):
+            return target
+        named = dict(pair for container in self.containers for pair in container.ports)
+        return named.get(target)
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """A port of a Service. `protocol` is what is spoken there: http, http2, grpc, https, tls, tcp ... , empty if unsaid.
+
+    It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection").
+    """
+
+    name: str
+    number: int
+    target: int | str
+    protocol: str
+
+    @property
+    def is_http(self) -> bool:
+        """Return whether plain HTTP is known to be spoken."""
+        return self.protocol in ("http", "http2", "grpc", "grpc-web")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Service with its virtual address."""
+
+    name: str
+    address: str
+    labels: Labels
+    selector: Labels
+    ports: tuple[ServicePort, ...]
+    is_public: bool = False
+    namespace: str = NAMESPACE
+
+    @property
+    def host(self) -> str:
+        """Return its name in full, as `webserver.default.svc.cluster.local`."""
+        return f"{self.name}.{self.namespace}.{DOMAIN}"
+
+    @property
+    def short_names(self) -> tuple[str, ...]:
+        """Return every name by which pods of its namespace can call it."""
+        parts = (self.name, self.namespace, "svc", "cluster", "local")
+        return tuple(".".join(parts[:count]) for count in (1, 2, 3, 5))
+
+    def port(self, number: int) -> ServicePort | None:
+        """Return a port by its number."""
+        return next((port for port in self.ports if port.number == number), None)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The pod of a gateway: of Istio's own kind one for all Gateways with the same selector, else one for each.
+
+    `ports` are those that its Service has, as the Gateways ask for; `manifests` are these Gateways.
+    """
+
+    name: str
+    service: str
+    address: str
+    labels: Labels
+    namespace: str
+    ports: tuple[int, ...]
+    manifests: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Everything together. `policies` are the objects that say how calls are treated, as they stand in the files."""
+
+    deployments: tuple[Deployment, ...]
+    pods: tuple[Pod, ...]
+    services: tuple[Service, ...]
+    gateways: tuple[Gateway, ...]
+    policies: tuple[Manifest, ...]
+    #: What is in the files that is not run or applied, whichever engine, each with its place.
+    notes: tuple[str, ...]
+
+    def pods_of(self, deployment: str) -> list[Pod]:
+        """Return the pods of a Deployment."""
+        return [pod for pod in self.pods if pod.name.rpartition("-")[0] == deployment]
+
+    def service(self, host: str) -> Service | None:
+        """Return a Service by any of its names."""
+        return next((service for service in self.services if host in service.short_names), None)
+
+    def endpoints(self, service: Service, port: ServicePort, labels: Labels | None = None) -> list[tuple[Pod, int]]:
+        """Return the pods behind a port of a Service, those with `labels` only, each with the number of its own port."""
+        wanted = {**service.selector, **(labels or {})}
+        found = []
+        for pod in self.pods if service.selector else ():
+            number = pod.port(port.target)
+            if number is not None and matches(pod.labels, wanted):
+                found.append((pod, number))
+        return found
+
+
+def matches(labels: Labels, selector: Labels) -> bool:
+    """Return whether `labels` include all of `selector`."""
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+def full_host(host: str, services: Iterable[Service]) -> str:
+    """Return the full name of a host where it is that of a Service, else the host itself.
+
+    Istio completes a name without a dot by namespace and domain (ResolveShortnameToFQDN).
+    """
+    short = re.sub(rf"\.{NAMESPACE}(\.svc(\.cluster\.local)?)?$", "", host)
+    names = {service.name for service in services}
+    return f"{short}.{NAMESPACE}.{DOMAIN}" if short in names else host
