@@ -9,8 +9,6 @@ import os
 import subprocess
 from typing import Any
 
-import yaml
-
 from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.manifests import GATEWAY_API, Manifest, ManifestError
