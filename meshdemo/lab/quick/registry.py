@@ -68,6 +68,8 @@ class Registry:
         host = self.find(destination.host, destination.place)
         if destination.port is not None and host.port(destination.port) is None:
             known = ", ".join(str(port.number) for port in host.ports)
+            if destination.port in host.other_ports:
+                raise ManifestError(f"{place}.port", f"{destination.port} is not a port for plain HTTP: {of.ISTIOD}")
             raise ManifestError(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
         if destination.subset:
             policy = self.policy_for(destination.host)
@@ -86,10 +88,10 @@ class Registry:
 
     def port_of(self, destination: Destination, called: int) -> int:
         """Return the port of a destination: said, the only one, or the one called (route.go, GetDestinationCluster)."""
-        ports = self.hosts[destination.host].ports
+        host = self.hosts[destination.host]
         if destination.port is not None:
             return destination.port
-        return ports[0].number if len(ports) == 1 else called
+        return host.ports[0].number if len(host.ports) + len(host.other_ports) == 1 else called
 
     def hashing_for_host(self, host: str, port: int) -> Hashing | None:
         """Return how calls of a host without rules are hashed (route.go, hashForService)."""

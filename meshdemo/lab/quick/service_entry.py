@@ -84,6 +84,7 @@ def read_service_entry(manifest: Manifest) -> tuple[list[Host], list[str]]:
             names=(host, f"{host}.", *spec["addresses"]),
             ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in ports),
             lookup=lookup,
+            other_ports=tuple(number for number in numbers if number not in [port["number"] for port in ports]),
         )
         for host in dict.fromkeys(spec["hosts"])
     ], notes

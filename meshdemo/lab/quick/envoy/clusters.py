@@ -172,7 +172,8 @@ def _balancing(balancing: Balancing) -> dict[str, Any]:
         size = {"ring_hash_lb_config": {"minimum_ring_size": str(hashing.ring_size)}} if hashing.ring_size else {}
         return {"lb_policy": "RING_HASH", **size, **_warmup_left(balancing)}
     policy = _BALANCERS.get(balancing.policy, "LEAST_REQUEST")
-    written: dict[str, Any] = {"lb_policy": policy}
+    # Envoy's own default is not written.
+    written: dict[str, Any] = {} if policy == "ROUND_ROBIN" else {"lb_policy": policy}
     if balancing.warmup_seconds is not None and policy != "RANDOM":
         written[f"{policy.lower()}_lb_config"] = {"slow_start_config": _slow_start(balancing)}
     return written
