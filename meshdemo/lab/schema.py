@@ -218,11 +218,15 @@ class Object:
         for name in self.required:
             if name not in given or value[name] in ("", [], {}):
                 raise ManifestError(f"{place}.{name}", "is missing")
-        empty: dict[type, Any] = {List: [], Map: {}}
-        parsed = {name: empty.get(type(kind)) for name, kind in self.fields.items()}
+        parsed = {name: _empty(kind) for name, kind in self.fields.items()}
         for name in given:
             parsed[name] = self.fields[name].parse(value[name], f"{place}.{name}")
         return Fields(parsed, place, given)
+
+
+def _empty(kind: Type) -> Any:
+    """Return what a field is read as that is missing."""
+    return [] if isinstance(kind, List) else {} if isinstance(kind, Map) else None
 
 
 def read(manifest: Manifest, schema: Object, name: str = "spec") -> Fields:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from meshdemo.lab.manifests import NAMESPACE, Manifest, shown
+from meshdemo.lab.manifests import Manifest, shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import MilliDuration, Unsupported
+from meshdemo.lab.quick.fields import MilliDuration, Some, Unsupported
 from meshdemo.lab.quick.model import (
     Balancing,
     Hashing,
@@ -39,11 +39,11 @@ _HTTP = Object(
         "maxRequestsPerConnection": _COUNT,
         "maxRetries": _COUNT,
         "idleTimeout": MilliDuration(),
-        "h2UpgradePolicy": Text(("DEFAULT", "DO_NOT_UPGRADE", "UPGRADE")),
+        "h2UpgradePolicy": Some(("DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"), known=("DEFAULT", "DO_NOT_UPGRADE")),
         "useClientProtocol": Unsupported((False,)),
         # For HTTP/2 alone, which no destination speaks here.
-        "maxConcurrentStreams": Unsupported((0,)),
-        "http2KeepAlive": Unsupported(),
+        "maxConcurrentStreams": _COUNT,
+        "http2KeepAlive": Object({"interval": MilliDuration(), "timeout": MilliDuration()}, ("interval", "timeout")),
     }
 )
 _HASHING = Object(
@@ -65,11 +65,12 @@ _HASHING = Object(
         "minimumRingSize": Integer(0, 8 * 2**20),
     }
 )
+_BALANCERS = ("UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "RANDOM", "ROUND_ROBIN")
 _POLICY: dict[str, Type] = {
     "connectionPool": Object({"tcp": _TCP, "http": _HTTP}),
     "loadBalancer": Object(
         {
-            "simple": Text(("UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "RANDOM", "ROUND_ROBIN", "PASSTHROUGH")),
+            "simple": Some((*_BALANCERS, "PASSTHROUGH"), known=_BALANCERS),
             "consistentHash": _HASHING,
             "warmup": Object(
                 {"duration": MilliDuration(), "minimumPercent": Number(0, 100), "aggression": Number(0)}, ("duration",)
@@ -114,7 +115,7 @@ _SCHEMA = Object(
         "subsets": List(
             Object({"name": of.NAME, "labels": of.LABELS, "trafficPolicy": _TRAFFIC_POLICY}, ("name",)),
         ),
-        "exportTo": List(Text(("*", ".", NAMESPACE)), most=1),
+        "exportTo": of.EXPORT_TO,
         "workloadSelector": Unsupported(),
     },
     ("host",),
@@ -178,8 +179,6 @@ def _pool(policy: Fields, pool: Fields | None) -> Pool | None:
         raise policy.error("connectionPool", "is empty")
     tcp: Mapping[str, object] | Fields = pool["tcp"] or dict.fromkeys(_TCP.fields)
     http: Mapping[str, object] | Fields = pool["http"] or dict.fromkeys(_HTTP.fields)
-    if http["h2UpgradePolicy"] == "UPGRADE":
-        raise pool.error("http.h2UpgradePolicy", of.NOT_HERE)
     keepalive: Fields | None = tcp["tcpKeepalive"]  # type: ignore[assignment]
     idle = http["idleTimeout"] if http["idleTimeout"] is not None else tcp["idleTimeout"]
     return Pool(
@@ -225,16 +224,13 @@ def _balancing(balancer: Fields | None) -> Balancing | None:
     simple, hashing, warmup = balancer["simple"] or "", balancer["consistentHash"], balancer["warmup"]
     if "simple" in balancer.given and hashing is not None:
         raise balancer.error("consistentHash", "excludes simple")
-    if simple == "PASSTHROUGH":
-        raise balancer.error("simple", f"PASSTHROUGH {of.NOT_HERE}")
     if warmup is not None and warmup["aggression"] == 0:
         raise warmup.error("aggression", "must be more than 0")
-    if warmup is not None:
-        seconds = warmup["duration"]
-        return Balancing(simple, _hashing(hashing), seconds, warmup["minimumPercent"], warmup["aggression"])
-    if balancer["warmupDurationSecs"] is not None:
-        raise balancer.error("warmupDurationSecs", of.NOT_HERE)
-    return Balancing(simple, _hashing(hashing))
+    if warmup is None:
+        return Balancing(simple, _hashing(hashing), balancer["warmupDurationSecs"])
+    # Only the field that is not deprecated has defaults (cluster_traffic_policy.go, setWarmup).
+    percent = 10.0 if warmup["minimumPercent"] is None else warmup["minimumPercent"]
+    return Balancing(simple, _hashing(hashing), warmup["duration"], percent, warmup["aggression"] or 1.0)
 
 
 def _hashing(hashing: Fields | None) -> Hashing | None:

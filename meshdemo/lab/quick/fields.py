@@ -14,12 +14,18 @@ from meshdemo.lab.schema import Duration, Fields, Integer, List, Map, Number, Ob
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it"
-NOT_HERE = f"is not supported by the quick engine: {ISTIOD}"
+
+
+def refused(place: str, problem: str = "is not supported by the quick engine") -> ManifestError:
+    """Return the error for what Istio takes, and this engine does not do."""
+    return ManifestError(place, f"{problem}: {ISTIOD}")
+
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PSEUDO_HEADERS = ":method|:scheme|:authority|:path|:status"
 _LABEL_VALUE = r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 # What RE2 and Python's own syntax have in common, one token at a time; what only one of them knows is refused, since
 # the expression has to mean the same to Istio as to the check here.
 _REGEX_FIELD_NAME = re.compile(
@@ -47,8 +53,21 @@ class Unsupported:
     def parse(self, value: Any, place: str) -> Any:
         """Return a harmless value, or raise ManifestError."""
         if value not in self.harmless:
-            raise ManifestError(place, NOT_HERE)
+            raise refused(place)
         return value
+
+
+@dataclass(frozen=True)
+class Some(Text):
+    """A text of which this engine knows only some values, in whatever case they are written."""
+
+    known: tuple[str, ...] = ()
+
+    def parse(self, value: Any, place: str) -> str:
+        text = super().parse(value, place)
+        if text.upper() not in [known.upper() for known in self.known]:
+            raise refused(place, f"{shown(text)} is not supported by the quick engine")
+        return text
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,18 @@ def check_regex(text: str, place: str) -> None:
 
 
 @dataclass(frozen=True)
+class _Labels(Map):
+    """Labels by their keys (labels.Instance.Validate)."""
+
+    def parse(self, value: Any, place: str) -> dict[str, Any]:
+        labels = super().parse(value, place)
+        for key in labels:
+            if not _LABEL_KEY.fullmatch(key):
+                raise ManifestError(place, f"{shown(key)} is not the key of a label")
+        return labels
+
+
+@dataclass(frozen=True)
 class Percent(Number):
     """A share in percent, 0 or at least 0.0001 (validatePercentage); a mirror's may be smaller."""
 
@@ -137,16 +168,19 @@ def full_name(host: str) -> str:
 
 
 HEADER_NAME = re.compile(rf"{_FIELD_NAME}|{_PSEUDO_HEADERS}")
+HOST_NAME = Text(pattern=rf"({_LABEL}\.)*{_LABEL}", rule="a host name")
 NAME = Text(pattern=_LABEL, rule="a name in lower case letters, digits and '-'")
-LABELS = Map(Text(pattern=_LABEL_VALUE, rule="the value of a label"))
+EXPORT_TO = List(Some(known=("*", ".", NAMESPACE)), most=1)
+LABELS = _Labels(Text(pattern=_LABEL_VALUE, rule="the value of a label"))
 PORT = Integer(1, 65535)
 _EXACT = {"exact": Text(), "prefix": Text(), "regex": Regex()}
 STRING_MATCH = Object(_EXACT)
 #: Where nothing but `*` stands for "is there", since that is no regular expression of RE2.
 STRING_MATCH_OR_PRESENT = Object({**_EXACT, "regex": Text()})
-# An Envoy command such as %DOWNSTREAM_LOCAL_ADDRESS% is passed on, and the sign itself is %% (validateHeaderValue).
+# The sign itself is written %%, and Envoy fills in what stands between two of them (validateHeaderValue).
+_VARIABLE = r"%(?:REQ|RESP)\([-:A-Za-z0-9_?]+\)%|%(?:PROTOCOL|RESPONSE_CODE|RESPONSE_FLAGS|START_TIME|ROUTE_NAME)%"
 _HEADER_VALUE = Text(
-    pattern=r"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%)*", rule=f"a plain header value; with a %variable% {ISTIOD}"
+    pattern=rf"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%|{_VARIABLE})*", rule=f"a plain header value; with a %variable% {ISTIOD}"
 )
 _OPERATIONS = Object({"set": Map(_HEADER_VALUE), "add": Map(_HEADER_VALUE), "remove": List(Text())})
 HEADERS = Object({"request": _OPERATIONS, "response": _OPERATIONS})

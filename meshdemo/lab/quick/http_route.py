@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from meshdemo.lab.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import NOT_HERE, MilliDuration, Regex, Unsupported
+from meshdemo.lab.quick.fields import MilliDuration, Regex, Some, Unsupported
 from meshdemo.lab.quick.gateways import Listener
 from meshdemo.lab.quick.hosts import matches, subset_of
 from meshdemo.lab.quick.model import (
@@ -52,10 +52,10 @@ _NEW_PATH = Object(
     ("type",),
 )
 _BACKEND: dict[str, Type] = {
-    "group": Text(("",)),
-    "kind": Text(("Service",)),
-    "name": of.NAME,
-    "namespace": Text((NAMESPACE,)),
+    "group": Some(known=("",)),
+    "kind": Some(known=("Service",)),
+    "name": of.HOST_NAME,
+    "namespace": Some(known=(NAMESPACE,)),
     "port": of.PORT,
 }
 _HEADER_FILTERS = {"requestHeaderModifier": _CHANGES, "responseHeaderModifier": _CHANGES}
@@ -104,7 +104,7 @@ class _Filter(Object):
         kind = fields["type"]
         name = {"URLRewrite": "urlRewrite", "CORS": "cors"}.get(kind, kind[0].lower() + kind[1:])
         if self.fields.get(name) == Unsupported():
-            raise fields.error("type", f"{kind} {NOT_HERE}")
+            raise of.refused(f"{fields.place}.type", f"{kind} is not supported by the quick engine")
         if name not in fields.given:
             raise fields.error(name, "is missing")
         if len(fields.given) > 2:
@@ -151,7 +151,7 @@ _SCHEMA = Object(
                     "group": Text(),
                     "kind": Text(),
                     "name": Text(),
-                    "namespace": Text((NAMESPACE,)),
+                    "namespace": Some(known=(NAMESPACE,)),
                     "sectionName": Text(),
                     "port": of.PORT,
                 },
@@ -194,13 +194,15 @@ def read_http_route(
     for parent in spec["parentRefs"]:
         group, kind = parent["group"] if parent["group"] is not None else GATEWAY_API, parent["kind"] or "Gateway"
         if (group, kind) in (("", "Service"), ("core", "Service")):
-            attached = [_at_service(manifest, parent, rules, services, has_hosts=bool(spec["hostnames"]))]
+            attached = [_at_service(manifest, parent, rules, services)]
+            for name in ("hostnames",) if spec["hostnames"] else ():
+                advice.append(f"{spec.place}.{name}: has no meaning where the parent is a Service")
         elif (group, kind) == (GATEWAY_API, "Gateway"):
             attached = list(_at_gateway(manifest, parent, rules, listeners, spec["hostnames"] or ["*"]))
             if not attached:
                 advice.append(f"{parent.place}: not in force: no listener of this Gateway takes it")
         else:
-            raise parent.error("kind", f"{kind} {NOT_HERE}")
+            raise of.refused(f"{parent.place}.kind", f"{kind} is not supported by the quick engine")
         for each in attached:
             if each.key in found and kind == "Service":
                 raise parent.error("name", "is the parent of this route already")
@@ -227,17 +229,11 @@ def _rank(rule: Rule) -> tuple[int, ...]:
     return _RANKS[path.kind], length, match.method is not None, len(match.headers), len(match.parameters)
 
 
-def _at_service(
-    manifest: Manifest, parent: Fields, rules: tuple[Rule, ...], services: Iterable[str], *, has_hosts: bool
-) -> Attachment:
+def _at_service(manifest: Manifest, parent: Fields, rules: tuple[Rule, ...], services: Iterable[str]) -> Attachment:
     """Return the rules for calls of a Service, at one of its ports or at all."""
-    if has_hosts:
-        raise parent.error("kind", "Service does not go with hostnames, which then have no meaning")
-    if parent["sectionName"] is not None:
-        raise parent.error("sectionName", NOT_HERE)
     host, port = of.full_name(parent["name"]), parent["port"]
     if host not in services:
-        raise parent.error("name", f"there is no Service {shown(parent['name'])}")
+        raise of.refused(f"{parent.place}.name", f"there is no Service {shown(parent['name'])}")
     if port is not None:
         rules = tuple(
             dataclasses.replace(rule, matches=(dataclasses.replace(rule.matches[0], port=port),)) for rule in rules
@@ -252,7 +248,7 @@ def _at_gateway(
     """Yield the rules for each hostname at each listener that takes them (referenceAllowed)."""
     of_parent = [listener for listener in listeners if listener.gateway == parent["name"]]
     if not of_parent:
-        raise parent.error("name", f"there is no Gateway {shown(parent['name'])} of the Gateway API")
+        raise of.refused(f"{parent.place}.name", f"there is no Gateway {shown(parent['name'])} of the Gateway API")
     for listener in of_parent:
         taken = (
             parent["port"] in (None, listener.port)

@@ -322,15 +322,13 @@ class Host:
     """Something that can be called: a Service, or a host of a ServiceEntry.
 
     `names` are all the names and addresses it is called by, the full one first. `lookup`: its endpoints are names,
-    all of whose addresses count (all), or one at a time (one); empty for addresses. `other_ports` are those where
-    something else than HTTP is spoken.
+    all of whose addresses count (all), or one at a time (one); empty for addresses.
     """
 
     name: str
     names: tuple[str, ...]
     ports: tuple[HostPort, ...]
     lookup: str = ""
-    other_ports: tuple[int, ...] = ()
 
     def port(self, number: int) -> HostPort | None:
         """Return a port by its number."""

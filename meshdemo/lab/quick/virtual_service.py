@@ -10,7 +10,7 @@ from typing import Any
 
 from meshdemo.lab.manifests import NAMESPACE, Manifest, ManifestError, shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import NOT_HERE, MilliDuration, Percent, Regex, Unsupported
+from meshdemo.lab.quick.fields import MilliDuration, Percent, Regex, Unsupported
 from meshdemo.lab.quick.model import (
     MESH,
     Cors,
@@ -38,7 +38,6 @@ _ORIGIN = Object({"exact": Text(), "prefix": Text(), "regex": Regex()})
 _CORS_HEADER = Text(pattern=r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", rule="the name of a header")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*")
 _STATUS = Integer(200, 599)
-_EXPORT = List(Text(("*", ".", NAMESPACE)), most=1)
 _MATCH = Object(
     {
         "name": Text(),
@@ -103,8 +102,7 @@ _RULE = Object(
                         "exponentialDelay": Unsupported(),
                         "percent": Integer(0, 100),
                         "percentage": _PERCENT,
-                    },
-                    ("fixedDelay",),
+                    }
                 ),
                 "abort": Object(
                     {
@@ -112,8 +110,7 @@ _RULE = Object(
                         "grpcStatus": Unsupported(),
                         "http2Error": Unsupported(),
                         "percentage": _PERCENT,
-                    },
-                    ("httpStatus",),
+                    }
                 ),
             }
         ),
@@ -125,7 +122,7 @@ _RULE = Object(
         "corsPolicy": Object(
             {
                 "allowOrigins": List(_ORIGIN),
-                "allowOrigin": Unsupported(([],)),
+                "allowOrigin": List(Text()),
                 "allowMethods": List(Text(_METHODS)),
                 "allowHeaders": List(_CORS_HEADER),
                 "exposeHeaders": List(_CORS_HEADER),
@@ -139,14 +136,13 @@ _RULE = Object(
 )
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(wildcard=True), least=1),
+        "hosts": List(of.Host(wildcard=True)),
         "gateways": List(_GATEWAY),
-        "http": List(_RULE, least=1),
+        "http": List(_RULE),
         "tls": Unsupported(([],)),
         "tcp": Unsupported(([],)),
-        "exportTo": _EXPORT,
-    },
-    ("hosts", "http"),
+        "exportTo": of.EXPORT_TO,
+    }
 )
 # Go's names of status codes, which are Python's as well (net/http, StatusText).
 _CODES = frozenset(int(status) for status in http.HTTPStatus)
@@ -161,6 +157,10 @@ _CONDITIONS = frozenset(
 def read_virtual_service(manifest: Manifest) -> RuleSet:
     """Return the rules of a VirtualService."""
     spec = read(manifest, _SCHEMA)
+    if not spec["hosts"]:
+        raise of.refused(f"{spec.place}.hosts", "is missing, so that others have to delegate to it")
+    if not spec["http"]:
+        raise spec.error("http", "is missing")
     gateways = tuple(gateway_name(name) for name in spec["gateways"]) or (MESH,)
     hosts = spec["hosts"]
     for index, host in enumerate(hosts):
@@ -222,7 +222,7 @@ def _match(match: Fields) -> Match:
         pairs = []
         for key, value in sorted(match[name].items()):
             if key.startswith("@request.auth.claims"):
-                raise match.error(f"{name}.{key}", NOT_HERE)
+                raise of.refused(f"{match.place}.{name}.{key}")
             if name != "queryParams" and not of.HEADER_NAME.fullmatch(key):
                 raise match.error(name, f"{shown(key)} is not the name of a header")
             pairs.append((key, of.string_match(value) or StringMatch("present")))
@@ -281,8 +281,9 @@ def _redirect(redirect: Fields | None, matches: list[Fields]) -> Redirect | None
         raise redirect.error("uri", "is missing, as are authority, scheme and port")
     code = redirect["redirectCode"] or 301
     if code not in (301, 302, 303, 307, 308):
-        known = f"only 301, 302, 303, 307 and 308, {of.ISTIOD}" if code >= 300 else "must be 3xx"
-        raise redirect.error("redirectCode", f"{code} is no redirect that Envoy has: {known}")
+        if code < 300:
+            raise redirect.error("redirectCode", f"{code} is not 3xx")
+        raise of.refused(f"{redirect.place}.redirectCode", f"{code} is none of 301, 302, 303, 307 and 308")
     return Redirect(
         code=code,
         path=redirect["uri"] or "",
@@ -386,6 +387,9 @@ def _fault(fault: Fields | None) -> Fault | None:
     delay, abort = fault["delay"], fault["abort"]
     if delay is None and abort is None:
         raise fault.error("delay", "is missing, as is abort")
+    for part, name in ((delay, "fixedDelay"), (abort, "httpStatus")):
+        if part is not None and part[name] is None:
+            raise of.refused(f"{part.place}.{name}", "is missing, so that nothing happens")
 
     def percent(part: Fields | None) -> float | None:
         percentage: Fields | None = part["percentage"] if part else None
@@ -404,6 +408,8 @@ def _cors(policy: Fields | None) -> Cors | None:
     if policy is None:
         return None
     origins: list[Any] = [of.string_match(origin) for origin in policy["allowOrigins"]]
+    if "allowOrigins" not in policy.given:
+        origins = [StringMatch("exact", origin) for origin in policy["allowOrigin"]]
     for index, origin in enumerate(origins):
         if not origin.value:
             raise policy.error(f"allowOrigins[{index}]", "says no origin: exact, prefix or regex")

@@ -188,12 +188,13 @@ def _warmup_left(balancing: Balancing) -> dict[str, Any]:
 
 
 def _slow_start(balancing: Balancing) -> dict[str, Any]:
-    aggression = 1.0 if balancing.warmup_aggression is None else balancing.warmup_aggression
-    percent = 10.0 if balancing.warmup_percent is None else balancing.warmup_percent
+    window = {"slow_start_window": duration(balancing.warmup_seconds or 0)}
+    if balancing.warmup_aggression is None:
+        return window
     return {
-        "slow_start_window": duration(balancing.warmup_seconds or 0),
-        "aggression": {"default_value": aggression, "runtime_key": "("},
-        "min_weight_percent": without_empty({"value": percent}),
+        **window,
+        "aggression": {"default_value": balancing.warmup_aggression, "runtime_key": "("},
+        "min_weight_percent": without_empty({"value": balancing.warmup_percent}),
     }
 
 
