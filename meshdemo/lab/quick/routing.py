@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.destinations import Host
 from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity
-from meshdemo.lab.quick.model import MESH, Destination, Host, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
+from meshdemo.lab.quick.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
 from meshdemo.lab.quick.registry import Registry
 
 

@@ -6,8 +6,8 @@ import ipaddress
 
 from meshdemo.lab.manifests import Manifest, shown
 from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.destinations import Endpoint, Host, HostPort
 from meshdemo.lab.quick.fields import Some, Unsupported
-from meshdemo.lab.quick.model import Endpoint, Host, HostPort
 from meshdemo.lab.schema import Anything, Fields, Integer, List, Map, Object, Text, read
 
 _LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
