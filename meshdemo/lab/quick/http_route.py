@@ -14,7 +14,8 @@ from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Some, Unsupported
 from meshdemo.lab.quick.gateways import Listener
 from meshdemo.lab.quick.hosts import matches, subset_of
-from meshdemo.lab.quick.http_rules import EVERYTHING, HOSTNAME, RULE, named
+from meshdemo.lab.quick.http_filters import HOSTNAME
+from meshdemo.lab.quick.http_rules import EVERYTHING, RULE, named
 from meshdemo.lab.quick.model import MESH, DirectResponse, Rule, RuleSet, StringMatch
 from meshdemo.lab.schema import Fields, List, Object, Text, read
 
