@@ -605,7 +605,7 @@ class Generator:
             return rule
         rule["backendRefs"] = self._several(lambda: self._backend(is_prefix), self._one((1, 1, 2, 3)))
         kinds = ("RequestHeaderModifier", "ResponseHeaderModifier", "URLRewrite", "RequestMirror")
-        if self._chance(0.04):
+        if self._chance(0.2):
             kinds += ("CORS",)
         filters = self._filters(is_prefix, kinds)
         if filters:
