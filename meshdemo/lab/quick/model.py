@@ -67,7 +67,7 @@ class Headers:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a call goes. Without a port it is the only one of the host, else the one that was called.
+    """Where a call goes. Without a port it is the one that was called; at a gateway the only one of the host, if so.
 
     `place` is that of the field with its host.
     """
@@ -247,6 +247,7 @@ class Route:
     match: Match | None
     port: int
     of_gateway_api: bool = False
+    at_gateway: bool = False
     is_default: bool = False
 
 

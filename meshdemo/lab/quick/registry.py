@@ -74,12 +74,15 @@ class Registry:
             reason = "" if self.has_services else f"; {NO_SERVICE}"
             raise of.refused(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
 
-    def port_of(self, destination: Destination, called: int) -> int:
-        """Return the port of a destination: said, the only one, or the one called (route.go, GetDestinationCluster)."""
-        host = self.hosts[destination.host]
+    def port_of(self, destination: Destination, called: int, *, at_gateway: bool) -> int:
+        """Return the port of a destination (route.go, GetDestinationCluster).
+
+        A sidecar knows only the hosts of the port that is called, so that it takes no other, even where there is none.
+        """
         if destination.port is not None:
             return destination.port
-        return host.ports[0].number if len(host.ports) == 1 else called
+        ports = self.hosts[destination.host].ports
+        return ports[0].number if at_gateway and len(ports) == 1 else called
 
     def hashing_for_host(self, host: str, port: int) -> Hashing | None:
         """Return how calls of a host without rules are hashed (route.go, hashForService)."""

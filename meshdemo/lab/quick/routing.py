@@ -38,7 +38,7 @@ def routes(rule_set: RuleSet, caller: Caller, port: int, gateway: str) -> tuple[
     for rule in rule_set.rules:
         for match in rule.matches or (None,):
             if match is None or _applies(match, caller, port, gateway):
-                found.append(Route(rule, match, port, rule_set.of_gateway_api))
+                found.append(Route(rule, match, port, rule_set.of_gateway_api, at_gateway=gateway != MESH))
                 if match is None or match.is_catch_all:
                     return tuple(found)
     return tuple(found)

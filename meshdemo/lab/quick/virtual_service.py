@@ -145,15 +145,16 @@ def read_virtual_service(manifest: Manifest) -> RuleSet:
         raise of.refused(f"{spec.place}.hosts", "is missing, so that others have to delegate to it")
     if not spec["http"]:
         raise spec.error("http", "is missing")
-    for index, host in enumerate(hosts):
+    written: list[str] = manifest.document["spec"]["hosts"]
+    for index, host in enumerate(written):
         if host == "*" and MESH in gateways:
             raise spec.error(f"hosts[{index}]", "'*' is not allowed where sidecars apply it, only for gateways")
-        if any(matches(host, other) for other in hosts[:index]):
+        if any(matches(host, other) for other in written[:index]):
             raise spec.error(f"hosts[{index}]", f"{shown(host)} is covered by another of the hosts")
     return RuleSet(
         name=manifest.name,
         place=spec.place,
-        hosts=tuple(hosts),
+        hosts=tuple(dict.fromkeys(hosts)),
         gateways=gateways,
         rules=tuple(spec["http"]),
         is_private=of.is_private(spec),

@@ -182,7 +182,8 @@ def _action(route: Route, registry: Registry) -> dict[str, Any]:
 
 def _cluster(route: Route, registry: Registry, target: Target) -> str:
     destination = target.destination
-    return cluster_name(destination.host, registry.port_of(destination, route.port), destination.subset)
+    port = registry.port_of(destination, route.port, at_gateway=route.at_gateway)
+    return cluster_name(destination.host, port, destination.subset)
 
 
 def _weighted(route: Route, registry: Registry, target: Target) -> dict[str, Any]:
