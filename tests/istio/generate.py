@@ -244,7 +244,7 @@ class Generator:
             },
             {
                 "tls": lambda: {"mode": self._one(("DISABLE", "ISTIO_MUTUAL", "SIMPLE"))},
-                "retryBudget": lambda: {"percent": 30},
+                **({"retryBudget": lambda: {"percent": 30}} if ports else {}),
             },
         )
         if ports and self._chance(0.12):
@@ -596,7 +596,6 @@ class Generator:
             if self._chance(0.03):
                 listener["allowedRoutes"] = self._one(
                     (
-                        {"namespaces": {"from": "None"}},
                         {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}},
                         {"kinds": [{"kind": "GRPCRoute"}]},
                         {"kinds": [{"kind": "HTTPRoute"}, {"kind": "GRPCRoute"}]},
