@@ -9,8 +9,6 @@ import os
 import subprocess
 from typing import Any
 
-import yaml
-
 from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.manifests import GATEWAY_API, Manifest, ManifestError
@@ -171,7 +169,10 @@ def _apply_defaults(document: dict[str, Any]) -> None:
     spec = document["spec"]
     if document["kind"] == "Gateway":
         for listener in spec.get("listeners", []):
-            listener.setdefault("allowedRoutes", {}).setdefault("namespaces", {}).setdefault("from", "Same")
+            allowed = listener.setdefault("allowedRoutes", {})
+            allowed.setdefault("namespaces", {}).setdefault("from", "Same")
+            for kind in allowed.get("kinds", []):
+                kind.setdefault("group", GATEWAY_API)
     if document["kind"] != "HTTPRoute":
         return
     for parent in spec.get("parentRefs", []):
@@ -191,7 +192,10 @@ def _apply_defaults(document: dict[str, Any]) -> None:
         for each in filters:
             if "requestRedirect" in each:
                 each["requestRedirect"].setdefault("statusCode", 302)
+            if "cors" in each:
+                each["cors"].setdefault("maxAge", 5)
             if "requestMirror" in each:
+                each["requestMirror"].get("fraction", {}).setdefault("denominator", 100)
                 references.append(each["requestMirror"]["backendRef"])
         for each in references:
             each.setdefault("group", "")

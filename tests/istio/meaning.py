@@ -1,8 +1,8 @@
 """What two configurations have to share to treat every call alike: the one place that says what counts as the same.
 
-`meaning` cuts a configuration to what decides, in a form of plain dicts that can be compared by `==`. Everything that is
-not named here is kept as it stands, so that a field nobody thought of counts as a difference. Each rule that leaves
-something out or writes it in another form is a function or an entry of a table, with its reason; tests/test_istio.py has
+`meaning` cuts a configuration to what decides, in a form of plain dicts that can be compared by `==`. Everything that
+is not named here is kept as it stands, so that a field nobody thought of counts as a difference. Each rule that leaves
+something out or writes it in another form is a function or an entry of a table, with its reason; test_meaning.py has
 for each a pair that is the same and a pair that is not.
 """
 
@@ -48,7 +48,12 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "redirect": {"response_code": "MOVED_PERMANENTLY", "strip_query": False, "path_redirect": "", "port_redirect": 0},
     "retry_policy": {"num_retries": 1, "host_selection_retry_max_attempts": 1, "retry_on": ""},
     "hash_policy": {"terminal": False},
-    "route": {"auto_host_rewrite": False, "append_x_forwarded_host": False, "prefix_rewrite": "", "priority": "DEFAULT"},
+    "route": {
+        "auto_host_rewrite": False,
+        "append_x_forwarded_host": False,
+        "prefix_rewrite": "",
+        "priority": "DEFAULT",
+    },
     "virtual_host": {"include_request_attempt_count": False, "require_tls": "NONE"},
     "cluster": {"type": "STATIC", "connect_timeout": 5, "lb_policy": "ROUND_ROBIN", "dns_lookup_family": "AUTO"},
     "threshold": {
@@ -94,8 +99,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 # Filters that only Istio's build of Envoy has, or that only count: the lab's Envoy cannot have them in either engine.
 _FILTERS_LEFT_OUT = re.compile(r"istio\..*|envoy\.filters\.http\.grpc_stats")
-# Clusters for what no Service has: calls that leave the mesh unseen. Nothing can be passed through on this machine.
-_PASSED_THROUGH = {"PassthroughCluster", "BlackHoleCluster"}
 
 
 def meaning(configuration: Configuration, cluster: Cluster) -> dict[str, Any]:
@@ -104,29 +107,21 @@ def meaning(configuration: Configuration, cluster: Cluster) -> dict[str, Any]:
     Of the pods only the first caller counts: the sidecars of all callers get the same, but for their labels, and what
     the sidecar of a web server does with what comes in is not the quick engine's part.
     """
-    own_services = {f"{each.service}.{each.namespace}.svc.cluster.local" for each in cluster.gateways}
     names = [pod.name for pod in cluster.pods if pod.calls and pod.in_mesh][:1]
     names += [gateway.name for gateway in cluster.gateways]
-    return {
-        name: _workload(configuration.resources.get(name, Resources()), own_services) for name in names
-    }
+    return {name: _workload(configuration.resources.get(name, Resources())) for name in names}
 
 
-def _workload(resources: Resources, own_services: set[str]) -> dict[str, Any]:
+def _workload(resources: Resources) -> dict[str, Any]:
     listeners = dict(_listeners(resources.listeners))
-    routes = {each["name"]: _routes(each, own_services) for each in resources.routes}
-    # A port where nobody is known decides nothing: there is only what would be passed through.
-    routes = {name: value for name, value in routes.items() if value["hosts"]}
-    listeners = {port: value for port, value in listeners.items() if "routes" not in value or value["routes"] in routes}
+    routes = {each["name"]: _routes(each) for each in resources.routes}
     # Routes that no listener asks for are never used.
     used = {value.get("routes") for value in listeners.values()}
     routes = {name: value for name, value in routes.items() if name in used}
     # Nor are clusters that nothing leads to: Istio makes one of every Service and subset.
     reachable = set(_cluster_names([listeners, routes]))
     endpoints = {each["cluster_name"]: each for each in resources.endpoints}
-    clusters = {
-        each["name"]: _cluster(each, endpoints) for each in resources.clusters if each["name"] in reachable
-    }
+    clusters = {each["name"]: _cluster(each, endpoints) for each in resources.clusters if each["name"] in reachable}
     return {"listeners": listeners, "routes": routes, "clusters": clusters}
 
 
@@ -150,8 +145,8 @@ def _cluster_names(value: Any) -> Iterator[str]:
 def _listeners(listeners: Iterable[Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return by port what a listener does with HTTP, and what else it tells apart.
 
-    What comes into a pod, and what the lab cannot capture, is left out: `virtualInbound`, `virtualOutbound`, and the
-    chain that passes everything else through. How HTTP is recognised is left out as well: callers here speak HTTP.
+    What comes into a pod, and what is captured but is not HTTP, is left out: `virtualInbound`, `virtualOutbound`, and
+    the chain that passes everything else through. So is how HTTP is recognised: callers here speak HTTP.
     """
     for listener in listeners:
         if listener.get("name") in ("virtualInbound", "virtualOutbound"):
@@ -162,12 +157,14 @@ def _listeners(listeners: Iterable[Resource]) -> Iterator[tuple[str, dict[str, A
             for each in chain["filters"]:
                 if _FILTERS_LEFT_OUT.fullmatch(each["name"]):
                     continue
-                if each["name"] == "envoy.filters.network.http_connection_manager":
+                if _type(each).endswith(".HttpConnectionManager"):
                     value |= _http(each["typed_config"], "transport_socket" in chain)
                 else:
                     value[each["name"]] = _clean(each.get("typed_config"))
             match = _clean(chain.get("filter_chain_match", {}))
-            match = {key: each for key, each in match.items() if key not in ("transport_protocol", "application_protocols")}
+            match = {
+                key: each for key, each in match.items() if key not in ("transport_protocol", "application_protocols")
+            }
             for key, inner in (("match", match), ("transport_socket", chain.get("transport_socket"))):
                 if inner:
                     value[key] = inner
@@ -179,10 +176,8 @@ def _http(manager: dict[str, Any], is_tls: bool) -> dict[str, Any]:
     value.pop("@type", None)
     value["routes"] = value.pop("rds")["route_config_name"]
     filters = [each for each in value.pop("http_filters") if not _FILTERS_LEFT_OUT.fullmatch(each["name"])]
-    # A filter with nothing but its type is known by its name.
-    value["filters"] = [
-        each["name"] if set(each.get("typed_config", {})) <= {"@type"} else each for each in filters
-    ]
+    # Routes refer to a filter by its name, and its type says what it does.
+    value["filters"] = [{"name": each["name"], **each["typed_config"]} for each in filters]
     if not is_tls:
         # Without certificates of callers there is nothing to forward; what they claim is removed in either form.
         value.pop("forward_client_cert_details", None)
@@ -193,36 +188,23 @@ def _http(manager: dict[str, Any], is_tls: bool) -> dict[str, Any]:
 # -- Routes ------------------------------------------------------------------------------------------------------------
 
 
-def _routes(configuration: Resource, own_services: set[str]) -> dict[str, Any]:
-    """Return hosts by their domains. Neither the order nor the names of virtual hosts decide: the longest domain does."""
+def _routes(configuration: Resource) -> dict[str, Any]:
+    """Return hosts by their domains: not the order or the names of virtual hosts decide, the longest domain does."""
     value = _clean(configuration)
     value.pop("name")
     grouped: dict[str, list[str]] = {}
     for host in value.pop("virtual_hosts", []):
-        if _is_left_out(host, own_services):
-            continue
         domains = host.pop("domains")
         host.pop("name", None)
         host["routes"] = _reachable([_route(route) for route in host.get("routes", [])])
-        text = json.dumps(_per_filter(_header_operations(_without_defaults(host, "virtual_host"))), sort_keys=True)
+        host = _per_filter(_header_operations(_without_defaults(host, "virtual_host")))
+        if domains == ["*"] and host == {"routes": []}:
+            continue  # what has no route answers 404, as does what no host has
+        text = json.dumps(host, sort_keys=True)
         grouped.setdefault(text, []).extend(domains)
     # Hosts with the same routes are one, however their domains are spread over virtual hosts.
     value["hosts"] = {", ".join(sorted(domains)): json.loads(text) for text, domains in grouped.items()}
     return _header_operations(value)
-
-
-def _is_left_out(host: dict[str, Any], own_services: set[str]) -> bool:
-    """Tell whether a host is what nobody here can call: outside of all Services, or the Service of a gateway itself.
-
-    A gateway's Service is no object of the files; an installation of Istio brings it.
-    """
-    routes = host.get("routes", [])
-    if host.get("name") in ("allow_any", "block_all") and host["domains"] == ["*"]:
-        return True
-    if len(routes) != 1:
-        return False
-    target = routes[0].get("route", {}).get("cluster", "")
-    return target in _PASSED_THROUGH or target.rpartition("|")[2] in own_services and routes[0].get("name") == "default"
 
 
 def _reachable(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -249,7 +231,10 @@ def _route(route: dict[str, Any]) -> dict[str, Any]:
 
 
 def _match(match: dict[str, Any]) -> dict[str, Any]:
-    """All conditions have to hold, in whatever order; names of headers have no case, a regular expression has its own."""
+    """Return conditions in one order: all have to hold.
+
+    Names of headers have no case, a regular expression has its own, and a path without letters has none.
+    """
     match = _without_defaults(match, "match")
     path = match.get("path", match.get("prefix", match.get("path_separated_prefix", "")))
     if "safe_regex" in match or path.lower() == path.upper():
@@ -306,7 +291,7 @@ def _shares(weighted: dict[str, Any]) -> dict[str, Any]:
 def _retry_policy(policy: dict[str, Any]) -> dict[str, Any]:
     if "host_selection_retry_max_attempts" in policy:
         policy["host_selection_retry_max_attempts"] = int(policy["host_selection_retry_max_attempts"])
-    policy["retry_host_predicate"] = [each["name"] for each in policy.get("retry_host_predicate", [])]
+    policy["retry_host_predicate"] = [_type(each) for each in policy.get("retry_host_predicate", [])]
     if not policy["retry_host_predicate"]:
         # Without a condition the first host that is chosen will do: there is no second attempt at choosing.
         policy.pop("retry_host_predicate")
@@ -320,16 +305,20 @@ def _retry_policy(policy: dict[str, Any]) -> dict[str, Any]:
 
 
 def _direct_response(response: dict[str, Any]) -> dict[str, Any]:
-    """A body is its bytes, whether they are written as text or in base64; an empty one is none."""
+    """Return a body as its bytes, whether they are written as text or in base64; an empty one is none."""
     body = response.pop("body", {})
-    content = base64.b64decode(body["inline_bytes"]) if "inline_bytes" in body else body.get("inline_string", "").encode()
+    content = (
+        base64.b64decode(body["inline_bytes"], validate=True)
+        if "inline_bytes" in body
+        else body.get("inline_string", "").encode()
+    )
     if content:
         response["body"] = content.decode("latin-1")
     return response
 
 
 def _header_operations(holder: dict[str, Any]) -> dict[str, Any]:
-    """Operations on different headers may come in any order, unless a value is computed from what stands there then."""
+    """Sort operations by header, which may come in any order unless a value is computed from what stands there then."""
     for name in ("request_headers_to_add", "response_headers_to_add"):
         operations = []
         for each in holder.pop(name, []):
@@ -348,7 +337,7 @@ def _header_operations(holder: dict[str, Any]) -> dict[str, Any]:
 
 
 def _per_filter(holder: dict[str, Any]) -> dict[str, Any]:
-    """A fault for 0 % of the calls, as it is where no percentage is given, is none."""
+    """Leave out faults for 0 % of the calls, as they are where no percentage is given."""
     filters = holder.pop("typed_per_filter_config", {})
     fault = filters.get("envoy.filters.http.fault")
     if fault:
@@ -400,9 +389,8 @@ def _cluster(cluster: Resource, endpoints: Mapping[str, Resource]) -> dict[str, 
     options = value.pop("typed_extension_protocol_options", {}).get(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions", {}
     )
-    options = {key: each for key, each in options.items() if key != "@type"}
     options = _without_defaults(options, "protocol_options")
-    if options:
+    if set(options) - {"@type"}:
         value["protocol_options"] = options
     return _without_defaults(value, "cluster")
 
@@ -463,6 +451,11 @@ def _clean(value: Any, key: str = "") -> Any:
     if isinstance(value, str) and _DURATION_FIELDS.fullmatch(key) and _DURATION.fullmatch(value):
         return _number(value[:-1])
     return value
+
+
+def _type(extension: dict[str, Any]) -> str:
+    """Return the type by which Envoy finds an extension; its name is only a name."""
+    return str(extension.get("typed_config", {}).get("@type", "")).rpartition("/")[2]
 
 
 def _number(value: Any) -> Any:
