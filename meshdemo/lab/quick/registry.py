@@ -139,6 +139,12 @@ def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int
 def service_hosts(cluster: Cluster) -> Iterator[Host]:
     """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
     for service in cluster.services:
+        for index, port in enumerate(service.ports):
+            if port.protocol != "http":
+                place = f"Service/{service.name}: spec.ports[{index}]"
+                raise of.refused(
+                    place, f"is not for http, which its name or appProtocol has to say, but {port.protocol!r}"
+                )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
