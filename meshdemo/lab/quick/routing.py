@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from meshdemo.lab.manifests import shown
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.destinations import Host
 from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity
@@ -97,7 +98,7 @@ def check_hosts(rule_sets: Iterable[RuleSet], registry: Registry, gateways: Coll
     for rule_set in rule_sets:
         for index, gateway in enumerate(rule_set.gateways):
             if gateway not in (MESH, *gateways):
-                raise of.refused(f"{rule_set.place}.gateways[{index}]", f"Istio has no Gateway {gateway!r}")
+                raise of.refused(f"{rule_set.place}.gateways[{index}]", f"Istio has no Gateway {shown(gateway)}")
         for index, host in enumerate(rule_set.hosts):
             place = f"{rule_set.place}.hosts[{index}]"
             if MESH not in rule_set.gateways:
