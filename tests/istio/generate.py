@@ -17,11 +17,12 @@ _ISTIO = "networking.istio.io/v1"
 _GATEWAY_API = "gateway.networking.k8s.io/v1"
 _PATHS = ("/", "/a", "/a/", "/A", "/a/b", "/a/b/c", "/b", "/long/path/to/something", "/a.b", "/a%20b", "/ab")
 _PATH_REGEXES = (".*", "/.*", "/a.*", "/[a-z]+/b", "/(a|b)/.*", "/a/very/long/expression.*", "/", "^/a$", "/[A-Z].*")
+_PATH_REGEXES += (r"/\d+", "(?i)/a.*", "/ü.*")
 _VALUES = ("1", "tester", "a b", "Tester", "x,y", "ü", "a:b", '"', "0")
 _VALUE_REGEXES = (".*", ".+", "t.*", "[0-9]+", "a|b", "^x$", "(?i)x")
-_DURATIONS = ("1s", "0.5s", "1.5s", "250ms", "1m", "1m30s", "1h", "2ms", "0.001s", "15s", "3661s")
-_HEADERS = ("x", "end-user", "X-Upper", "cookie", "y", "accept", "x-request-id", "content-type")
-_PERCENTAGES = (0, 0.01, 0.5, 1, 12.5, 33.333, 50, 99.99, 100)
+_DURATIONS = ("1s", "1h2m3.5s", "0.5s", "1.5s", "250ms", "1m", "1m30s", "1h", "2ms", "0.001s", "15s", "3661s")
+_HEADERS = ("x", "X", "end-user", "X-Upper", "cookie", "y", "accept", "x-request-id", "content-type")
+_PERCENTAGES = (0, 0.0001, 0.01, 0.29, 0.5, 1, 1.1, 12.5, 33.333, 50, 57.1, 99.9999, 100)
 _HTTP_HOSTS = ("shop.example.com", "www.example.com", "*.example.com", "*", "a.b.example.com", "shop.example.org")
 _WEIGHTS = (0, 1, 1, 2, 3, 10, 25, 50, 75, 90, 100, 1000)
 
@@ -104,10 +105,24 @@ class Generator:
             {"name": "http-other", "port": 8080, "targetPort": "http"},
             {"name": "admin", "port": 81, "targetPort": 3030, "appProtocol": "http"},
         ]
+        if self._chance(0.1):
+            protocol = self._one(
+                ("http2", "grpc", "kubernetes.io/h2c", "kubernetes.io/ws", "tcp", "https", "redis", "HTTP")
+            )
+            self._one(ports)["appProtocol"] = protocol
+        if self._chance(0.05):
+            ports[0]["name"] = self._one(("web", "tcp", "grpc-web", "http2"))
         ports = [port for port in ports if self._chance(0.7)] or ports[:1]
         self._ports["shop"] = [port["port"] for port in ports]
-        spec = {"selector": {"app": "webserver"}, "ports": ports}
-        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": spec}
+        spec: dict[str, Any] = {"selector": {"app": "webserver"}, "ports": ports}
+        metadata: dict[str, Any] = {"name": "shop"}
+        if self._chance(0.03):
+            spec["trafficDistribution"] = "PreferClose"
+        if self._chance(0.03):
+            metadata["annotations"] = {"networking.istio.io/exportTo": self._one((".", "*", "~"))}
+        if self._chance(0.03):
+            spec["selector"] = {"app": "nobody"}
+        return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
     def _host(self) -> str:
         if self._entries and self._chance(0.3):
@@ -154,7 +169,10 @@ class Generator:
         resolution = self._one(("DNS", "STATIC", "STATIC")) if self._chance(0.95) else "NONE"
         spec: dict[str, Any] = {"hosts": hosts, "ports": ports, "resolution": resolution}
         spec |= self._some(
-            {"location": self._of(("MESH_EXTERNAL", "MESH_INTERNAL")), "exportTo": lambda: [self._one((".", "*"))]},
+            {
+                "location": self._of(("MESH_EXTERNAL", "MESH_INTERNAL")),
+                "exportTo": lambda: [self._one((".", "*", "*", "default"))],
+            },
             {"addresses": lambda: ["192.0.2.80"], "subjectAltNames": lambda: ["spiffe://a"]},
         )
         if resolution != "NONE" and self._chance(0.9 if resolution == "STATIC" else 0.3):
@@ -189,7 +207,8 @@ class Generator:
         if self._chance(0.06):
             documents.append(self._destination_rule("rule-again", hosts[0]))
         if self._chance(0.03):
-            documents.append(self._destination_rule("rule-all", self._one(("*.default.svc.cluster.local", "*"))))
+            everything = ("*.default.svc.cluster.local", "*", "*.example.com")
+            documents.append(self._destination_rule("rule-all", self._one(everything)))
         return documents
 
     def _destination_rule(self, name: str, host: str) -> Document:
@@ -225,10 +244,12 @@ class Generator:
             },
             {
                 "tls": lambda: {"mode": self._one(("DISABLE", "ISTIO_MUTUAL", "SIMPLE"))},
-                "retryBudget": lambda: {"percent": 30},
+                **({"retryBudget": lambda: {"percent": 30}} if ports else {}),
             },
         )
         if ports and self._chance(0.12):
+            if self._chance(0.3):
+                value = {}
             numbers = [80, 8080] if self._chance(0.25) else [self._one((80, 80, 8080))]
             value["portLevelSettings"] = [
                 {"port": {"number": number}, **self._traffic_policy(ports=False)} for number in numbers
@@ -324,7 +345,9 @@ class Generator:
                 "port": {"number": number, "name": f"http-{index}", "protocol": "HTTP"},
                 "hosts": hosts,
             }
-            server |= self._some({}, {"name": lambda: "main", "tls": lambda: {"httpsRedirect": self._chance(0.7)}})
+            if self._chance(0.08):
+                server["tls"] = {"httpsRedirect": self._chance(0.7)}
+            server |= self._some({}, {"name": lambda: "main"})
             servers.append(server)
         return self._document(_ISTIO, "Gateway", name, {"selector": selector, "servers": servers})
 
@@ -447,6 +470,8 @@ class Generator:
         match = self._some(options, rare)
         if self._chance(0.65):
             match["uri"] = self._string_match(_PATHS, _PATH_REGEXES)
+            if self._chance(0.02):
+                match["uri"] = self._one(({"exact": ""}, {"prefix": ""}, {"exact": "a"}, {"prefix": "*"}))
         return match
 
     def _headers(self) -> dict[str, Any]:
@@ -515,9 +540,10 @@ class Generator:
             "retriable-headers",
         )
         conditions += ("refused-stream", "cancelled", "retriable-status-codes", "unavailable")
+        comma = "," if self._chance(0.03) else ""
         return {"attempts": self._one((1, 2, 3, 100))} | self._some(
             {
-                "retryOn": lambda: ",".join(self._random.sample(conditions, self._random.randint(1, 4))),
+                "retryOn": lambda: ",".join(self._random.choices(conditions, k=self._random.randint(1, 4))) + comma,
                 "perTryTimeout": self._of(_DURATIONS),
                 "backoff": self._of(_DURATIONS),
                 "retryIgnorePreviousHosts": self._of((True, False)),
@@ -567,6 +593,14 @@ class Generator:
                 listener["hostname"] = hostname
             if self._chance(0.15):
                 listener["allowedRoutes"] = {"namespaces": {"from": self._one(("Same", "All"))}}
+            if self._chance(0.03):
+                listener["allowedRoutes"] = self._one(
+                    (
+                        {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}},
+                        {"kinds": [{"kind": "GRPCRoute"}]},
+                        {"kinds": [{"kind": "HTTPRoute"}, {"kind": "GRPCRoute"}]},
+                    )
+                )
             listeners.append(listener)
         return self._document(_GATEWAY_API, "Gateway", name, {"gatewayClassName": "istio", "listeners": listeners})
 
@@ -577,7 +611,10 @@ class Generator:
             for gateway in self._random.sample(gateways, self._random.randint(1, len(gateways))):
                 parent: dict[str, Any] = {"name": gateway["metadata"]["name"]}
                 listener = self._one(gateway["spec"]["listeners"])
-                parent |= self._one(({}, {}, {}, {"sectionName": listener["name"]}, {"port": listener["port"]}))
+                both = {"sectionName": listener["name"], "port": listener["port"]}
+                parent |= self._one(({}, {}, {}, {"sectionName": listener["name"]}, {"port": listener["port"]}, both))
+                if self._chance(self._mistakes):
+                    parent |= self._one(({"sectionName": "unknown"}, {"port": 9999}, {"name": "nowhere"}))
                 spec["parentRefs"].append(parent)
             if self._chance(0.6):
                 hosts = tuple(host for host in _HTTP_HOSTS if host != "*")
@@ -587,6 +624,8 @@ class Generator:
                 parent = {"group": "", "kind": "Service", "name": service}
                 if self._chance(0.75):
                     parent["port"] = self._port_of(service)
+                if self._chance(self._mistakes):
+                    parent["name"] = "nowhere"
                 spec["parentRefs"].append(parent)
         if self._chance(0.97):
             spec["rules"] = self._several(self._rule, 4)
@@ -622,7 +661,11 @@ class Generator:
                 found = []
                 for name in chosen:
                     kind = self._one(("Exact", "RegularExpression", None))
-                    values = [value for value in (_VALUE_REGEXES if kind == "RegularExpression" else _VALUES) if value]
+                    values = [
+                        value
+                        for value in (_VALUE_REGEXES if kind == "RegularExpression" else _VALUES)
+                        if value.isascii()
+                    ]
                     found.append({"name": name, "value": self._one(values)} | ({"type": kind} if kind else {}))
                 return found
 
@@ -647,6 +690,9 @@ class Generator:
             "name": "nowhere" if self._chance(self._mistakes) else name,
             "port": self._port_of(name),
         }
+        if self._entries and self._chance(0.05):
+            host = self._one(self._entries)
+            backend |= {"group": "networking.istio.io", "kind": "Hostname", "name": host, "port": self._port_of(host)}
         if self._chance(0.5):
             backend["weight"] = self._one(_WEIGHTS)
         if self._chance(0.1):
@@ -731,7 +777,7 @@ class Generator:
     def _route_retry(self) -> dict[str, Any]:
         return self._some(
             {
-                "attempts": self._of((0, 1, 3, 10)),
+                "attempts": self._of((1, 3, 10)),
                 "backoff": self._of(("100ms", "1s", "25ms")),
                 "codes": lambda: self._random.sample((500, 502, 503, 504, 429, 404), self._one((1, 2))),
             }
