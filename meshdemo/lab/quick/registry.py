@@ -143,7 +143,7 @@ def service_hosts(cluster: Cluster) -> Iterator[Host]:
             if port.protocol != "http":
                 place = f"Service/{service.name}: spec.ports[{index}]"
                 raise of.refused(
-                    place, f"is not for http, which its name or appProtocol has to say, but {port.protocol!r}"
+                    place, f"is not for http, which its name or appProtocol has to say, but {shown(port.protocol)}"
                 )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
