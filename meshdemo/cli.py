@@ -22,6 +22,7 @@ from click.exceptions import NoArgsIsHelpError
 from meshdemo import __version__, server, webserver, wsgi
 from meshdemo.options import (
     POSITIVE_SECONDS,
+    ConnectTo,
     Header,
     HeaderName,
     Number,
@@ -129,12 +130,13 @@ def webserver_command(
     help="Use upstream connections again instead of opening one per request.",
 )
 @option(
-    "--http-proxy",
-    type=Url(),
-    default=None,
-    envvar="HTTP_PROXY_URL",
-    show_default="none",
-    help="HTTP proxy that calls to http URLs go through, such as a sidecar's.",
+    "--connect-to",
+    type=ConnectTo(),
+    multiple=True,
+    envvar="CONNECT_TO",
+    metavar="HOST1:PORT1:HOST2:PORT2",
+    help="Connect to HOST2:PORT2 where the URL says HOST1:PORT1, and change nothing else; an empty part stands for "
+    "any, or for the URL's; repeatable, in the environment separated by spaces.",
 )
 @option(
     "--pass-status/--no-pass-status",

@@ -13,8 +13,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -33,6 +33,9 @@ WIRE_LIMIT_BYTES = 8 * 1024 * 1024
 #: Carries the request target past urllib3, which would change the case of its percent-encoding and drop `..`. The
 #: name is HTTP/2's; no HTTP/1 header can have it, and it never reaches the wire.
 TARGET = ":path"
+#: HOST1, PORT1, HOST2, PORT2, as in curl's option --connect-to: a connection to the first two goes to the others.
+#: An empty host or a port of 0 means any in the first pair, and what the URL has in the second.
+ConnectTo = tuple[str, int, str, int]
 
 
 # How much later than its deadline a wait may end: setting a socket's timeout is a system call, and a third of them
@@ -126,6 +129,10 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     _used = False
     _reused = False
 
+    def __init__(self, *args: Any, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._connect_to = connect_to
+
     # Before each of connect, request and getresponse urllib3 sets `self.timeout` to what is left of the call, in
     # seconds. A pool connects TLS connections before their first request; others connect in request.
 
@@ -141,8 +148,6 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         """Send a request."""
         fields = dict(headers or {})
         target = fields.pop(TARGET, url)
-        if not url.startswith("/"):  # to an HTTP proxy, which takes the absolute form
-            target = origin_of(url) + target
         if fields.get("Connection") == "close":
             self.close()  # where an upstream ignored that header the last time
         self._reused = self._used and self.sock is not None
@@ -167,9 +172,17 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     def _reset(self, error: OSError) -> OSError:
         return StaleConnectionError() if self._reused else error
 
+    def _endpoint(self) -> tuple[str, int]:
+        """Return the host and port to connect to; everything else, TLS as well, goes by those of the URL."""
+        for host, port, other_host, other_port in self._connect_to:
+            if host.lower() in ("", self.host.lower()) and port in (0, self.port):
+                return other_host or self._dns_host, other_port or self.port
+        return self._dns_host, self.port
+
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that accepts, leaving each of the others its share of the time."""
-        addresses = _resolve(self._dns_host, self.port, self._deadline - time.monotonic())
+        host, port = self._endpoint()
+        addresses = _resolve(host, port, self._deadline - time.monotonic())
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
@@ -207,17 +220,24 @@ class _TLSPool(urllib3.HTTPSConnectionPool):
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA."""
+    """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA.
+
+    The first of `connect_to` that fits says where a connection goes. Pools are still by the origin of the URL, so that
+    two hosts that end at one endpoint share no connection.
+    """
+
+    def __init__(self, *, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
+        self._connect_to = tuple(connect_to)
+        super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        self._pools: dict[tuple[str, str | None], Any] = {}
+        self._pools: dict[str, Any] = {}
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-        return manager
+        # A pool hands what it does not know to its connections.
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: partial(pool, connect_to=self._connect_to)
+            for scheme, pool in (("http", _Pool), ("https", _TLSPool))
+        }
 
     @cached_property
     def _tls_context(self) -> ssl.SSLContext:
@@ -227,22 +247,20 @@ class BoundedAdapter(HTTPAdapter):
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, options | ({"ssl_context": self._tls_context} if host["scheme"] == "https" else {})
 
-    def get_connection_with_tls_context(
-        self, request: Any, verify: Any, proxies: Mapping[str, str] | None = None, cert: Any = None
-    ) -> Any:
+    def get_connection_with_tls_context(self, request: Any, *args: Any, **options: Any) -> Any:
         """Return the pool for a request, found by its origin: the base class makes a key of 27 parts each time."""
-        key = (origin_of(request.url), select_proxy(request.url, proxies))
-        pool = self._pools.get(key)
+        origin = origin_of(request.url)
+        pool = self._pools.get(origin)
         if pool is None:
             if len(self._pools) >= _POOLS:
                 self._pools.clear()
-            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            self._pools[key] = pool
+            pool = super().get_connection_with_tls_context(request, *args, **options)
+            self._pools[origin] = pool
         return pool
 
-    def request_url(self, request: Any, proxies: Mapping[str, str] | None) -> str:
+    def request_url(self, *_: Any) -> str:
         """Return what urllib3 may rewrite as it likes: the connection sends the target that TARGET carries."""
-        return str(request.url) if select_proxy(request.url, proxies) else "/"
+        return "/"
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
         """Return the response as the base class does, but without cookies, which nobody here wants."""

@@ -95,6 +95,24 @@ class Header(click.ParamType[tuple[str, str]]):
         return name.lower(), content
 
 
+class ConnectTo(click.ParamType[tuple[str, int, str, int]]):
+    """Where to connect instead, as HOST1:PORT1:HOST2:PORT2; an empty part becomes "" or 0."""
+
+    name = "connect-to"
+    pattern = re.compile(r"(?:{0}):(?:{0})".format(r"(\[[0-9A-Fa-f:.]+\]|[^][\x00-\x20\x7f:/@\\]*):([0-9]{0,5})"))
+
+    def convert(
+        self, value: str | tuple[str, int, str, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int, str, int]:
+        if isinstance(value, tuple):
+            return value
+        match = self.pattern.fullmatch(value)
+        if not match or not all(port == "" or 1 <= int(port) <= 65535 for port in (match[2], match[4])):
+            example = "webserver:80:127.0.0.1:8080"
+            self.fail(f"{value!r} is not HOST1:PORT1:HOST2:PORT2. Give it as in {example}.", param, ctx)
+        return match[1].strip("[]"), int(match[2] or 0), match[3].strip("[]"), int(match[4] or 0)
+
+
 class Number(click.FloatRange):
     """A finite number within a range; the range alone would let nan pass."""
 

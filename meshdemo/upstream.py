@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -17,7 +17,7 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from meshdemo import __version__, wsgi
-from meshdemo.connection import TARGET, BoundedAdapter, StaleConnectionError, TooLargeError, origin_of
+from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, TooLargeError, origin_of
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
@@ -62,8 +62,8 @@ class Upstream:
 
     `url` is an absolute http or https URL. `timeout_seconds` bounds a whole call: name resolution, connecting,
     redirects and the body. With `keep_alive` connections are used again; without, each call opens its own, since a
-    Kubernetes Service balances connections and a kept one would always reach the same pod. `http_proxy` is the URL
-    of an HTTP proxy that plain http calls go through. May be called from any number of threads.
+    Kubernetes Service balances connections and a kept one would always reach the same pod. `connect_to` leads
+    connections elsewhere, on redirects, too. May be called from any number of threads.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Upstream:
         *,
         timeout_seconds: float = 30.0,
         keep_alive: bool = False,
-        http_proxy: str | None = None,
+        connect_to: Sequence[ConnectTo] = (),
     ) -> None:
         parts = urlsplit(url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
@@ -80,10 +80,9 @@ class Upstream:
         self._path, self._query = (part.encode().decode("latin-1") for part in (parts.path, parts.query))
         self._timeout_seconds = timeout_seconds
         self._keep_alive = keep_alive
-        self._proxies = {"http": http_proxy} if http_proxy else {}
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = BoundedAdapter(pool_maxsize=256)
+        adapter = BoundedAdapter(pool_maxsize=256, connect_to=connect_to)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -135,9 +134,8 @@ class Upstream:
                 raise TimeoutError
             try:
                 timeout: Any = urllib3.Timeout(total=left)
-                return self._session.send(
-                    request, stream=True, timeout=timeout, proxies=self._proxies, allow_redirects=False
-                )
+                # No proxies: without that, requests reads the environment for each call.
+                return self._session.send(request, stream=True, timeout=timeout, proxies={}, allow_redirects=False)
             except requests.ConnectionError as error:
                 if method not in _IDEMPOTENT or not any(
                     isinstance(cause, StaleConnectionError) for cause in _causes(error)

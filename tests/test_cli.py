@@ -41,7 +41,7 @@ def test_defaults(run):
     serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "logged": True}
     faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
-    calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "http_proxy": None}
+    calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "connect_to": ()}
     assert run("proxy")[1] == {**serving, **calling, "pass_status": False, "forward_headers": ()}
     alone = {"port": 3030, "replicas": 3, "threads": 64, "drain_seconds": 5, "access_log": False}
     assert run("up")[1] == {**alone, **faults}
@@ -77,11 +77,11 @@ SETTINGS = [
     ),
     (
         "proxy",
-        ["--http-proxy", "http://a:1"],
-        ("HTTP_PROXY_URL", "http://b:2"),
-        "http_proxy",
-        "http://a:1",
-        "http://b:2",
+        ["--connect-to", "a:1:b:2", "--connect-to", ":::"],
+        ("CONNECT_TO", "[::1]:80:[::2]:  ::c:65535"),
+        "connect_to",
+        (("a", 1, "b", 2), ("", 0, "", 0)),
+        (("::1", 80, "::2", 0), ("", 0, "c", 65535)),
     ),
     ("webserver", ["--hostname", "a"], ("HOSTNAME", "b"), "hostname", "a", "b"),
     ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
@@ -152,6 +152,12 @@ def test_every_option_of_a_role_has_a_variable_and_a_help():
         (["proxy", "--proxy-url", "http://me:secret@a"], "http://me:secret@a", "user name or password"),
         (["proxy", "--forward-header", "Host"], "Host", "belongs to one connection"),
         (["proxy", "--forward-header", "a b"], "a b", "not the name of a header"),
+        (["proxy", "--connect-to", "a:1"], "a:1", "HOST1:PORT1:HOST2:PORT2"),
+        (["proxy", "--connect-to", "a:1:b:0"], "a:1:b:0", "HOST1:PORT1:HOST2:PORT2"),
+        (["proxy", "--connect-to", "a:1:b:65536"], "a:1:b:65536", "HOST1:PORT1:HOST2:PORT2"),
+        (["proxy", "--connect-to", "::1:80:b:1"], "::1:80:b:1", "HOST1:PORT1:HOST2:PORT2"),
+        (["proxy", "--connect-to", "a:http:b:1"], "a:http:b:1", "HOST1:PORT1:HOST2:PORT2"),
+        (["proxy", "--connect-to", "a:1:http://b:1"], "a:1:http://b:1", "HOST1:PORT1:HOST2:PORT2"),
         (["up", "--replicas", "0"], "0", "1<=x<=50"),
         (["watch", "127.0.0.1:80"], "127.0.0.1:80", "does not start with http"),
         (["watch", "http://a", "--rate", "-1"], "-1", "0<=x<=10000"),

@@ -161,6 +161,96 @@ def test_cookies_are_not_kept(tcp_server):
     assert len(target._session.cookies) == 0
 
 
+# Connecting elsewhere
+
+
+@pytest.fixture
+def no_resolver(monkeypatch):
+    """Fail for every name that is looked up."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, *args, flags=0, **options):
+        assert flags == socket.AI_NUMERICHOST, f"{host} was looked up"
+        return real(host, *args, flags=flags, **options)
+
+    monkeypatch.setattr(connection.socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule", "applies"),
+    [
+        ("http://webserver", ("webserver", 80), True),
+        ("http://WebServer:80", ("WEBSERVER", 80), True),
+        ("http://webserver.", ("webserver", 80), True),
+        ("http://webserver:8080", ("", 8080), True),
+        ("http://webserver:8080", ("webserver", 0), True),
+        ("http://webserver:8080", ("", 0), True),
+        ("http://[2001:db8::1]:81", ("2001:db8::1", 81), True),
+        ("http://192.0.2.1", ("192.0.2.1", 0), True),
+        ("http://127.0.0.1:1", ("127.0.0.1", 2), False),
+        ("http://127.0.0.1:1", ("127.0.0.2", 1), False),
+        ("http://127.0.0.1:1", ("127.0.0", 1), False),
+    ],
+)
+def test_connect_to(tcp_server, no_resolver, url, rule, applies):
+    """A connection that a rule fits goes to its endpoint, without a look-up, and the Host is the URL's."""
+    requests = []
+    backend = tcp_server(replying(http_response(b"ok"), requests))
+    connect_to = [(*rule, "127.0.0.1", backend.port)]
+    if applies:
+        assert call(url, connect_to=connect_to).text == "ok"
+        assert f"Host: {url.removeprefix('http://').removesuffix('.').removesuffix(':80')}\r\n".lower().encode() in (
+            requests[0].lower()
+        )
+    else:
+        assert failure(url, connect_to=connect_to)[0] == f"connection refused calling {url}/"
+
+
+def test_connect_to_takes_the_first_rule_that_fits(tcp_server, no_resolver):
+    """The order decides, not how exact a rule is."""
+    first, second = (tcp_server(replying(http_response(name))) for name in (b"first", b"second"))
+    rules = [("other", 0, "127.0.0.1", 1), ("", 0, "127.0.0.1", first.port), ("web", 80, "127.0.0.1", second.port)]
+    assert call("http://web", connect_to=rules).text == "first"
+
+
+def test_connect_to_keeps_what_a_rule_leaves_empty(tcp_server, no_resolver):
+    """An empty second host or port is the URL's."""
+    backend = tcp_server(replying(http_response(b"ok")))
+    assert call(f"http://web:{backend.port}", connect_to=[("web", 0, "127.0.0.1", 0)]).text == "ok"
+    assert call("http://127.0.0.1:1", connect_to=[("", 1, "", backend.port)]).text == "ok"
+
+
+def test_connect_to_an_ipv6_address():
+    """The endpoint may be an IPv6 address."""
+    backend = Server(webserver.create_app(content="six"), server.bind("::1", 0), 2)
+    try:
+        assert call("http://web", connect_to=[("web", 80, "::1", backend.port)]).text.startswith("six ")
+    finally:
+        backend.close()
+
+
+def test_connect_to_on_a_redirect_with_kept_connections(tcp_server, no_resolver):
+    """A redirect goes by the rules, and two hosts that end at one endpoint share no kept connection."""
+    requests = []
+
+    def behave(conn):
+        while request := read_request(conn):
+            requests.append((conn.getpeername(), request.split(b"\r\n")[1]))
+            moved = b"Host: a\r\n" in request
+            conn.sendall(http_response(b"", "Location: http://b:81/", status="302 Found") if moved else
+                         http_response(b"there"))  # fmt: skip
+
+    backend = tcp_server(behave)
+    target = Upstream("http://a", keep_alive=True, connect_to=[("", 0, "127.0.0.1", backend.port)])
+    for _ in range(3):
+        assert target.call("GET", target.url_for("/"), {}).text == "there"
+    hosts = {}
+    for client, host in requests:
+        hosts.setdefault(client, set()).add(host)
+    assert all(len(names) == 1 for names in hosts.values())
+    assert set().union(*hosts.values()) == {b"Host: a", b"Host: b:81"}
+
+
 # Redirects
 
 
@@ -478,6 +568,27 @@ def test_tls_with_a_trusted_certificate(tcp_server, monkeypatch):
     sentence, seconds = failure(f"https://localhost:{dripping.port}", timeout_seconds=1)
     assert sentence.startswith("timed out after 1 second calling")
     assert seconds < 3
+
+
+def test_connect_to_leaves_tls_to_the_url(tcp_server, monkeypatch):
+    """Server name and certificate are those of the URL, wherever the connection goes."""
+    monkeypatch.setattr(connection, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
+    names = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    context.sni_callback = lambda sock, name, _: names.append(name)
+
+    def behave(conn):
+        with context.wrap_socket(conn, server_side=True) as secure:
+            replying(http_response(b"secret"))(secure)
+
+    backend = tcp_server(behave)
+    rules = [("", 443, "127.0.0.1", backend.port)]
+    assert call("https://localhost", connect_to=rules).text == "secret"
+    sentence, _ = failure("https://other.example", connect_to=rules)
+    assert sentence.startswith("TLS problem (hostname mismatch")
+    assert sentence.endswith(" calling https://other.example/")
+    assert list(dict.fromkeys(names)) == ["localhost", "other.example"]
 
 
 def test_took_is_measured_around_the_body(tcp_server, call_app):
