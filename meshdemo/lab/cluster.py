@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from meshdemo.lab.manifests import NAMESPACE, Manifest
 
+#: What the addresses of pods begin with.
+POD_NETWORK = "10.244."
 #: What the names of Services end with.
 DOMAIN = "svc.cluster.local"
 #: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").

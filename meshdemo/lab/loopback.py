@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
 
 HOST = "127.0.0.1"
@@ -81,22 +81,22 @@ def _refuses_others(resources: Resources) -> bool:
     return catch_all is not None and _PASSTHROUGH not in json.dumps(catch_all)
 
 
-def connect_to(resources: Resources, ports: Ports, cluster: Cluster) -> list[str]:
-    """Return the values of `--connect-to` by which the calls of a pod go to its sidecar, the most exact first."""
-    exact, by_port, rest = [], [], []
+def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """Return by which listener each of a pod's calls leaves, the most exact first: ("webserver:80", "0.0.0.0_80").
+
+    Host or port are empty for any.
+    """
+    rules = []
     names = {service.address: service.short_names for service in cluster.services}
-    for listener in resources.listeners:
-        if listener["name"] not in ports.outbound:
-            continue
-        here = f"{HOST}:{ports.outbound[listener['name']]}"
-        at = listener["address"]["socket_address"]
-        if listener["name"] == _CATCH_ALL:
-            rest.append(f"::{here}")
+    for listener in outbound_names(resources):
+        at = next(each for each in resources.listeners if each["name"] == listener)["address"]["socket_address"]
+        if listener == _CATCH_ALL:
+            rules.append((2, ":", listener))
         elif at["address"] == "0.0.0.0":  # noqa: S104
-            by_port.append(f":{at['port_value']}:{here}")
+            rules.append((1, f":{at['port_value']}", listener))
         else:
-            exact += [f"{name}:{at['port_value']}:{here}" for name in names.get(at["address"], ())]
-    return sorted(exact) + sorted(by_port) + rest
+            rules += [(0, f"{name}:{at['port_value']}", listener) for name in names.get(at["address"], ())]
+    return tuple((pattern, listener) for _, pattern, listener in sorted(rules))
 
 
 def file_name(kind: str, name: str) -> str:
@@ -229,7 +229,12 @@ class Local:
             rest = {key: value for key, value in cluster.items() if key != "type"}
             kind_of_cluster = {
                 "name": "envoy.clusters.dynamic_forward_proxy",
-                "typed_config": {"@type": _TYPE + _DNS_CLUSTER, **_DNS_CACHE},
+                # Plain text and TLS that the caller itself speaks go on as they are.
+                "typed_config": {
+                    "@type": _TYPE + _DNS_CLUSTER,
+                    **_DNS_CACHE,
+                    "allow_insecure_cluster_options": True,
+                },
             }
             return [self._plain({**rest, "lb_policy": "CLUSTER_PROVIDED", "cluster_type": kind_of_cluster})]
         if kind == "ORIGINAL_DST":
@@ -323,7 +328,7 @@ def _moved(endpoint: Resource, where: Where) -> Resource | None:
     It is hashed by its address in the cluster, as there.
     """
     at = endpoint["endpoint"]["address"].get("socket_address")
-    if at is None or not at["address"].startswith("10.244."):
+    if at is None or not at["address"].startswith(POD_NETWORK):
         return endpoint
     port = where(at["address"], at["port_value"])
     if port is None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from meshdemo.lab.cluster import (
+    POD_NETWORK,
     Cluster,
     Container,
     Deployment,
@@ -189,8 +190,12 @@ _SERVICE = Object(
 )
 
 
-def read_cluster(manifests: Sequence[Manifest]) -> Cluster:
-    """Return the cluster that the manifests describe, or raise ManifestError with the place of the first problem."""
+def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None = None) -> Cluster:
+    """Return the cluster that the manifests describe, or raise ManifestError with the place of the first problem.
+
+    `networks` remembers the number that a Deployment's pods have in their addresses, from one reading to the next.
+    """
+    networks = {} if networks is None else networks
     notes: list[str] = []
     deployments = [
         _deployment(manifest, notes) for manifest in _of_kind(manifests, "apps", "Deployment")
@@ -208,7 +213,9 @@ def read_cluster(manifests: Sequence[Manifest]) -> Cluster:
             notes.append(f"{manifest.place}: not applied here, only a cluster knows {manifest.kind}")
     cluster = Cluster(
         deployments=tuple(deployments),
-        pods=tuple(pod for number, deployment in enumerate(deployments) for pod in _pods(deployment, number)),
+        pods=tuple(
+            pod for deployment in deployments for pod in _pods(deployment, networks.setdefault(deployment.name, len(networks)))
+        ),
         services=tuple(services),
         gateways=tuple(_gateways(policies)),
         policies=tuple(policies),
@@ -328,7 +335,7 @@ def _pods(deployment: Deployment, index: int) -> list[Pod]:
     return [
         Pod(
             name=f"{deployment.name}-{number}",
-            address=f"10.244.{index}.{number}",
+            address=f"{POD_NETWORK}{index}.{number}",
             labels=dict(template.labels),
             service_account=template.service_account,
             containers=template.containers,
@@ -402,7 +409,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         Gateway(
             name=service,
             service=service,
-            address=f"10.244.200.{number}",
+            address=f"{POD_NETWORK}200.{number}",
             labels=dict(labels),
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),

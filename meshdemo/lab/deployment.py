@@ -1,0 +1,136 @@
+"""Keeps the pods of all Deployments as Kubernetes does: what is missing starts, what has changed is rolled over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from meshdemo.lab.loopback import Local, Where
+from meshdemo.lab.pod import RunningPod, Surroundings, Wanted
+
+# How long pods that are not wanted any more stay while those that are to take their place are not ready.
+_PATIENCE_SECONDS = 30.0
+
+#: Returns the configuration of a pod's sidecar, None for one without.
+Configure = Callable[[RunningPod], "Local | None"]
+
+
+@dataclass
+class _Slot:
+    """A pod by name: the one that takes calls, and the one that is to replace it."""
+
+    current: RunningPod
+    incoming: RunningPod | None = None
+
+
+class Pods:
+    """The pods that run, by name. `configure` gives the sidecar of each what it needs."""
+
+    def __init__(self, around: Surroundings, configure: Configure) -> None:
+        self._around = around
+        self._configure = configure
+        self._wanted: dict[str, Wanted] = {}
+        self._slots: dict[str, _Slot] = {}
+        self._leaving: list[RunningPod] = []
+        self._count = 0
+        self._changed_at = 0.0
+
+    def want(self, wanted: Mapping[str, Wanted]) -> None:
+        """Set what there is to be, by the name of the pod; `step` leads there."""
+        self._wanted = dict(wanted)
+        self._changed_at = time.monotonic()
+
+    @property
+    def running(self) -> list[RunningPod]:
+        """Return the pods that take calls or are to, without those that are leaving."""
+        return [pod for slot in self._slots.values() for pod in (slot.current, slot.incoming) if pod]
+
+    @property
+    def lingering(self) -> list[RunningPod]:
+        """Return the pods that are not wanted any more and still take calls, until others can."""
+        return [slot.current for name, slot in self._slots.items() if name not in self._wanted]
+
+    @property
+    def settled(self) -> bool:
+        """Return whether every pod is as it is to be, and ready."""
+        return self._slots.keys() == self._wanted.keys() and all(
+            slot.current.wanted == self._wanted[name] and slot.current.is_ready for name, slot in self._slots.items()
+        )
+
+    def not_ready(self) -> list[str]:
+        """Return the names of the pods that are wanted and do not take calls."""
+        return sorted(name for name in self._wanted if name not in self._slots or not self._slots[name].current.is_ready)
+
+    def where(self, address: str, port: int) -> int | None:
+        """Return where an address of the cluster takes calls now (see loopback.Where)."""
+        for slot in self._slots.values():
+            if slot.current.pod.address == address:
+                return slot.current.port_of(port) if slot.current.is_ready else None
+        return None
+
+    def step(self) -> list[RunningPod]:
+        """Do what there is to do now, and return the pods that have just been taken out of traffic.
+
+        Whoever calls has to tell all sidecars, and then `retire` these.
+        """
+        for pod in [*self.running, *self._leaving]:
+            pod.look_after(self._configure(pod), self.where)
+        taken_out = self._replace()
+        for name, wanted in self._wanted.items():
+            if name not in self._slots:
+                self._slots[name] = _Slot(self._start(name, wanted))
+        self._roll()
+        taken_out += self._remove()
+        for pod in [pod for pod in self._leaving if pod.has_ended]:
+            pod.end()
+            self._leaving.remove(pod)
+        return taken_out
+
+    def retire(self, pods: list[RunningPod]) -> None:
+        """Let pods drain and end that get no new calls any more."""
+        for pod in pods:
+            pod.retire()
+            self._leaving.append(pod)
+
+    def _start(self, name: str, wanted: Wanted) -> RunningPod:
+        self._count += 1
+        pod = RunningPod(f"{name}.{self._count}", wanted, self._around)
+        pod.start(self._configure(pod), self.where)
+        return pod
+
+    def _replace(self) -> list[RunningPod]:
+        """Let new pods that are ready take the place of the old ones, and drop those that are outdated."""
+        taken_out = []
+        for name, slot in self._slots.items():
+            if slot.incoming is None:
+                continue
+            if slot.incoming.wanted != self._wanted.get(name):
+                taken_out.append(slot.incoming)
+                slot.incoming = None
+            elif slot.incoming.is_ready:
+                taken_out.append(slot.current)
+                slot.current, slot.incoming = slot.incoming, None
+        return taken_out
+
+    def _roll(self) -> None:
+        """Start the replacement of one pod of each Deployment; never fewer are ready than there are to be."""
+        busy = {_deployment(slot.incoming) for slot in self._slots.values() if slot.incoming}
+        for name, slot in self._slots.items():
+            wanted = self._wanted.get(name)
+            if wanted is None or slot.incoming or slot.current.wanted == wanted:
+                continue
+            if _deployment(slot.current) not in busy:
+                busy.add(_deployment(slot.current))
+                slot.incoming = self._start(name, wanted)
+
+    def _remove(self) -> list[RunningPod]:
+        """Take out what is not wanted, once all that is wanted is ready."""
+        unwanted = [name for name in self._slots if name not in self._wanted]
+        if not unwanted or (self.not_ready() and time.monotonic() < self._changed_at + _PATIENCE_SECONDS):
+            return []
+        return [self._slots.pop(name).current for name in unwanted]
+
+
+def _deployment(pod: RunningPod) -> str:
+    return pod.pod.name.rpartition("-")[0]
