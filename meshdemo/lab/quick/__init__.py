@@ -1,0 +1,152 @@
+"""The quick engine: what Istio's control plane would make of the policies, exactly, or a refusal that says where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from meshdemo.lab.cluster import Cluster, Gateway, Pod
+from meshdemo.lab.engine import Configuration, Resources
+from meshdemo.lab.manifests import GATEWAY_API, ISTIO, SECURITY, TELEMETRY, Manifest, ManifestError
+from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick import gateways, routing
+from meshdemo.lab.quick.destination_rule import read_destination_rule
+from meshdemo.lab.quick.envoy.clusters import BLACK_HOLE, PASSTHROUGH, clusters
+from meshdemo.lab.quick.envoy.listeners import listener
+from meshdemo.lab.quick.envoy.routes import route_configuration
+from meshdemo.lab.quick.http_route import merge, read_http_route
+from meshdemo.lab.quick.model import RuleSet, Server
+from meshdemo.lab.quick.registry import Registry, check_policies, gateway_services, service_hosts
+from meshdemo.lab.quick.routing import Caller
+from meshdemo.lab.quick.service_entry import read_service_entry
+from meshdemo.lab.quick.virtual_service import read_virtual_service
+
+# Kinds that say who may call whom, what is encrypted and what is told of it: where calls go is the same without them.
+_NOTED = {
+    (SECURITY, "PeerAuthentication"),
+    (SECURITY, "AuthorizationPolicy"),
+    (SECURITY, "RequestAuthentication"),
+    (TELEMETRY, "Telemetry"),
+}
+_READ = {(ISTIO, kind) for kind in ("VirtualService", "DestinationRule", "ServiceEntry", "Gateway")} | {
+    (GATEWAY_API, kind) for kind in ("HTTPRoute", "Gateway")
+}
+
+
+def configure(cluster: Cluster) -> Configuration:
+    """Return the configuration of every pod that calls others, and of every gateway.
+
+    Raise ManifestError for what Istio refuses, and for what is not applied exactly here.
+    """
+    notes: list[str] = []
+    advice: list[str] = []
+    for manifest in cluster.policies:
+        kind = (manifest.group, manifest.kind)
+        if kind in _NOTED:
+            notes.append(f"{manifest.place}: not applied by the quick engine: {of.ISTIOD}")
+        elif kind not in _READ:
+            raise ManifestError(manifest.place, of.NOT_HERE)
+    registry = _registry(cluster, notes)
+    rule_sets = _rule_sets(cluster, registry, advice)
+    resources = {pod.name: _sidecar(pod, registry, rule_sets) for pod in cluster.pods if pod.in_mesh and pod.calls}
+    for gateway in cluster.gateways:
+        resources[gateway.name] = _gateway(gateway, _servers(cluster, gateway), registry, rule_sets)
+    return Configuration(resources, tuple(notes), tuple(advice))
+
+
+def _of_kind(cluster: Cluster, group: str, kind: str) -> Iterator[Manifest]:
+    return (manifest for manifest in cluster.policies if (manifest.group, manifest.kind) == (group, kind))
+
+
+def _registry(cluster: Cluster, notes: list[str]) -> Registry:
+    """Return all hosts and the policies for them."""
+    hosts = {host.name: host for host in (*service_hosts(cluster), *gateway_services(cluster))}
+    for manifest in _of_kind(cluster, ISTIO, "ServiceEntry"):
+        entries, of_entry = read_service_entry(manifest)
+        notes += of_entry
+        for host in entries:
+            if host.name in hosts:
+                raise ManifestError(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
+            hosts[host.name] = host
+    policies = tuple(read_destination_rule(manifest) for manifest in _of_kind(cluster, ISTIO, "DestinationRule"))
+    registry = Registry(hosts, policies, bool(cluster.services))
+    check_policies(policies, registry)
+    return registry
+
+
+def _rule_sets(cluster: Cluster, registry: Registry, advice: list[str]) -> list[RuleSet]:
+    """Return all rules, in the order in which they count, after a look at every host and destination."""
+    virtual_services = [read_virtual_service(manifest) for manifest in _of_kind(cluster, ISTIO, "VirtualService")]
+    istio_gateways = {f"default/{manifest.name}" for manifest in _of_kind(cluster, ISTIO, "Gateway")}
+    routing.check_hosts(virtual_services, registry, istio_gateways)
+    listeners = [
+        listener
+        for manifest in _of_kind(cluster, GATEWAY_API, "Gateway")
+        for listener in gateways.read_listeners(manifest)
+    ]
+    services = [service.host for service in cluster.services]
+    attachments = []
+    for manifest in _of_kind(cluster, GATEWAY_API, "HTTPRoute"):
+        attached, of_route = read_http_route(manifest, listeners, services)
+        attachments += attached
+        advice += of_route
+    merged = merge(attachments)
+    rule_sets = routing.ordered([*virtual_services, *merged])
+    routing.check_destinations(rule_sets, registry)
+    return rule_sets
+
+
+def _servers(cluster: Cluster, gateway: Gateway) -> list[Server]:
+    """Return what a gateway takes calls for, by the names of the Gateways."""
+    servers: list[Server] = []
+    own = {manifest.id for manifest in gateway.manifests}
+    for manifest in sorted(cluster.policies, key=lambda each: each.name):
+        if manifest.kind != "Gateway":
+            continue
+        if gateways.is_istio(manifest):
+            if gateways.selects(manifest, gateway.labels.items()):
+                servers += gateways.read_servers(manifest)
+        elif manifest.id in own:
+            servers += [listener.server for listener in gateways.read_listeners(manifest)]
+    return servers
+
+
+def _sidecar(pod: Pod, registry: Registry, rule_sets: Sequence[RuleSet]) -> Resources:
+    registry = registry.seen_from(pod.namespace)
+    caller = Caller(pod.namespace, pod.labels)
+    found, assignments = clusters(registry)
+    ports = registry.ports()
+    return Resources(
+        listeners=[listener(port, str(port), is_gateway=False) for port in ports],
+        routes=[
+            route_configuration(
+                str(port), routing.sidecar_hosts(registry, rule_sets, caller, port), registry, allow_any=True
+            )
+            for port in ports
+        ],
+        clusters=[*found, BLACK_HOLE, PASSTHROUGH],
+        endpoints=assignments,
+    )
+
+
+def _gateway(
+    gateway: Gateway, servers: Sequence[Server], registry: Registry, rule_sets: Sequence[RuleSet]
+) -> Resources:
+    registry = registry.seen_from(gateway.namespace)
+    caller = Caller(gateway.namespace, gateway.labels)
+    visible = [rule_set for rule_set in rule_sets if gateway.namespace == "default" or not rule_set.is_private]
+    found, assignments = clusters(registry)
+    ports = sorted({server.port for server in servers})
+    return Resources(
+        listeners=[listener(port, f"http.{port}", is_gateway=True) for port in ports],
+        routes=[
+            route_configuration(
+                f"http.{port}",
+                routing.gateway_hosts([each for each in servers if each.port == port], visible, caller, port),
+                registry,
+                allow_any=False,
+            )
+            for port in ports
+        ],
+        clusters=[*found, BLACK_HOLE],
+        endpoints=assignments,
+    )

@@ -1,0 +1,1 @@
+"""Writing Envoy's configuration as Istio's control plane does: its names, its shapes, its defaults."""

@@ -1,0 +1,187 @@
+"""What can be called in the mesh, and by which policy (pilot/pkg/model/destination_rule.go of Istio)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from meshdemo.lab.cluster import Cluster, Service, ServicePort
+from meshdemo.lab.manifests import NAMESPACE, ManifestError, shown
+from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.hosts import is_wildcard, specificity, subset_of
+from meshdemo.lab.quick.model import (
+    Destination,
+    Endpoint,
+    Hashing,
+    Host,
+    HostPolicy,
+    HostPort,
+    Subset,
+    TrafficPolicy,
+)
+
+#: What to do where a host is not known because the application's own Services are missing.
+NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All hosts by name, and the policies for them that the pods of a namespace see."""
+
+    hosts: Mapping[str, Host]
+    policies: tuple[HostPolicy, ...]
+    has_services: bool
+
+    def seen_from(self, namespace: str) -> Registry:
+        """Return what pods of a namespace see: policies that are not exported stay in their own."""
+        own = namespace == NAMESPACE
+        return dataclasses.replace(self, policies=tuple(each for each in self.policies if own or not each.is_private))
+
+    def ports(self) -> list[int]:
+        """Return all port numbers where HTTP is spoken."""
+        return sorted({port.number for host in self.hosts.values() for port in host.ports})
+
+    def policy_for(self, host: str) -> HostPolicy | None:
+        """Return the policy for a host: all of the most specific name together, the first by name counting.
+
+        Subsets of the same name and a second trafficPolicy are left out (PushContext.mergeDestinationRule).
+        """
+        names = {policy.host for policy in self.policies if subset_of(host, policy.host)}
+        if not names:
+            return None
+        name = min(names, key=specificity)
+        rules = sorted((policy for policy in self.policies if policy.host == name), key=lambda policy: policy.name)
+        if len({rule.is_private for rule in rules}) > 1:
+            raise ManifestError(
+                f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host: {of.ISTIOD}"
+            )
+        subsets: dict[str, Subset] = {}
+        for subset in (subset for rule in rules for subset in rule.subsets):
+            subsets.setdefault(subset.name, subset)
+        policy = next((rule.policy for rule in rules if rule.policy is not None), None)
+        return dataclasses.replace(rules[0], policy=policy, subsets=tuple(subsets.values()))
+
+    def check(self, destination: Destination) -> None:
+        """Raise ManifestError where a destination does not exist."""
+        place = destination.place.rpartition(".")[0]
+        host = self.find(destination.host, destination.place)
+        if destination.port is not None and host.port(destination.port) is None:
+            known = ", ".join(str(port.number) for port in host.ports)
+            raise ManifestError(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
+        if destination.subset:
+            policy = self.policy_for(destination.host)
+            if destination.subset not in [subset.name for subset in policy.subsets] if policy else True:
+                problem = f"no DestinationRule for {destination.host} defines the subset {shown(destination.subset)}"
+                raise ManifestError(f"{place}.subset", problem)
+
+    def find(self, name: str, place: str) -> Host:
+        """Return a host, or raise ManifestError."""
+        try:
+            return self.hosts[name]
+        except KeyError:
+            short = name.removesuffix(f".{NAMESPACE}.svc.cluster.local")
+            reason = "" if self.has_services else f"; {NO_SERVICE}"
+            raise ManifestError(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
+
+    def port_of(self, destination: Destination, called: int) -> int:
+        """Return the port of a destination: said, the only one, or the one called (route.go, GetDestinationCluster)."""
+        ports = self.hosts[destination.host].ports
+        if destination.port is not None:
+            return destination.port
+        return ports[0].number if len(ports) == 1 else called
+
+    def hashing_for_host(self, host: str, port: int) -> Hashing | None:
+        """Return how calls of a host without rules are hashed (route.go, hashForService)."""
+        policy = self.policy_for(host)
+        top = policy.policy if policy else None
+        if top is None:
+            return None
+        return _hashing(top.ports.get(port)) or _hashing(top)
+
+    def hashing_for(self, destination: Destination) -> Hashing | None:
+        """Return how calls of a rule's destination are hashed (route.go, HashForHTTPDestination)."""
+        policy = self.policy_for(destination.host)
+        if policy is None:
+            return None
+        subset = next((each.policy for each in policy.subsets if each.name == destination.subset), None)
+        levels = (
+            _at_port(subset, destination.port),
+            subset,
+            _at_port(policy.policy, destination.port),
+            policy.policy,
+        )
+        return next((hashing for level in levels if (hashing := _hashing(level))), None)
+
+
+def _hashing(policy: TrafficPolicy | None) -> Hashing | None:
+    return policy.balancing.hashing if policy and policy.balancing else None
+
+
+def _at_port(policy: TrafficPolicy | None, port: int | None) -> TrafficPolicy | None:
+    return policy.ports.get(port) if policy and port is not None else None
+
+
+def effective(policy: TrafficPolicy | None, port: int) -> TrafficPolicy | None:
+    """Return the policy at a port: its own settings replace all others (util.go, GetPortLevelTrafficPolicy)."""
+    return policy.ports.get(port, policy) if policy else None
+
+
+def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int) -> TrafficPolicy | None:
+    """Return a subset's policy at a port on top of its host's (util.go, MergeSubsetTrafficPolicy)."""
+    base = effective(policy, port)
+    if subset is None or base is None:
+        return base if subset is None else effective(subset, port)
+    own = subset.ports.get(port)
+    if own is not None:
+        return dataclasses.replace(own, retry_budget=base.retry_budget)
+    return TrafficPolicy(
+        pool=subset.pool or base.pool,
+        outliers=subset.outliers or base.outliers,
+        balancing=subset.balancing or base.balancing,
+        retry_budget=subset.retry_budget or base.retry_budget,
+    )
+
+
+def service_hosts(cluster: Cluster) -> Iterator[Host]:
+    """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
+    for service in cluster.services:
+        full, short = service.host, service.name
+        names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
+        ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
+        yield Host(full, names, ports)
+
+
+def gateway_services(cluster: Cluster) -> Iterator[Host]:
+    """Yield the Services before the gateways, which can be called from within the mesh as well."""
+    for gateway in cluster.gateways:
+        full = f"{gateway.service}.{gateway.namespace}.svc.cluster.local"
+        domain = f"{gateway.service}.{gateway.namespace}"
+        is_near = gateway.namespace == NAMESPACE
+        short = (gateway.service, f"{domain}.svc", domain) if is_near else (domain, f"{domain}.svc")
+        address = f"10.96.1.{gateway.address.rpartition('.')[2]}"
+        endpoint = gateway.address
+        ports = tuple(HostPort(port, (Endpoint(endpoint, port, gateway.labels),)) for port in gateway.ports)
+        yield Host(full, (full, f"{full}.", *short, address), ports)
+
+
+def _pods(cluster: Cluster, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(pod.address, number, pod.labels) for pod, number in cluster.endpoints(service, port))
+
+
+def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
+    """Refuse policies for hosts that do not exist, which a typing mistake would make."""
+    for policy in policies:
+        if is_wildcard(policy.host):
+            continue
+        host = registry.find(policy.host, f"{policy.place}.host")
+        for index, subset in enumerate(policy.subsets):
+            chosen = [port for port in host.ports for endpoint in port.endpoints if _has(endpoint, subset.labels)]
+            if not chosen and any(port.endpoints for port in host.ports):
+                raise ManifestError(
+                    f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has these labels"
+                )
+
+
+def _has(endpoint: Endpoint, labels: Mapping[str, str]) -> bool:
+    return labels.items() <= endpoint.labels.items()

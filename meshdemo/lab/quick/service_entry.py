@@ -1,0 +1,123 @@
+"""Reading ServiceEntries of HTTP hosts outside the mesh (Istio, "Service Entry" reference; ValidateServiceEntry)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from meshdemo.lab.manifests import NAMESPACE, Manifest, shown
+from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.fields import Unsupported
+from meshdemo.lab.quick.model import Endpoint, Host, HostPort
+from meshdemo.lab.schema import Anything, Fields, Integer, List, Map, Object, Text, read
+
+_SCHEMA = Object(
+    {
+        "hosts": List(of.Host(), least=1, most=256),
+        "addresses": List(Text()),
+        "ports": List(
+            Object(
+                {"number": of.PORT, "name": of.NAME, "protocol": Text(), "targetPort": of.PORT},
+                ("number", "name"),
+            )
+        ),
+        "location": Text(("MESH_EXTERNAL", "MESH_INTERNAL")),
+        "resolution": Text(("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")),
+        "endpoints": List(
+            Object(
+                {
+                    "address": Text(),
+                    "ports": Map(of.PORT),
+                    "labels": of.LABELS,
+                    "weight": Integer(0, 2**32 - 1),
+                    "network": Unsupported(),
+                    "locality": Unsupported(),
+                    "serviceAccount": Anything(),
+                },
+                ("address",),
+            )
+        ),
+        "workloadSelector": Unsupported(),
+        "subjectAltNames": Unsupported(([],)),
+        "exportTo": List(Text(("*", ".", NAMESPACE)), most=1),
+    },
+    ("hosts",),
+)
+_LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
+
+
+def read_service_entry(manifest: Manifest) -> tuple[list[Host], list[str]]:
+    """Return the hosts of a ServiceEntry, and a note for each port where something else than HTTP is spoken."""
+    spec = read(manifest, _SCHEMA)
+    notes, ports = [], []
+    names = [port["name"] for port in spec["ports"]]
+    numbers = [port["number"] for port in spec["ports"]]
+    for what, values in (("name", names), ("number", numbers)):
+        if len(set(values)) < len(values):
+            raise spec.error("ports", f"has the same {what} twice")
+    for port in spec["ports"]:
+        protocol = (port["protocol"] or "").upper()
+        if protocol == "HTTP":
+            ports.append(port)
+        elif protocol in ("TLS", "HTTPS"):
+            # What the sidecar sees is encrypted: no rule about HTTP applies, and it goes where the name says.
+            notes.append(f"{port.place}: protocol {protocol} is not applied by the quick engine: {of.ISTIOD}")
+        else:
+            raise port.error("protocol", f"{shown(port['protocol'] or '')} {of.NOT_HERE}")
+    if not ports:
+        return [], notes
+    if spec["resolution"] not in _LOOKUPS:
+        raise spec.error("resolution", f"{spec['resolution'] or 'NONE'} {of.NOT_HERE}")
+    lookup = _LOOKUPS[spec["resolution"]]
+    for index, address in enumerate(spec["addresses"]):
+        if not _is_address(address):
+            raise spec.error(f"addresses[{index}]", f"{shown(address)} is not an IPv4 address: others {of.ISTIOD}")
+    if lookup == "one" and len(spec["endpoints"]) > 1:
+        raise spec.error("endpoints", "has more than one, for resolution DNS_ROUND_ROBIN")
+    for index, host in enumerate(spec["hosts"]):
+        if host.endswith(".svc.cluster.local"):
+            raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {of.ISTIOD}")
+    for endpoint in spec["endpoints"]:
+        _check(endpoint, lookup, names)
+    return [
+        Host(
+            name=host,
+            names=(host, f"{host}.", *spec["addresses"]),
+            ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in ports),
+            lookup=lookup,
+        )
+        for host in dict.fromkeys(spec["hosts"])
+    ], notes
+
+
+def _check(endpoint: Fields, lookup: str, names: list[str]) -> None:
+    address = endpoint["address"]
+    if not _is_address(address):
+        if not lookup:
+            raise endpoint.error("address", f"{shown(address)} is not an IPv4 address, for resolution STATIC")
+        of.Host().parse(address, f"{endpoint.place}.address")
+    for name in endpoint["ports"]:
+        if name not in names:
+            raise endpoint.error(f"ports.{name}", "is not the name of one of the ports")
+
+
+def _endpoints(spec: Fields, host: str, port: Fields) -> tuple[Endpoint, ...]:
+    """Return what is behind a port of a host: the endpoints, or else the host itself."""
+    target = port["targetPort"] or port["number"]
+    if not spec["endpoints"] and spec["resolution"] != "STATIC":
+        return (Endpoint(host, target, {}),)
+    return tuple(
+        Endpoint(
+            endpoint["address"],
+            endpoint["ports"].get(port["name"], target),
+            endpoint["labels"],
+            endpoint["weight"] or 1,
+        )
+        for endpoint in spec["endpoints"]
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 4
+    except ValueError:
+        return False
