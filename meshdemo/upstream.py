@@ -17,7 +17,16 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from meshdemo import __version__, wsgi
-from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, TooLargeError, origin_of
+from meshdemo.connection import (
+    TARGET,
+    BoundedAdapter,
+    ConnectTo,
+    EarlyAnswerError,
+    ProtocolSwitchError,
+    StaleConnectionError,
+    TooLargeError,
+    origin_of,
+)
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
@@ -228,10 +237,14 @@ _FAILURES = (
     OSError,
     ValueError,
     TooLargeError,
+    ProtocolSwitchError,
+    EarlyAnswerError,
 )
 # The first line that fits any of an error's causes, and has something to say, gives the reason.
 _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
     (TooLargeError, "answer larger than 1 MiB"),
+    (ProtocolSwitchError, "answer 101, a change of protocol that was not asked for,"),
+    (EarlyAnswerError, "answer that came before the request"),
     ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
     (ConnectionRefusedError, "connection refused"),
     (ssl.SSLError, _tls_reason),
@@ -242,5 +255,13 @@ _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
     (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
     (http.client.HTTPException, "not an HTTP answer"),
     (OSError, _system_reason),
-    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError), "not an HTTP answer"),
+    (
+        (
+            urllib3.exceptions.ProtocolError,
+            urllib3.exceptions.InvalidHeader,
+            requests.exceptions.InvalidHeader,
+            requests.exceptions.ChunkedEncodingError,
+        ),
+        "not an HTTP answer",
+    ),
 )
