@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import gzip
 import random
+import re
 import resource
 import select
 import socket
@@ -433,6 +434,90 @@ def test_redirect_is_followed(tcp_server, status, method, then):
     assert requests[1].startswith(f"{then} /there?x=%2f HTTP/1.1".encode())
     assert requests[1].endswith(b"data") == (method == then != "HEAD" or then == "HEAD")
     assert b"b3: 0\r\n" in requests[1]
+
+
+# What a caller of the proxy may send along, and what --forward-header can add.
+HEADERS = {
+    "end-user": "tester",
+    "x-request-id": "1",
+    "traceparent": "00-1",
+    "accept": "application/json",
+    "via": "1.1 here",
+    "authorization": "Basic eDp5",
+    "Cookie": "a=b",
+    "x-tenant": "blue",
+    "content-type": "application/x-thing",
+}
+SAFE = {"end-user", "x-request-id", "traceparent", "accept", "via"}
+
+
+def names_of(request):
+    """Return the names of a request's headers but those that every call has."""
+    names = {line.partition(b":")[0].decode().lower() for line in request.split(b"\r\n\r\n")[0].split(b"\r\n")[1:]}
+    return names - {"host", "user-agent", "accept-encoding", "connection"}
+
+
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["a connection per call", "kept connections"])
+@pytest.mark.parametrize(
+    ("location", "crosses"),
+    [
+        pytest.param("/there", True, id="the same server"),
+        pytest.param("HTTP://127.0.0.1:{port}/there", True, id="the same origin in other words"),
+        pytest.param("http://127.0.0.1:{other}/there", False, id="another port"),
+        pytest.param("http://localhost:{port}/there", False, id="another name"),
+    ],
+)
+def test_headers_on_a_redirect(tcp_server, location, crosses, keep_alive):
+    """To another origin only tracing headers, end-user and what every call has go along."""
+    requests = []
+    other = tcp_server(redirecting("/", log=requests))
+    backend = tcp_server(lambda conn: redirecting(target, "307 T", log=requests)(conn))
+    target = location.format(port=backend.port, other=other.port)
+    call(backend.url, headers=HEADERS, keep_alive=keep_alive)
+    assert names_of(requests[0]) == {name.lower() for name in HEADERS}
+    assert names_of(requests[1]) == ({name.lower() for name in HEADERS} if crosses else SAFE)
+
+
+def test_headers_that_were_left_out_do_not_come_back(tcp_server):
+    """A redirect back to the first origin, which another one wrote, brings no header back."""
+    requests = []
+    other = tcp_server(lambda conn: redirecting(f"{backend.url}/there", log=requests)(conn))
+    backend = tcp_server(redirecting(other.url, log=requests))
+    call(backend.url, headers=HEADERS)
+    assert [names_of(request) for request in requests[1:]] == [SAFE, SAFE]
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "body", "stays"),
+    [
+        ("302 Found", "POST", b"data", False),
+        ("302 Found", "POST", b"", False),
+        ("303 See Other", "PUT", b"data", False),
+        ("307 Temporary", "POST", b"data", True),
+    ],
+)
+def test_the_headers_of_a_body_leave_with_it(tcp_server, status, method, body, stays):
+    """Where a redirect turns a method into GET, what described the body goes (RFC 9110, 15.4)."""
+    requests = []
+    backend = tcp_server(redirecting("/there", status, log=requests))
+    described = {"content-type": "a/b", "Content-Encoding": "x", "content-language": "en", "digest": "d=1"}
+    call(backend.url, method=method, headers={**described, "x-tenant": "blue"}, body=body)
+    sent = {*map(str.lower, described), "x-tenant", "accept"}
+    assert names_of(requests[0]) == sent | {"content-length"}
+    assert names_of(requests[1]) == (sent | {"content-length"} if stays else {"x-tenant", "accept"})
+
+
+def test_credentials_in_a_redirect_are_never_sent(tcp_server):
+    """A user name and a password in a Location reach neither the next server nor the sentence of a failure."""
+    requests = []
+    backend = tcp_server(lambda conn: redirecting(location, log=requests)(conn))
+    location = f"http://user:secret@127.0.0.1:{backend.port}/there"
+    assert call(backend.url).text == "there"
+    assert names_of(requests[1]) == {"accept"}
+    assert f"Host: 127.0.0.1:{backend.port}\r\n".encode() in requests[1]
+    assert not re.search(b"user:|secret|@", requests[1])
+    location = f"http://user:secret@127.0.0.1:{(port := free_port())}/there"
+    assert failure(backend.url)[0] == f"connection refused calling http://127.0.0.1:{port}/there"
 
 
 def test_redirect_loop_ends_after_five(tcp_server):

@@ -82,7 +82,7 @@ def send(port, body, *, method="POST", **headers):
     try:
         connection.request(method, "/x", body=body, headers=headers, encode_chunked=isinstance(body, list))
         response = connection.getresponse()
-        return response.status, response.read().decode()
+        return response.status, response.read().decode().removesuffix("\n")
     finally:
         connection.close()
 
