@@ -51,6 +51,14 @@ class TooLargeError(Exception):
 _POOLS = 10
 
 
+class ProtocolSwitchError(Exception):
+    """The answer was 101, though nothing but HTTP/1.1 had been offered."""
+
+
+class EarlyAnswerError(Exception):
+    """Something arrived on a new connection before the request was sent."""
+
+
 class StaleConnectionError(ConnectionResetError):
     """A kept connection was closed by the other side before it brought anything of this answer."""
 
@@ -73,11 +81,14 @@ class _Reader(io.RawIOBase):
         self._deadline = deadline
         self._left = WIRE_LIMIT_BYTES
         self._limited_at = time.monotonic()  # urllib3 has just set the socket's timeout
+        self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
+        if self._ended:
+            return None
         now = time.monotonic()
         if now >= self._deadline:
             raise TimeoutError
@@ -90,9 +101,51 @@ class _Reader(io.RawIOBase):
             raise TooLargeError
         return count
 
+    def end(self) -> None:
+        """Read nothing more from the socket."""
+        self._ended = True
+
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response behind any number of interim ones, which knows whether its end is beyond doubt.
+
+    http.client takes every 1xx but 100 for the answer, so that the real one would stay for the next request.
+    """
+
+    #: Whether the response was read to its end, which only one rule gives, and nothing came behind it.
+    is_complete = False
+
+    def __init__(self, sock: socket.socket, deadline: float, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self._reader = _Reader(sock, self.fp.detach(), deadline)
+        self.fp = io.BufferedReader(self._reader)
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Return the status line of the final response (RFC 9110, 15.2)."""
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                raise ProtocolSwitchError
+            if not 100 <= status <= 199:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+    def begin(self) -> None:
+        super().begin()
+        lengths = self.headers.get_all("Content-Length", [])
+        codings = self.headers.get_all("Transfer-Encoding", [])
+        if len(lengths) + len(codings) > 1:
+            self.will_close = True  # what one rule leaves over, another counts to the body (RFC 9112, 6.3)
+
+    def _close_conn(self) -> None:
+        """Close the response, but not the connection; http.client calls it at the end of the body."""
+        self._reader.end()
+        self.is_complete = (self.chunked or not self.length) and not self.fp.peek(1)
+        super()._close_conn()  # type: ignore[misc]
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[Any]:
@@ -123,11 +176,17 @@ def _resolve(host: str, port: int, seconds: float) -> list[Any]:
 
 
 class _BoundedConnection(urllib3.connection.HTTPConnection):
-    """A connection that sends the request target as it is and ends each exchange at its deadline."""
+    """A connection that sends the request target as it is and ends each exchange at its deadline.
+
+    It is used again only when its last response is complete and nothing more has arrived when the next request is about
+    to be sent. HTTP/1.1 numbers no requests (RFC 9112, 9.2), so one thing cannot be known: whether an answer that
+    arrives after that moment was meant for an earlier request. An upstream that sends more than one answer to a request
+    can thus deceive the next caller; without keep-alive there is none.
+    """
 
     _deadline = 0.0
-    _used = False
-    _reused = False
+    _response: _Response | None = None  # the last one on this connection
+    _is_reused = False
 
     def __init__(self, *args: Any, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
         super().__init__(*args, **options)
@@ -137,7 +196,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     # seconds. A pool connects TLS connections before their first request; others connect in request.
 
     def connect(self) -> None:
-        self._used = False
+        self._response = None
         self._set_deadline()
         super().connect()
 
@@ -148,29 +207,49 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         """Send a request."""
         fields = dict(headers or {})
         target = fields.pop(TARGET, url)
-        if fields.get("Connection") == "close":
-            self.close()  # where an upstream ignored that header the last time
-        self._reused = self._used and self.sock is not None
-        if self._reused:
+        may_reuse = fields.get("Connection") != "close" and self._response is not None and self._response.is_complete
+        self._is_reused = may_reuse and self._received() is None
+        if self._is_reused:
             self._set_deadline()
-        if self.sock is not None:
-            self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
+        else:
+            if self._response is not None:
+                self.close()
+            if self.sock is None:
+                self.connect()
+            if self._received():
+                raise EarlyAnswerError
+        self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
         try:
             super().request(method, target, body=body, headers=fields, **options)
         except ConnectionResetError as error:
             raise self._reset(error) from error
 
+    def _received(self) -> bytes | None:
+        """Return what has arrived, a byte of it at most: b"" when the other side has closed, None when nothing has."""
+        if self.sock is None:
+            return b""
+        self.sock.settimeout(0)
+        try:
+            return self.sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except OSError:
+            return b""
+
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         """Return the response, its body still to be read."""
         self._set_deadline()
-        self._used = True
         try:
             return super().getresponse()
-        except (ConnectionResetError, BrokenPipeError) as error:
-            raise self._reset(error) from error
+        except BaseException as error:
+            if self._response is not None:
+                self._response.close()  # it holds the socket where its headers end the connection
+            if isinstance(error, ConnectionResetError | BrokenPipeError):
+                raise self._reset(error) from error
+            raise
 
     def _reset(self, error: OSError) -> OSError:
-        return StaleConnectionError() if self._reused else error
+        return StaleConnectionError() if self._is_reused else error
 
     def _endpoint(self) -> tuple[str, int]:
         """Return the host and port to connect to; everything else, TLS as well, goes by those of the URL."""
@@ -202,9 +281,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         self, sock: socket.socket, **options: Any
     ) -> http.client.HTTPResponse:
         """Return the response that http.client reads, from a reader that knows the deadline."""
-        response = http.client.HTTPResponse(sock, **options)
-        response.fp = io.BufferedReader(_Reader(sock, response.fp.detach(), self._deadline))
-        return response
+        self._response = _Response(sock, self._deadline, **options)
+        return self._response
 
 
 class _BoundedTLSConnection(_BoundedConnection, urllib3.connection.HTTPSConnection):

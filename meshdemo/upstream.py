@@ -17,13 +17,49 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from meshdemo import __version__, wsgi
-from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, TooLargeError, origin_of
+from meshdemo.connection import (
+    TARGET,
+    BoundedAdapter,
+    ConnectTo,
+    EarlyAnswerError,
+    ProtocolSwitchError,
+    StaleConnectionError,
+    TooLargeError,
+    origin_of,
+)
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
 REDIRECT_LIMIT = 5
 USER_AGENT = f"meshdemo/{__version__}"
 
+#: Headers that an application has to copy for the spans of a trace to join, by the systems that Istio and Envoy
+#: support (Istio, "Distributed Tracing FAQ: what headers must be propagated"), and the one that lessons route by.
+FORWARDED_HEADERS = (
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "x-ot-span-context",
+    "x-cloud-trace-context",
+    "grpc-trace-bin",
+    "sw8",
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "end-user",
+)
+
+# What goes along when a redirect leads to another origin: it says nothing that was meant for the first one alone.
+_SAFE_HEADERS = frozenset({*FORWARDED_HEADERS, "accept", "via"})
+# What describes a body, beside headers that begin with content- (RFC 9110, 15.4; RFC 9530).
+_BODY_HEADERS = frozenset({"digest", "last-modified", "repr-digest"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Methods that may be sent again when a kept connection turns out to be closed (RFC 9110, 9.2.2).
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -42,12 +78,15 @@ class Answer:
 
 
 class UpstreamError(Exception):
-    """A call that brought no whole answer; `str()` is one line for a person, with the URL that was called."""
+    """A call that brought no whole answer; `str()` is one line for a person, with the URL that was called.
 
-    def __init__(self, reason: str, url: str, *, timed_out: bool = False) -> None:
+    `status` is what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
+    """
+
+    def __init__(self, reason: str, url: str, *, status: int = 502) -> None:
         shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
         super().__init__(f"{reason} calling {wsgi.visible(shown)}")
-        self.timed_out = timed_out
+        self.status = status
 
 
 class _Session(requests.Session):
@@ -99,7 +138,11 @@ class Upstream:
         return self._origin + wsgi.visible(path + (f"?{query}" if query else ""))
 
     def call(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came."""
+        """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came.
+
+        Of `headers` only FORWARDED_HEADERS, `accept` and `via` follow a redirect to another origin, and none that
+        describes the body follows one that drops it.
+        """
         deadline = time.monotonic() + self._timeout_seconds
         for _ in range(REDIRECT_LIMIT + 1):
             try:
@@ -110,8 +153,13 @@ class Upstream:
                         return _read(response)
             except _FAILURES as error:
                 raise self._explained(error, url) from error
-            method, body = _redirected(method, body, response.status_code)
+            origin = _origin(url)
             url = _redirect_url(url, location)
+            if _origin(url) != origin:
+                headers = {name: value for name, value in headers.items() if name.lower() in _SAFE_HEADERS}
+            if _becomes_get(method, response.status_code):
+                method, body = "GET", b""
+                headers = {name: value for name, value in headers.items() if not _describes_body(name.lower())}
         raise UpstreamError("too many redirects", url)
 
     def _send(
@@ -148,7 +196,7 @@ class Upstream:
         if any(isinstance(cause, _TIMEOUTS) for cause in causes):
             seconds = f"{self._timeout_seconds:g}"
             plural = "" if seconds == "1" else "s"
-            return UpstreamError(f"timed out after {seconds} second{plural}", url, timed_out=True)
+            return UpstreamError(f"timed out after {seconds} second{plural}", url, status=504)
         for kinds, reason in _REASONS:
             for cause in causes:
                 text = reason if isinstance(reason, str) else reason(cause)
@@ -157,11 +205,19 @@ class Upstream:
         return UpstreamError("the call failed", url)
 
 
-def _redirected(method: str, body: bytes, status: int) -> tuple[str, bytes]:
-    """Return method and body of the next request, as browsers choose them (RFC 9110, 15.4)."""
-    if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
-        return "GET", b""
-    return method, body
+def _becomes_get(method: str, status: int) -> bool:
+    """Tell whether the next request is a GET without a body, as browsers have it (RFC 9110, 15.4)."""
+    return (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST")
+
+
+def _describes_body(name: str) -> bool:
+    return name.startswith("content-") or name in _BODY_HEADERS
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    """Return scheme, host and port of a URL, by which two URLs have the same origin (RFC 6454, 4)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def _redirect_url(url: str, location: str) -> str:
@@ -228,10 +284,14 @@ _FAILURES = (
     OSError,
     ValueError,
     TooLargeError,
+    ProtocolSwitchError,
+    EarlyAnswerError,
 )
 # The first line that fits any of an error's causes, and has something to say, gives the reason.
 _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
     (TooLargeError, "answer larger than 1 MiB"),
+    (ProtocolSwitchError, "answer 101, a change of protocol that was not asked for,"),
+    (EarlyAnswerError, "answer that came before the request"),
     ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
     (ConnectionRefusedError, "connection refused"),
     (ssl.SSLError, _tls_reason),
@@ -242,5 +302,13 @@ _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
     (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
     (http.client.HTTPException, "not an HTTP answer"),
     (OSError, _system_reason),
-    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError), "not an HTTP answer"),
+    (
+        (
+            urllib3.exceptions.ProtocolError,
+            urllib3.exceptions.InvalidHeader,
+            requests.exceptions.InvalidHeader,
+            requests.exceptions.ChunkedEncodingError,
+        ),
+        "not an HTTP answer",
+    ),
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
+from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ThreadedTaskDispatcher, WSGITask
@@ -32,6 +32,8 @@ _CONNECTION_LIMIT = 4096
 _IDLE_SECONDS = 65 * 60
 # How long shutting down waits for a client that neither sends the rest of its request nor reads its answer.
 _STALLED_SECONDS = 3.0
+# A request that waited longer than this for a thread is not begun when its client has left meanwhile.
+_PATIENCE_SECONDS = 0.5
 _POLL_SECONDS = 0.05
 
 
@@ -128,6 +130,16 @@ def _readable(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
+def _has_left(sock: socket.socket) -> bool:
+    """Tell whether the other side has closed; one that only stops sending looks the same, until it is written to."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def _connection_limit(threads: int) -> int:
     """Return how many connections may be open, after raising the soft limit on open files where there is one."""
     try:
@@ -213,6 +225,12 @@ class _Gathered:
 
 class _Task(WSGITask):
     channel: Any
+
+    def execute(self) -> None:
+        """Call the application, unless the request waited for a thread and its client has left."""
+        if time.time() - self.channel.last_activity > _PATIENCE_SECONDS and _has_left(self.channel.socket):
+            raise ClientDisconnected
+        super().execute()
 
     def write(self, data: bytes) -> None:
         """Send the header together with the body: waitress sends two packets, and wakes the client twice."""

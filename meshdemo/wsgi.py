@@ -119,11 +119,12 @@ def answer(
 ) -> list[bytes]:
     """Start and return a whole response: text/plain for a string, JSON for a dictionary.
 
+    A text is sent with one line break at its end, so that the prompt of a terminal stands on a line of its own.
     `headers` are added, and replace the Content-Type where they name one. The answer to HEAD has the headers of
     GET and no body (RFC 9110, 9.3.2); 204 and 304 have no body either (6.4.1).
     """
     if isinstance(body, str):
-        content_type, data = "text/plain; charset=utf-8", body.encode("utf-8", "replace")
+        content_type, data = "text/plain; charset=utf-8", (body.rstrip("\r\n") + "\n").encode("utf-8", "replace")
     else:
         content_type, data = "application/json", json.dumps(body, allow_nan=False).encode("ascii")
     fields = {**_ALWAYS, "Content-Type": content_type, **dict(headers)}

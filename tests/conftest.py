@@ -32,7 +32,8 @@ class Response:
 
     @property
     def text(self):
-        return self.body.decode("utf-8")
+        """Return the body without the line break that ends every text."""
+        return self.body.decode("utf-8").removesuffix("\n")
 
     def json(self):
         return json.loads(self.body)
@@ -42,7 +43,7 @@ class Response:
 def call_app():
     """Return a function that calls a WSGI application in process, under the validator of the specification."""
 
-    def call(app, target="/", method="GET", headers=(), body=b""):
+    def call(app, target="/", method="GET", headers=(), body=b"", protocol="HTTP/1.1"):
         path, _, query = target.partition("?")
         environ = {
             "REQUEST_METHOD": method,
@@ -50,6 +51,7 @@ def call_app():
             "QUERY_STRING": query,
             "REQUEST_URI": target,
             "SCRIPT_NAME": "",
+            "SERVER_PROTOCOL": protocol,
         }
         setup_testing_defaults(environ)
         del environ["HTTP_HOST"]

@@ -159,7 +159,8 @@ def check_received(received, backend, count):
         names = [field.split(b":")[0].lower() for field in fields]
         assert names.count(b"host") == 1
         assert f"Host: 127.0.0.1:{backend.port}".encode() in fields
-        assert set(names) <= {b"host", b"user-agent", b"accept", b"accept-encoding", b"connection", b"content-length"}
+        own = {b"host", b"user-agent", b"accept", b"accept-encoding", b"connection", b"content-length", b"via"}
+        assert set(names) <= own
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from meshdemo import server
 
 
 def get(port, path="/", **headers):
-    """Return status, headers and text of one call on a connection of its own."""
+    """Return status, headers and text of one call on a connection of its own; the text without its line break."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
-        return response.status, response.headers, response.read().decode()
+        return response.status, response.headers, response.read().decode().removesuffix("\n")
     finally:
         connection.close()
 

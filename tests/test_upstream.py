@@ -1,18 +1,24 @@
 """Calls to an upstream over real sockets, well-behaved and hostile."""
 
+import contextlib
+import fcntl
 import gzip
 import random
+import re
 import resource
+import select
 import socket
 import ssl
 import struct
+import termios
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import http_response, read_request, relay, replying
+from conftest import http_response, read_request, relay, replying, wait_until
 
 from meshdemo import connection, proxy, server, webserver
 from meshdemo.upstream import Upstream, UpstreamError
@@ -161,6 +167,145 @@ def test_cookies_are_not_kept(tcp_server):
     assert len(target._session.cookies) == 0
 
 
+# Interim answers, and whose answer it is
+
+
+def own_answer(request):
+    """Return the answer that only this request can mean: its target."""
+    return http_response(request.split(b" ")[1])
+
+
+def crowd(target, rounds, between=lambda: None):
+    """Let 16 callers make a call in each round, all at once; return how many did not get an answer of their own."""
+    paths = iter(range(16 * rounds))
+    wrong = []
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(rounds):
+            urls = [target.url_for(f"/{next(paths)}") for _ in range(16)]
+            for url, answer in zip(urls, pool.map(lambda url: target.call("GET", url, {}), urls), strict=True):
+                if answer.text != url.removeprefix(target.url_for("/").rstrip("/")):
+                    wrong.append((url, answer.text))
+            between()
+    return wrong
+
+
+INTERIM = {
+    "102": b"HTTP/1.1 102 Processing\r\n\r\n",
+    "103 with headers": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\n\r\n",
+    "199 without a phrase": b"HTTP/1.1 199\r\n\r\n",
+    "100, 103, 100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 H\r\n\r\nHTTP/1.1 100 C\r\nX: y\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["a connection per call", "kept connections"])
+@pytest.mark.parametrize("interim", INTERIM.values(), ids=INTERIM)
+def test_interim_answers_are_read_past(tcp_server, interim, keep_alive):
+    """Any 1xx but 101 is read past, and every one of 16 callers at once gets its own answer."""
+
+    def behave(conn):
+        while request := read_request(conn):
+            conn.sendall(interim)
+            conn.sendall(own_answer(request))
+
+    assert crowd(Upstream(tcp_server(behave).url, keep_alive=keep_alive), 10) == []
+
+
+def test_switching_protocols_is_no_answer(tcp_server):
+    """A 101 that nobody asked for ends in a sentence, and its connection is not used again."""
+    backend = tcp_server(replying(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"))
+    target = Upstream(backend.url, keep_alive=True)
+    for _ in range(2):
+        with pytest.raises(UpstreamError, match="answer 101, a change of protocol that was not asked for, calling"):
+            target.call("GET", target.url_for("/"), {})
+    assert backend.connections == 2
+
+
+EXTRA = http_response(b"extra")
+
+
+def in_chunks(request, *headers):
+    """Return the request's own answer in one chunk, with a trailer."""
+    path = request.split(b" ")[1]
+    head = b"".join(b"\r\n" + header for header in (b"Transfer-Encoding: chunked", *headers))
+    return b"HTTP/1.1 200 OK%b\r\n\r\n%x\r\n%b\r\n0\r\nX: y\r\n\r\n" % (head, len(path), path)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda request: own_answer(request) + EXTRA, id="a whole answer"),
+        pytest.param(lambda request: own_answer(request) + b"x", id="one byte"),
+        pytest.param(lambda request: in_chunks(request) + EXTRA, id="an answer behind chunks"),
+        pytest.param(lambda request: in_chunks(request, b"Content-Length: 2"), id="chunks and a length"),
+        pytest.param(
+            lambda request: own_answer(request).replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: identity\r\n\r\n"),
+            id="a coding that is none and a length",
+        ),
+    ],
+)
+def test_too_much_is_nobodys_answer(tcp_server, answer):
+    """What an upstream sends behind an answer, or may have, reaches no caller; its connection is not used again."""
+
+    def behave(conn):
+        while request := read_request(conn):
+            conn.sendall(answer(request))
+
+    backend = tcp_server(behave)
+    target = Upstream(backend.url, keep_alive=True)
+    assert crowd(target, 5) == []
+    assert backend.connections == 80
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(tcp_server):
+    """A second answer that comes while a kept connection is idle reaches no caller."""
+    idle = []
+
+    def behave(conn):
+        while request := read_request(conn):
+            idle.append(conn)
+            conn.sendall(own_answer(request))
+
+    def send_extra():
+        for conn in idle:
+            with contextlib.suppress(OSError):
+                conn.sendall(EXTRA)
+                wait_until(lambda: unacknowledged(conn) == 0, "the client's system to have it")  # noqa: B023
+        idle.clear()
+
+    backend = tcp_server(behave)
+    target = Upstream(backend.url, keep_alive=True)
+    assert crowd(target, 10, between=send_extra) == []
+
+
+def unacknowledged(conn):
+    """Return the bytes that the other side's system does not have yet (Linux, tcp(7), SIOCOUTQ)."""
+    return struct.unpack("i", fcntl.ioctl(conn, termios.TIOCOUTQ, b"\0" * 4))[0]
+
+
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["a connection per call", "kept connections"])
+def test_an_answer_before_the_request_is_nobodys(tcp_server, monkeypatch, keep_alive):
+    """What arrives before the request is not its answer (RFC 9112, 9.2)."""
+    arrived = connection._BoundedConnection._new_conn
+
+    def connect_and_wait(self):
+        sock = arrived(self)
+        assert select.select([sock], [], [], 20)[0]
+        return sock
+
+    monkeypatch.setattr(connection._BoundedConnection, "_new_conn", connect_and_wait)
+
+    def behave(conn):
+        conn.sendall(http_response(b"early"))
+        while request := read_request(conn):
+            conn.sendall(own_answer(request))
+
+    target = Upstream(tcp_server(behave).url, keep_alive=keep_alive)
+    with ThreadPoolExecutor(16) as pool:
+        calls = [pool.submit(target.call, "GET", target.url_for("/"), {}) for _ in range(64)]
+        sentences = {str(call.exception()) for call in calls}
+    assert sentences == {f"answer that came before the request calling {target.url_for('/')}"}
+
+
 # Connecting elsewhere
 
 
@@ -289,6 +434,90 @@ def test_redirect_is_followed(tcp_server, status, method, then):
     assert requests[1].startswith(f"{then} /there?x=%2f HTTP/1.1".encode())
     assert requests[1].endswith(b"data") == (method == then != "HEAD" or then == "HEAD")
     assert b"b3: 0\r\n" in requests[1]
+
+
+# What a caller of the proxy may send along, and what --forward-header can add.
+HEADERS = {
+    "end-user": "tester",
+    "x-request-id": "1",
+    "traceparent": "00-1",
+    "accept": "application/json",
+    "via": "1.1 here",
+    "authorization": "Basic eDp5",
+    "Cookie": "a=b",
+    "x-tenant": "blue",
+    "content-type": "application/x-thing",
+}
+SAFE = {"end-user", "x-request-id", "traceparent", "accept", "via"}
+
+
+def names_of(request):
+    """Return the names of a request's headers but those that every call has."""
+    names = {line.partition(b":")[0].decode().lower() for line in request.split(b"\r\n\r\n")[0].split(b"\r\n")[1:]}
+    return names - {"host", "user-agent", "accept-encoding", "connection"}
+
+
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["a connection per call", "kept connections"])
+@pytest.mark.parametrize(
+    ("location", "crosses"),
+    [
+        pytest.param("/there", True, id="the same server"),
+        pytest.param("HTTP://127.0.0.1:{port}/there", True, id="the same origin in other words"),
+        pytest.param("http://127.0.0.1:{other}/there", False, id="another port"),
+        pytest.param("http://localhost:{port}/there", False, id="another name"),
+    ],
+)
+def test_headers_on_a_redirect(tcp_server, location, crosses, keep_alive):
+    """To another origin only tracing headers, end-user and what every call has go along."""
+    requests = []
+    other = tcp_server(redirecting("/", log=requests))
+    backend = tcp_server(lambda conn: redirecting(target, "307 T", log=requests)(conn))
+    target = location.format(port=backend.port, other=other.port)
+    call(backend.url, headers=HEADERS, keep_alive=keep_alive)
+    assert names_of(requests[0]) == {name.lower() for name in HEADERS}
+    assert names_of(requests[1]) == ({name.lower() for name in HEADERS} if crosses else SAFE)
+
+
+def test_headers_that_were_left_out_do_not_come_back(tcp_server):
+    """A redirect back to the first origin, which another one wrote, brings no header back."""
+    requests = []
+    other = tcp_server(lambda conn: redirecting(f"{backend.url}/there", log=requests)(conn))
+    backend = tcp_server(redirecting(other.url, log=requests))
+    call(backend.url, headers=HEADERS)
+    assert [names_of(request) for request in requests[1:]] == [SAFE, SAFE]
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "body", "stays"),
+    [
+        ("302 Found", "POST", b"data", False),
+        ("302 Found", "POST", b"", False),
+        ("303 See Other", "PUT", b"data", False),
+        ("307 Temporary", "POST", b"data", True),
+    ],
+)
+def test_the_headers_of_a_body_leave_with_it(tcp_server, status, method, body, stays):
+    """Where a redirect turns a method into GET, what described the body goes (RFC 9110, 15.4)."""
+    requests = []
+    backend = tcp_server(redirecting("/there", status, log=requests))
+    described = {"content-type": "a/b", "Content-Encoding": "x", "content-language": "en", "digest": "d=1"}
+    call(backend.url, method=method, headers={**described, "x-tenant": "blue"}, body=body)
+    sent = {*map(str.lower, described), "x-tenant", "accept"}
+    assert names_of(requests[0]) == sent | {"content-length"}
+    assert names_of(requests[1]) == (sent | {"content-length"} if stays else {"x-tenant", "accept"})
+
+
+def test_credentials_in_a_redirect_are_never_sent(tcp_server):
+    """A user name and a password in a Location reach neither the next server nor the sentence of a failure."""
+    requests = []
+    backend = tcp_server(lambda conn: redirecting(location, log=requests)(conn))
+    location = f"http://user:secret@127.0.0.1:{backend.port}/there"
+    assert call(backend.url).text == "there"
+    assert names_of(requests[1]) == {"accept"}
+    assert f"Host: 127.0.0.1:{backend.port}\r\n".encode() in requests[1]
+    assert not re.search(b"user:|secret|@", requests[1])
+    location = f"http://user:secret@127.0.0.1:{(port := free_port())}/there"
+    assert failure(backend.url)[0] == f"connection refused calling http://127.0.0.1:{port}/there"
 
 
 def test_redirect_loop_ends_after_five(tcp_server):
@@ -435,6 +664,18 @@ HOSTILE = {
         hostile(then=for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
         "answer larger than 1 MiB",
     ),
+    "sends endless early hints": (
+        hostile(then=for_ever(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 1000)),
+        "answer larger than 1 MiB",
+    ),
+    "drips early hints": (
+        hostile(then=for_ever(b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.1)),
+        "timed out after 0.5 seconds",
+    ),
+    "sends an interim answer and closes": (
+        hostile(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        "connection closed without an answer",
+    ),
     "sends an endless body": (hostile(OK, b"\r\n", then=for_ever(b"x" * 65536)), "answer larger than 1 MiB"),
     "sends an endless chunk size": (
         hostile(OK, b"Transfer-Encoding: chunked\r\n\r\n", then=for_ever(b"0" * 65536)),
@@ -459,6 +700,10 @@ HOSTILE = {
     "lies about its chunks": (
         hostile(OK, b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"),
         "answer with broken chunks",
+    ),
+    "announces two lengths": (
+        hostile(http_response(b"xy", "Content-Length: 1")),
+        "not an HTTP answer",
     ),
     "ends within a chunk": (
         hostile(OK, b"Transfer-Encoding: chunked\r\n\r\nff\r\nhello"),

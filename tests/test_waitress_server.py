@@ -2,14 +2,17 @@
 
 import http.client
 import json
+import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import wait_until
 from test_server import get
 
-from meshdemo import proxy, server, webserver, wsgi
+from meshdemo import proxy, server, waitress_server, webserver, wsgi
 from meshdemo.upstream import Upstream
 from meshdemo.waitress_server import Server
 
@@ -53,6 +56,50 @@ def test_probes_do_not_wait_for_slow_requests(serve):
     assert order == [f"/{number}" for number in range(6)]
 
 
+def send_and_leave(port, path, *, reset):
+    """Send a request and close the connection without waiting for the answer."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        if reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+
+
+def test_a_request_whose_client_left_while_it_waited_is_not_begun(serve, monkeypatch):
+    """Of the requests that waited for a thread only those are served whose clients are still there."""
+    monkeypatch.setattr(waitress_server, "_PATIENCE_SECONDS", 0)
+    paths, release = [], threading.Event()
+
+    def app(environ, start_response):
+        paths.append(environ["PATH_INFO"])
+        release.wait(20)
+        return wsgi.answer(environ, start_response, 200, "")
+
+    port = serve(app, threads=1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(get, port, "/first")
+        wait_until(lambda: paths, "the first request")
+        for number in range(10):
+            send_and_leave(port, b"/left", reset=number % 2)
+        last = pool.submit(get, port, "/last")
+        assert get(port, "/healthz")[0] == 200
+        release.set()
+        assert [call.result(20)[0] for call in (first, last)] == [200, 200]
+    assert paths == ["/first", "/last"]
+
+
+def test_a_client_that_only_stops_sending_gets_its_answer(serve, monkeypatch):
+    """A client that closes its sending side, as some scripts do, is served where nobody has to wait."""
+    monkeypatch.setattr(waitress_server, "_PATIENCE_SECONDS", 60)
+    port = serve(webserver.create_app(content="V1"))
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        data = b""
+        while more := connection.recv(65536):
+            data += more
+    assert b"V1 requested from / on" in data
+
+
 def test_64_slow_requests_at_once(serve):
     """64 calls that take 1 s end within 1.5 s, through the proxy too, and health answers within 0.1 s meanwhile.
 
@@ -82,7 +129,7 @@ def send(port, body, *, method="POST", **headers):
     try:
         connection.request(method, "/x", body=body, headers=headers, encode_chunked=isinstance(body, list))
         response = connection.getresponse()
-        return response.status, response.read().decode()
+        return response.status, response.read().decode().removesuffix("\n")
     finally:
         connection.close()
 

@@ -15,9 +15,9 @@ def create(**options):
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_answer(call_app, method):
-    """Every path and method gets one sentence without a newline, with status 200."""
+    """Every path and method gets one sentence, which ends with a line break, with status 200."""
     response = call_app(create(), "/some/where?query=1", method=method, body=b"ignored")
-    assert response.text == "Webserver V1 requested from /some/where on pod-1 with code 200"
+    assert response.body == b"Webserver V1 requested from /some/where on pod-1 with code 200\n"
     assert response.status == 200
 
 
