@@ -262,12 +262,14 @@ def test_late_requests_are_told(tcp_server):
     assert re.search(r"5 of them began late, since all 1 places were taken", done.stdout)
 
 
-def test_ctrl_c_in_a_pipe(tcp_server):
-    """Ctrl+C ends an endless watch with the result so far, without a traceback."""
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN], ids=["by hand", "as a job in the background"])
+def test_ctrl_c_in_a_pipe(tcp_server, handler):
+    """Ctrl+C ends an endless watch with the result so far, without a traceback, however it was started."""
     server = tcp_server(replying(http_response(b"hello")))
     watching = subprocess.Popen(
         [sys.executable, "-m", "meshdemo", "watch", server.url, "--requests", "0", "--rate", "100", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )  # fmt: skip
     while server.connections < 20:
         time.sleep(0.02)
