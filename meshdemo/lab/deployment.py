@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from meshdemo.lab.loopback import Local, Where
+from meshdemo.lab.loopback import Local
 from meshdemo.lab.pod import RunningPod, Surroundings, Wanted
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.
@@ -60,7 +60,9 @@ class Pods:
 
     def not_ready(self) -> list[str]:
         """Return the names of the pods that are wanted and do not take calls."""
-        return sorted(name for name in self._wanted if name not in self._slots or not self._slots[name].current.is_ready)
+        return sorted(
+            name for name in self._wanted if name not in self._slots or not self._slots[name].current.is_ready
+        )
 
     def where(self, address: str, port: int) -> int | None:
         """Return where an address of the cluster takes calls now (see loopback.Where)."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Iterator
 
 from meshdemo.lab import node, summary
 from meshdemo.lab.cluster import Gateway
@@ -41,7 +40,7 @@ class LabOptions:
 
 
 def dry_run(paths: Sequence[Path], engine: Engine) -> tuple[str, tuple[str, ...]]:
-    """Return what each Envoy gets as JSON, with the addresses of a cluster, and what there is to say about the files."""
+    """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
     guard = Guard()
     try:
         reader = Reader(paths, engine, guard.folder)
@@ -182,7 +181,9 @@ class Lab:
         base = self._ports.get("front")
         if entrance == front:
             return base
-        offset = entrance.port - front.endpoints[0][1] if entrance.name.startswith("deployment/") and front.endpoints else 1
+        offset = (
+            entrance.port - front.endpoints[0][1] if entrance.name.startswith("deployment/") and front.endpoints else 1
+        )
         return self._ports.wish(("front", entrance.key), base + max(offset, 1))
 
     def _node_local(self) -> Local:
@@ -338,7 +339,9 @@ def _signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)  # what is left is the end, which takes no time
 
 
-def run(paths: Sequence[Path], engine: Engine, options: LabOptions, *, say: Say, started: Callable[[Lab], object]) -> None:
+def run(
+    paths: Sequence[Path], engine: Engine, options: LabOptions, *, say: Say, started: Callable[[Lab], object]
+) -> None:
     """Run a lab until a signal: Ctrl+C ends it at once, SIGTERM after the proxies have drained."""
     lab: Lab | None = None
     try:

@@ -30,7 +30,7 @@ _HTTP_MANAGER = "HttpConnectionManager"
 _DNS = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig"
 _DNS_SNI = "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"
 _DNS_CLUSTER = "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"
-_DNS_CACHE = {"dns_cache_config": {"name": "outside", "dns_lookup_family": "V4_PREFERRED"}}
+_DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_lookup_family": "V4_PREFERRED"}}
 
 #: Tells the port on loopback where an address of the cluster takes calls now; None where nothing does.
 Where = Callable[[str, int], "int | None"]
@@ -92,7 +92,7 @@ def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, st
         at = next(each for each in resources.listeners if each["name"] == listener)["address"]["socket_address"]
         if listener == _CATCH_ALL:
             rules.append((2, ":", listener))
-        elif at["address"] == "0.0.0.0":  # noqa: S104
+        elif at["address"] == "0.0.0.0":
             rules.append((1, f":{at['port_value']}", listener))
         else:
             rules += [(0, f"{name}:{at['port_value']}", listener) for name in names.get(at["address"], ())]
@@ -309,7 +309,7 @@ class Local:
         for each in filters:
             kind = each.get("typed_config", {}).get("@type", "") if isinstance(each, dict) else ""
             if kind.endswith(".http.router.v3.Router"):
-                config = {"@type": _TYPE + _DNS, **_DNS_CACHE}
+                config: Resource = {"@type": _TYPE + _DNS, **_DNS_CACHE}
                 result.append({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": config})
             if kind.endswith(".TcpProxy") and each["typed_config"].get("cluster") == _PASSTHROUGH:
                 config = {"@type": _TYPE + _DNS_SNI, "port_value": 443, **_DNS_CACHE}

@@ -176,7 +176,7 @@ class Loader:
 class _Yaml(yaml.SafeLoader):
     """YAML without what JSON does not have, as kubectl reads it: no dates, no sets, no key twice."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -199,8 +199,8 @@ class _Yaml(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-for _name in ("binary", "omap", "pairs", "set", "timestamp"):
-    _Yaml.add_constructor(f"tag:yaml.org,2002:{_name}", _Yaml.construct_undefined)
+for _tag in ("binary", "omap", "pairs", "set", "timestamp"):
+    _Yaml.add_constructor(f"tag:yaml.org,2002:{_tag}", _Yaml.construct_undefined)  # type: ignore[type-var]
 
 
 def _parse(path: Path, text: str) -> list[Manifest]:
@@ -211,7 +211,8 @@ def _parse(path: Path, text: str) -> list[Manifest]:
     try:
         while loader.check_node():
             node = loader.get_node()
-            documents.append((node.start_mark.line + 1, loader.construct_document(node)))
+            if node is not None:
+                documents.append((node.start_mark.line + 1, loader.construct_document(node)))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}, line {mark.line + 1}" if mark else place
@@ -220,7 +221,9 @@ def _parse(path: Path, text: str) -> list[Manifest]:
         raise ManifestError(place, "not YAML that can be read: it is nested too deep") from None
     except (ValueError, OverflowError, ArithmeticError, TypeError, AttributeError):
         line = loader.line + 1  # what a tag promises is not what stands there
-        raise ManifestError(f"{place}, up to line {line}", "not YAML: a value is not of the type it is said to be") from None
+        raise ManifestError(
+            f"{place}, up to line {line}", "not YAML: a value is not of the type it is said to be"
+        ) from None
     finally:
         loader.dispose()
     manifests = []
@@ -264,13 +267,7 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
     place = f"{shown_path(path)}, line {line}"
     if not isinstance(document, dict):
         raise ManifestError(place, f"{shown(document)} is not an object with apiVersion and kind")
-    texts = {}
-    for field in ("apiVersion", "kind"):
-        texts[field] = document.get(field)
-        if not isinstance(texts[field], str) or not texts[field]:
-            problem = "is missing" if texts[field] is None else f"{shown(texts[field])} is not a text"
-            raise ManifestError(f"{place}: {field}", problem)
-    kind, api_version = texts["kind"], texts["apiVersion"]
+    api_version, kind = (_text(document, field, place) for field in ("apiVersion", "kind"))
     if kind == "List" and api_version == "v1":
         items = document.get("items") or []
         if not isinstance(items, list):
@@ -281,6 +278,13 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
     manifest = Manifest(path, line, group, version, kind, name, document)
     _check_kind(manifest, api_version)
     return [manifest]
+
+
+def _text(document: dict[str, Any], field: str, place: str) -> str:
+    value = document.get(field)
+    if not isinstance(value, str) or not value:
+        raise ManifestError(f"{place}: {field}", "is missing" if value is None else f"{shown(value)} is not a text")
+    return value
 
 
 def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:

@@ -36,7 +36,9 @@ def public_entrances(cluster: Cluster) -> list[Entrance]:
     These are the Services of type LoadBalancer, and the proxies behind none of them, which a cluster's user would
     reach by `kubectl port-forward`.
     """
-    services = sorted((each for each in cluster.services if each.is_public), key=lambda each: (each.name != "proxy", each.name))
+    services = sorted(
+        (each for each in cluster.services if each.is_public), key=lambda each: (each.name != "proxy", each.name)
+    )
     entrances = [_of_service(cluster, service, port) for service in services for port in service.ports]
     reached = {(pod.name, number) for entrance in entrances for pod, number in entrance.endpoints}
     for deployment in sorted(cluster.deployments, key=lambda each: each.name):

@@ -181,7 +181,7 @@ class Sidecar:
         self._versions[path.name] = version
 
     def _wait_for(self, kind: str) -> None:
-        """Return when Envoy has taken the newest version of each resource of a kind; raise EnvoyError if it does not."""
+        """Return when Envoy has taken the newest version of each resource of a kind; else raise EnvoyError."""
         deadline = time.monotonic() + _TAKE_SECONDS
         while (problem := self._not_taken(kind)) is not None:
             self.check()
@@ -194,7 +194,9 @@ class Sidecar:
         """Return None when all is taken, else why not, as far as Envoy says it."""
         text = self._ask(f"/config_dump?resource={kind}")
         try:
-            entries = {entry_name: entry for entry in json.loads(text).get("configs", []) for entry_name in _names(entry)}
+            entries = {
+                entry_name: entry for entry in json.loads(text).get("configs", []) for entry_name in _names(entry)
+            }
         except (ValueError, AttributeError):
             return ""
         missing = False

@@ -79,7 +79,9 @@ _CONTAINER = Object(
         "image": Text(),
         "args": List(Text()),
         "command": List(Text()),
-        "env": List(Object({"name": Text(), "value": Text(), "valueFrom": Refused("only plain values are")}, ("name",))),
+        "env": List(
+            Object({"name": Text(), "value": Text(), "valueFrom": Refused("only plain values are")}, ("name",))
+        ),
         "envFrom": Refused("only plain values in env are"),
         "ports": List(
             Object(
@@ -121,12 +123,34 @@ _POD = Object(
         "serviceAccount": Text(),
         "terminationGracePeriodSeconds": Number(0, 86400),
         **dict.fromkeys(
-            (
-                "affinity automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks hostname imagePullSecrets "
-                "nodeName nodeSelector overhead preemptionPolicy priority priorityClassName restartPolicy "
-                "runtimeClassName schedulerName schedulingGates securityContext shareProcessNamespace subdomain "
-                "tolerations topologySpreadConstraints volumes os setHostnameAsFQDN resources"
-            ).split(),
+            [
+                "affinity",
+                "automountServiceAccountToken",
+                "dnsConfig",
+                "dnsPolicy",
+                "enableServiceLinks",
+                "hostname",
+                "imagePullSecrets",
+                "nodeName",
+                "nodeSelector",
+                "overhead",
+                "preemptionPolicy",
+                "priority",
+                "priorityClassName",
+                "restartPolicy",
+                "runtimeClassName",
+                "schedulerName",
+                "schedulingGates",
+                "securityContext",
+                "shareProcessNamespace",
+                "subdomain",
+                "tolerations",
+                "topologySpreadConstraints",
+                "volumes",
+                "os",
+                "setHostnameAsFQDN",
+                "resources",
+            ],
             Anything(),
         ),
         "hostNetwork": Refused(_ONLY_HERE),
@@ -178,11 +202,20 @@ _SERVICE = Object(
         "externalIPs": Refused(_ONLY_HERE),
         "sessionAffinity": Text(("None",)),
         **dict.fromkeys(
-            (
-                "allocateLoadBalancerNodePorts externalTrafficPolicy healthCheckNodePort internalTrafficPolicy "
-                "ipFamilies ipFamilyPolicy loadBalancerClass loadBalancerIP loadBalancerSourceRanges "
-                "publishNotReadyAddresses trafficDistribution sessionAffinityConfig"
-            ).split(),
+            [
+                "allocateLoadBalancerNodePorts",
+                "externalTrafficPolicy",
+                "healthCheckNodePort",
+                "internalTrafficPolicy",
+                "ipFamilies",
+                "ipFamilyPolicy",
+                "loadBalancerClass",
+                "loadBalancerIP",
+                "loadBalancerSourceRanges",
+                "publishNotReadyAddresses",
+                "trafficDistribution",
+                "sessionAffinityConfig",
+            ],
             Anything(),
         ),
     },
@@ -197,15 +230,13 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
     """
     networks = {} if networks is None else networks
     notes: list[str] = []
-    deployments = [
-        _deployment(manifest, notes) for manifest in _of_kind(manifests, "apps", "Deployment")
-    ]
+    deployments = [_deployment(manifest, notes) for manifest in _of_kind(manifests, "apps", "Deployment")]
     deployments = [deployment for deployment in deployments if deployment.template.containers]
     services = [_service(manifest, number) for number, manifest in enumerate(_of_kind(manifests, "", "Service"), 1)]
     policies = []
     for manifest in manifests:
         known = (manifest.group, manifest.kind) in KINDS
-        if (manifest.group, manifest.kind) in _SILENT or manifest.group in ("", "apps") and known:
+        if (manifest.group, manifest.kind) in _SILENT or (manifest.group in ("", "apps") and known):
             continue
         if known:
             policies.append(manifest)
@@ -214,7 +245,9 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
     cluster = Cluster(
         deployments=tuple(deployments),
         pods=tuple(
-            pod for deployment in deployments for pod in _pods(deployment, networks.setdefault(deployment.name, len(networks)))
+            pod
+            for deployment in deployments
+            for pod in _pods(deployment, networks.setdefault(deployment.name, len(networks)))
         ),
         services=tuple(services),
         gateways=tuple(_gateways(policies)),
@@ -303,7 +336,9 @@ def _environment(fields: Fields) -> Iterable[tuple[str, str]]:
         if "=" in name or not name.isprintable():
             raise variable.error("name", f"{name[:40]!r} cannot be the name of a variable")
         if _OBEYED.fullmatch(name.upper()):
-            raise variable.error("name", f"{name[:40]} would change how programs run on this machine, so it is not set here")
+            raise variable.error(
+                "name", f"{name[:40]} would change how programs run on this machine, so it is not set here"
+            )
         yield name, variable["value"] or ""
 
 
