@@ -56,7 +56,8 @@ class Lab:
     def __init__(self, paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say) -> None:
         self._paths = paths
         self._options = options
-        self._say = say
+        self._stopped = False
+        self._out = say
         self._signature = self._seen = _signature(paths)
         self._guard = Guard()
         try:
@@ -64,7 +65,7 @@ class Lab:
             self._ports = PortBook()
             files = self._reader.read()
             self._ports.claim("front", options.port)
-            say(summary.starting(files.cluster))
+            self._say(summary.starting(files.cluster))
             self.state = self._reader.configure(files)
         except BaseException:
             self._guard.close()
@@ -75,7 +76,7 @@ class Lab:
             folder=self._guard.folder,
             process_group=self._guard.group,
             ports=self._ports,
-            say=say,
+            say=self._say,
             arguments=(
                 "--drain-seconds",
                 str(options.drain_seconds),
@@ -121,6 +122,7 @@ class Lab:
 
     def stop(self) -> None:
         """End everything at once, and leave nothing."""
+        self._stopped = True
         self._guard.close()
 
     def drain(self) -> None:
@@ -131,6 +133,11 @@ class Lab:
         deadline = time.monotonic() + self._options.drain_seconds + _START_SECONDS
         while not all(pod.has_ended for pod in proxies) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
+
+    def _say(self, line: str) -> None:
+        """Tell the person; not what ends because all does."""
+        if not self._stopped:
+            self._out(line)
 
     def addresses(self) -> list[tuple[str, str]]:
         """Return what can be called from outside, with its URL."""
