@@ -64,6 +64,7 @@ class Reader:
         if not cluster.pods:
             missing = "no Deployment of this application: add -f k8s/example.yaml"
             raise ManifestError(", ".join(map(str, self.loader.paths)), missing)
+        cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
     def configure(self, files: Files, lingering: Iterable[Pod] = ()) -> State:

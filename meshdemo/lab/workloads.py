@@ -253,6 +253,7 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
         gateways=tuple(_gateways(policies)),
         policies=tuple(policies),
         notes=tuple(notes),
+        others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
     _check_targets(cluster, manifests)
     return cluster
@@ -399,7 +400,7 @@ def _service(manifest: Manifest, number: int) -> Service:
                 name=port["name"] or "",
                 number=port["port"],
                 target=port["targetPort"] or port["port"],
-                protocol=(port["appProtocol"] or (port["name"] or "").partition("-")[0]).lower(),
+                app_protocol=port["appProtocol"] or "",
             )
             for port in spec["ports"]
         ),
@@ -445,6 +446,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             name=service,
             service=service,
             address=f"{POD_NETWORK}200.{number}",
+            service_address=f"10.96.1.{number}",
             labels=dict(labels),
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
