@@ -1,4 +1,4 @@
-"""Why a call failed, for a person: what the libraries raise, found some levels down, in a few words."""
+"""Why a call failed, for a person: what the libraries raise, in a few words."""
 
 from __future__ import annotations
 

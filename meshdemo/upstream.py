@@ -67,7 +67,7 @@ class Answer:
 
 
 class UpstreamError(Exception):
-    """A call that brought no whole answer; `str()` is one line for a person, with the URL that was called.
+    """A call that brought no complete answer; `str()` is one line for a person, with the URL that was called.
 
     `status` is what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
     """
@@ -79,7 +79,7 @@ class UpstreamError(Exception):
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects to its caller: requests would read their bodies whole, whatever the size."""
+    """A session that leaves redirects to its caller: requests would read their bodies, whatever the size."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -88,7 +88,7 @@ class _Session(requests.Session):
 class Upstream:
     """The server behind the proxy.
 
-    `url` is an absolute http or https URL. `timeout_seconds` bounds a whole call: name resolution, connecting,
+    `url` is an absolute http or https URL. `timeout_seconds` bounds one call: name resolution, connecting,
     redirects and the body. With `keep_alive` connections are used again; without, each call opens its own, since a
     Kubernetes Service balances connections and a kept one would always reach the same pod. `connect_to` leads
     connections elsewhere, on redirects, too. May be called from any number of threads.

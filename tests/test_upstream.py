@@ -80,7 +80,7 @@ def test_compressed_answer(tcp_server, encoding):
 
 @pytest.mark.parametrize("size", [0, MEBIBYTE])
 def test_answer_up_to_the_limit(tcp_server, size):
-    """An answer of exactly 1 MiB is whole."""
+    """An answer of exactly 1 MiB is shown in full."""
     backend = tcp_server(replying(http_response(b"x" * size)))
     assert len(call(backend.url).text) == size
 
@@ -459,7 +459,7 @@ def test_redirect_is_followed(tcp_server, status, method, then):
 HEADERS = {
     "end-user": "tester",
     "x-request-id": "1",
-    "traceparent": "00-1",
+    "TraceParent": "00-1",
     "accept": "application/json",
     "via": "1.1 here",
     "authorization": "Basic eDp5",
@@ -598,8 +598,10 @@ def test_unknown_host(host):
 def test_every_address_is_tried(tcp_server, monkeypatch):
     """When a name has several addresses, one that refuses does not end the call."""
     backend = tcp_server(replying(http_response(b"ok")))
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (free_port(), backend.port)]
-    monkeypatch.setattr(connection.socket, "getaddrinfo", lambda *a, **k: found)
+    addresses = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (free_port(), backend.port)
+    ]
+    monkeypatch.setattr(connection.socket, "getaddrinfo", lambda *a, **k: addresses)
     assert call("http://several.example").text == "ok"
 
 
