@@ -58,6 +58,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
 
     _deadline = 0.0
     _response: BoundedResponse | None = None  # the last one on this connection
+    _is_last = False  # no further request on this connection, whatever the upstream thinks
     _is_reused = False
 
     def __init__(self, *args: Any, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
@@ -79,8 +80,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         """Send a request."""
         fields = dict(headers or {})
         target = fields.pop(TARGET, url)
-        may_reuse = fields.get("Connection") != "close" and self._response is not None and self._response.is_complete
-        self._is_reused = may_reuse and self._received() is None
+        self._is_last = fields.get("Connection") == "close"
+        self._is_reused = self._response is not None and self._response.is_complete and self._received() is None
         if self._is_reused:
             self._set_deadline()
         else:
@@ -153,7 +154,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         self, sock: socket.socket, **options: Any
     ) -> http.client.HTTPResponse:
         """Return the response that http.client reads, from a reader that knows the deadline."""
-        self._response = BoundedResponse(sock, self._deadline, **options)
+        self._response = BoundedResponse(sock, self._deadline, self._is_last, **options)
         return self._response
 
 

@@ -78,8 +78,9 @@ class BoundedResponse(http.client.HTTPResponse):
     #: Whether the response was read to its end, which only one rule gives, and nothing came behind it.
     is_complete = False
 
-    def __init__(self, sock: socket.socket, deadline: float, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, deadline: float, is_last: bool, **options: Any) -> None:
         super().__init__(sock, **options)
+        self._is_last = is_last
         self._reader = _Reader(sock, self.fp.detach(), deadline)
         self.fp = io.BufferedReader(self._reader)
 
@@ -97,8 +98,9 @@ class BoundedResponse(http.client.HTTPResponse):
         super().begin()
         lengths = self.headers.get_all("Content-Length", [])
         codings = self.headers.get_all("Transfer-Encoding", [])
-        if len(lengths) + len(codings) > 1:
-            self.will_close = True  # what one rule leaves over, another counts to the body (RFC 9112, 6.3)
+        # Where two rules say how long the body is, what one leaves over another counts to it (RFC 9112, 6.3).
+        if self._is_last or len(lengths) + len(codings) > 1:
+            self.will_close = True
 
     def _close_conn(self) -> None:
         """Close the response, but not the connection; http.client calls it at the end of the body."""

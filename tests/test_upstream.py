@@ -147,11 +147,18 @@ def test_a_complete_answer_leaves_its_connection_for_the_next(tcp_server, data, 
 
 
 def test_an_upstream_that_ignores_connection_close_is_not_reused(tcp_server):
-    """Even where the upstream keeps a connection open, the next call opens its own."""
-    backend = tcp_server(replying(http_response(b"ok", "Connection: keep-alive")))
+    """Even where the upstream keeps a connection open, it is closed after its call, and the next opens its own."""
+    ended = []
+
+    def behave(conn):
+        replying(http_response(b"ok", "Connection: keep-alive"))(conn)
+        ended.append(conn)
+
+    backend = tcp_server(behave)
     target = Upstream(backend.url)
-    for _ in range(3):
+    for number in range(1, 4):
         target.call("GET", target.url_for("/"), {})
+        wait_until(lambda count=number: len(ended) == count, "the connection to be closed")
     assert backend.connections == 3
 
 
