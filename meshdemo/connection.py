@@ -91,11 +91,16 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
                 self.connect()
             if self._received():
                 raise EarlyAnswerError
-        self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
+        self.timeout = max(0.001, self._deadline - time.monotonic())  # which urllib3 sets on the socket
         try:
             super().request(method, target, body=body, headers=fields, **options)
         except ConnectionResetError as error:
             raise self._reset(error) from error
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell the pool only whether there is a socket: `request` looks what has become of it, and once is enough."""
+        return self.sock is not None
 
     def _received(self) -> bytes | None:
         """Return what has arrived, a byte of it at most: b"" when the other side has closed, None when nothing has."""

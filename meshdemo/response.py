@@ -96,10 +96,9 @@ class BoundedResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        lengths = self.headers.get_all("Content-Length", [])
-        codings = self.headers.get_all("Transfer-Encoding", [])
         # Where two rules say how long the body is, what one leaves over another counts to it (RFC 9112, 6.3).
-        if self._is_last or len(lengths) + len(codings) > 1:
+        rules = [name for name in self.headers if name.lower() in ("content-length", "transfer-encoding")]
+        if self._is_last or len(rules) > 1:
             self.will_close = True
 
     def _close_conn(self) -> None:
