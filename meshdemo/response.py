@@ -18,6 +18,8 @@ WIRE_LIMIT_BYTES = 8 * 1024 * 1024
 # How much later than its deadline a wait may end: setting a socket's timeout is a system call, and a third of them
 # can be saved.
 _SLACK_SECONDS = 0.02
+# How much of a line is read at a time.
+_LINE_BYTES = 64 * 1024
 
 
 class TooLargeError(Exception):
@@ -92,7 +94,8 @@ class BoundedResponse(http.client.HTTPResponse):
                 raise ProtocolSwitchError
             if not 100 <= status <= 199:
                 return version, status, reason
-            http.client.parse_headers(self.fp)
+            while self.fp.readline(_LINE_BYTES) not in (b"\r\n", b"\n", b""):
+                pass  # headers that nobody reads; parsing them takes many times as long
 
     def begin(self) -> None:
         super().begin()
