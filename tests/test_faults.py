@@ -76,7 +76,7 @@ def test_rolling_restart(program, tcp_server):
         wait_until(lambda: tally.requests > 20, "the load")
         left = [webs.replace(0, start_web) for _ in range(6)]
         left.append(fronts.replace(0, start_proxy))
-        assert [each.wait_for_end()[0] for each in left] == [0] * 7
+        assert [old.wait_for_end()[0] for old in left] == [0] * 7
         before = tally.requests
         wait_until(lambda: tally.requests > before + 20, "the load after the restart")
         stop.set()
@@ -249,7 +249,7 @@ def test_pipelined_requests(guarded):
             more = connection.recv(65536)
             assert more, data
             data += more
-    paths = [each.split(b" ")[1] for each in received]
+    paths = [data.split(b" ")[1] for data in received]
     assert paths == [b"/base/%d" % number for number in range(10)]
     check_received(received, backend, 10)
 
