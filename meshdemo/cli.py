@@ -5,12 +5,14 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import json
 import signal
 import sys
 import time
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -161,6 +163,11 @@ def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str =
     metavar="FILE|FOLDER",
     help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable, - is standard input.",
 )
+@option(
+    "--istiod",
+    is_flag=True,
+    help="Let Istio's own control plane configure an Envoy for each pod: all that Istio does; compiled at first use.",
+)
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
 @click.pass_context
@@ -171,6 +178,7 @@ def up_command(
     faults: Faults,
     replicas: int,
     filenames: tuple[str, ...],
+    istiod: bool,
     dry_run: bool,
 ) -> None:
     """Run the whole application on this machine.
@@ -183,10 +191,11 @@ def up_command(
     applied.
     """
     if filenames:
-        _up_with_manifests(ctx, filenames, dry_run, serving)
+        _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run)
         return
-    if dry_run:
-        raise click.UsageError("--dry-run goes with -f only: without manifests there is no Envoy.")
+    if dry_run or istiod:
+        name = "--dry-run" if dry_run else "--istiod"
+        raise click.UsageError(f"{name} goes with -f only: without manifests there is no Envoy.")
     from meshdemo import local
 
     def started(port: int, service_port: int) -> None:
@@ -213,23 +222,56 @@ def _echo_urls(url: str) -> None:
 def _up_with_manifests(
     ctx: click.Context,
     filenames: tuple[str, ...],
-    dry_run: bool,
     serving: ServeOptions,
+    *,
+    istiod: bool,
+    dry_run: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
+    command = _import_lab("-f")
+    command.up(filenames, serving, istiod=istiod, dry_run=dry_run)
+    server.exit_process()
+
+
+def _import_lab(what: str) -> ModuleType:
+    """Return the lab's commands; raise StartError where the packages that it needs are not installed."""
     try:
-        from meshdemo.lab import command
+        return importlib.import_module("meshdemo.lab.command")
     except ImportError as error:
         raise server.StartError(
-            f"-f needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
+            f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
             "pip install '.[lab]'."
         ) from None
-    command.up(filenames, serving, dry_run=dry_run)
-    server.exit_process()
+
+
+@main.group("istiod", cls=Group)
+def istiod_group() -> None:
+    """Compile, find or remove Istio's own control plane.
+
+    `meshdemo up -f ... --istiod` compiles it at its first use; this does the same by hand.
+    """
+
+
+@istiod_group.command("build")
+def istiod_build_command() -> None:
+    """Compile it, unless it has been, and print where it is."""
+    click.echo(_import_lab("meshdemo istiod").make_istiod().executable)
+
+
+@istiod_group.command("where")
+def istiod_where_command() -> None:
+    """Print where it is."""
+    click.echo(_import_lab("meshdemo istiod").build.find().executable)
+
+
+@istiod_group.command("remove")
+def istiod_remove_command() -> None:
+    """Remove every version of it."""
+    click.echo(f"removed {_import_lab('meshdemo istiod').build.remove() / 1e6:.0f} MB")
 
 
 @main.command("watch")

@@ -13,7 +13,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from meshdemo import __version__, reasons, wsgi
+from meshdemo import __version__, failures, wsgi
 from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
 from meshdemo.response import TooLargeError
 
@@ -140,7 +140,7 @@ class Upstream:
                     location = response.headers.get("Location")
                     if location is None or response.status_code not in _REDIRECTS:
                         return _read(response)
-            except reasons.FAILURES as error:
+            except failures.FAILURES as error:
                 raise self._explained(error, url) from error
             origin = _origin(url)
             url = _redirect_url(url, location)
@@ -175,17 +175,17 @@ class Upstream:
                 return self._session.send(request, stream=True, timeout=timeout, proxies={}, allow_redirects=False)
             except requests.ConnectionError as error:
                 if method not in _IDEMPOTENT or not any(
-                    isinstance(cause, StaleConnectionError) for cause in reasons.causes(error)
+                    isinstance(cause, StaleConnectionError) for cause in failures.causes(error)
                 ):
                     raise
 
     def _explained(self, error: BaseException, url: str) -> UpstreamError:
         """Return the error for a person."""
-        if reasons.is_timeout(error):
+        if failures.is_timeout(error):
             seconds = f"{self._timeout_seconds:g}"
             plural = "" if seconds == "1" else "s"
             return UpstreamError(f"timed out after {seconds} second{plural}", url, status=504)
-        return UpstreamError(reasons.reason_of(error), url)
+        return UpstreamError(failures.reason_of(error), url)
 
 
 def _becomes_get(method: str, status: int) -> bool:

@@ -101,7 +101,7 @@ def _one_line(text: str) -> str:
 
 
 def _advice(messages: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """Return the messages of Istio's analysis, a line each: code, level, object, file and line, and where it is explained."""
+    """Return the messages of Istio's analysis, a line each: level, code, object, file and line, and the page on it."""
     for message in messages:
         origin, page = message.get("origin", ""), message.get("documentationUrl", "")
         where = f" ({message['reference']})" if message.get("reference") else ""
