@@ -303,17 +303,24 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_refused(guarded, data):
-    """What is not one clear request is refused, and reaches nobody."""
+# Waitress takes these for requests of HTTP/1.0, and they are harmless ones.
+TAKEN = {"no target", "the preface of HTTP/2"}
+REFUSED_WITH = {"an unknown coding": 501, "headers of 300 KB": 431}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(guarded, name):
+    """What is not one clear request is refused with its status, and reaches nobody."""
     front, backend, received = guarded
-    answer = exchange(front.port, data)
-    assert re.match(rb"HTTP/1\.[01] (400|431|501|200) ", answer) or answer == b"", answer[:80]
-    status = answer[9:12]
-    if status == b"200":  # waitress takes it for a request without that header; then it is a harmless one
+    answer = exchange(front.port, REFUSED[name])
+    if name in TAKEN:
+        assert answer.startswith(b"HTTP/1.0 200 ")
         check_received(received, backend, 1)
-    else:
-        assert received == []
+        return
+    assert received == []
+    status = REFUSED_WITH.get(name, 400)
+    # Where much is still being sent, the answer may be lost with the connection.
+    assert re.match(rb"HTTP/1\.[01] %d " % status, answer) or (answer == b"" and len(REFUSED[name]) > 8192), answer[:80]
 
 
 CHUNKED = b"Transfer-Encoding: chunked"
