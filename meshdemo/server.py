@@ -91,7 +91,8 @@ def serve(
     """Serve until a signal says otherwise; call from the main thread. `started` is told the port once it listens.
 
     SIGTERM drains: `/readyz` says 503 while serving goes on for `drain_seconds`, so that load balancers notice; then
-    nothing new is accepted, requests in flight finish, and this returns. Ctrl+C, or a second SIGTERM, returns at once.
+    nothing new is accepted, requests that have arrived whole are answered, and this returns, at most 3 seconds later
+    for clients that are slow. Ctrl+C, or a second SIGTERM, returns at once.
     From here on nothing that this process writes to its standard streams holds it up.
     """
     streams.unblock()

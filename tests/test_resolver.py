@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import http_response, replying, wait_until
+from support import http_response, replying, wait_until
 
 from meshdemo import resolver
 from meshdemo.upstream import Upstream, UpstreamError

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from support import ROOT, free_port, http_response, read_request, replying
+from support import DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
 
 from meshdemo import report
 from meshdemo.upstream import Answer, Upstream, UpstreamError
@@ -271,13 +271,26 @@ def test_ctrl_c_in_a_pipe(tcp_server, handler):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )  # fmt: skip
-    while server.connections < 20:
-        time.sleep(0.02)
+    wait_until(lambda: server.connections >= 20, "the watch")
     watching.send_signal(signal.SIGINT)
     stdout, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 0
     assert "Traceback" not in stderr
     assert json.loads(stdout)["requests"] >= 15
+
+
+def test_ctrl_c_does_not_wait_for_answers(tcp_server):
+    """Ctrl+C ends a watch although requests under way have not been answered, and would not be for a minute."""
+    server = tcp_server(lambda connection: connection.recv(1) and server.closing.wait(60))
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "meshdemo", "watch", server.url, "--requests", "0", "--rate", "100", "--timeout", "60"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    wait_until(lambda: server.connections >= 20, "the watch")
+    watching.send_signal(signal.SIGINT)
+    stdout, _ = watching.communicate(timeout=DEADLINE_SECONDS)
+    assert watching.returncode == 0
+    assert stdout.startswith("0 requests in ")
 
 
 def test_on_a_terminal(program):

@@ -104,13 +104,9 @@ def make(say: Say, show: Say) -> Program:
             raise BuildError(
                 f"{made.parent} has {free:.1f} GiB left, and compiling takes {_NEEDED_GIB}: make room there"
             )
-        say(
-            f"compiling Istio {ISTIO_VERSION}'s control plane with {go}, once: 5 minutes on two processors with nothing else"
-        )
-        say(
-            "to do; it loads 140 MB of modules, unless Go has them already, and keeps 150 MB, which `meshdemo istiod remove`"
-        )
-        say(f"takes away, in {made}")
+        say(f"compiling Istio {ISTIO_VERSION}'s control plane, once, with {go}")
+        say("This takes 5 minutes of two processors, and loads 140 MB of modules unless Go has them already.")
+        say(f"It keeps 150 MB in {made}; `meshdemo istiod remove` takes them away.")
         work = Path(tempfile.mkdtemp(prefix="making-", dir=made.parent))
         try:
             _compile(go, work, show)
