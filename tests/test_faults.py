@@ -12,11 +12,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import http_response, read_request, relay, replying, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_server import get
-from test_upstream import HOSTILE
+from support import HOSTILE, get, http_response, read_request, relay, replying, wait_until
 
 from meshdemo import wsgi
 from meshdemo.upstream import Upstream
@@ -44,7 +42,7 @@ class Balancer:
         with self._lock:
             self.members.append(new)
         old.signal(signal.SIGTERM)
-        threading.Event().wait(LAG_SECONDS)
+        time.sleep(LAG_SECONDS)
         with self._lock:
             self.members.remove(old)
         return old
@@ -94,7 +92,7 @@ def test_more_calls_than_threads(program):
     front = program("proxy", "--port", "0", "--threads", "8", "--proxy-url", web.url)
     with ThreadPoolExecutor(24) as pool:
         calls = [pool.submit(get, front.port, "/slowsometimes") for _ in range(24)]
-        threading.Event().wait(0.2)
+        time.sleep(0.2)
         for path in ("/healthz", "/readyz"):
             started = time.monotonic()
             assert get(front.port, path)[0] == 200

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 import yaml
-from conftest import ROOT
+from support import ROOT
 
 from meshdemo.lab import envoy_config, mesh
 from meshdemo.lab.envoy import EnvoyError, validate

@@ -4,7 +4,7 @@ import re
 import signal
 from collections import Counter
 
-from test_server import get
+from support import get
 
 from meshdemo import local
 

@@ -5,7 +5,7 @@ import subprocess
 
 import click
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from meshdemo import proxy
 from meshdemo.cli import DEFAULT_PROXY_URL, main

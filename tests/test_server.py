@@ -9,29 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import wait_until
+from support import get, is_refused, wait_until
 
 from meshdemo import server
-
-
-def get(port, path="/", **headers):
-    """Return status, headers and text of one call on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read().decode()
-    finally:
-        connection.close()
-
-
-def is_refused(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
 
 # Binding
 
@@ -148,7 +128,7 @@ def test_a_slow_request_outlives_the_drain(program):
         slow = pool.submit(get, web.port, "/slowsometimes")
         wait_until(lambda: get(web.port, "/healthz")[0] == 200, "the server")
         time_sent = time.monotonic()
-        threading.Event().wait(0.3)
+        time.sleep(0.3)
         web.signal(signal.SIGTERM)
         wait_until(lambda: is_refused(web.port), "the port to close")
         assert slow.result(20)[0] == 200

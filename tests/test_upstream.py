@@ -5,20 +5,28 @@ import random
 import resource
 import socket
 import ssl
-import struct
 import threading
 import time
 import zlib
 from pathlib import Path
 
 import pytest
-from conftest import http_response, read_request, relay, replying
+from support import (
+    HOSTILE,
+    MEBIBYTE,
+    OK,
+    free_port,
+    hostile,
+    http_response,
+    read_request,
+    relay,
+    replying,
+    wait_for_client,
+)
 
 from meshdemo import connection, proxy, server, webserver
 from meshdemo.upstream import Upstream, UpstreamError
 from meshdemo.waitress_server import Server
-
-MEBIBYTE = 1024 * 1024
 
 
 def call(url, path="/", *, method="GET", headers=None, body=b"", **options):
@@ -32,11 +40,6 @@ def failure(url, path="/", **options):
     with pytest.raises(UpstreamError) as caught:
         call(url, path, **options)
     return str(caught.value), time.monotonic() - started
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return unused.getsockname()[1]
 
 
 # Good upstreams
@@ -281,102 +284,6 @@ def test_every_address_is_tried(tcp_server, monkeypatch):
     assert call("http://several.example").text == "ok"
 
 
-def reset(conn):
-    """Close a connection with a reset."""
-    conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    conn.close()
-
-
-def hostile(*parts, then=None):
-    """Return a behaviour that reads the request, sends `parts`, and closes or does `then`."""
-
-    def behave(conn):
-        read_request(conn)
-        for part in parts:
-            conn.sendall(part)
-        if then:
-            then(conn)
-
-    return behave
-
-
-def for_ever(data, pause=0.0):
-    def send(conn):
-        while True:
-            conn.sendall(data)
-            if pause:
-                threading.Event().wait(pause)
-
-    return send
-
-
-def wait_for_client(conn):
-    while conn.recv(65536):
-        pass
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-BOMB = gzip.compress(b"\x00" * (200 * MEBIBYTE), compresslevel=9)
-
-HOSTILE = {
-    "never answers": (hostile(then=wait_for_client), "timed out after 0.5 seconds"),
-    "never reads": (wait_for_client, "timed out after 0.5 seconds"),
-    "drips its headers": (hostile(OK, then=for_ever(b"X: y\r\n", 0.1)), "timed out after 0.5 seconds"),
-    "drips its body": (
-        hostile(OK, b"Content-Length: 99\r\n\r\n", then=for_ever(b"x", 0.1)),
-        "timed out after 0.5 seconds",
-    ),
-    "drips its status line": (hostile(then=for_ever(b"H", 0.1)), "timed out after 0.5 seconds"),
-    "closes at once": (hostile(), "connection closed without an answer"),
-    "resets": (hostile(then=reset), "connection reset"),
-    "closes in the middle of the body": (
-        hostile(OK, b"Content-Length: 99\r\n\r\nhalf"),
-        "connection closed in the middle of the answer",
-    ),
-    "resets in the middle of the body": (
-        hostile(OK, b"Content-Length: 99\r\n\r\nhalf", then=reset),
-        "connection reset",
-    ),
-    "is no web server": (hostile(b"220 mail.example ESMTP\r\n"), "not an HTTP answer"),
-    "sends garbage": (hostile(bytes(range(256)) * 64), "not an HTTP answer"),
-    "sends an endless line": (hostile(then=for_ever(b"x" * 65536)), "not an HTTP answer"),
-    "sends endless headers": (hostile(OK, then=for_ever(b"X: y\r\n")), "not an HTTP answer"),
-    "sends endless interim answers": (
-        hostile(then=for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
-        "answer larger than 1 MiB",
-    ),
-    "sends an endless body": (hostile(OK, b"\r\n", then=for_ever(b"x" * 65536)), "answer larger than 1 MiB"),
-    "sends an endless chunk size": (
-        hostile(OK, b"Transfer-Encoding: chunked\r\n\r\n", then=for_ever(b"0" * 65536)),
-        "not an HTTP answer",
-    ),
-    "sends endless trailers": (
-        hostile(OK, b"Transfer-Encoding: chunked\r\n\r\n0\r\n", then=for_ever(b"X: y\r\n" * 1000)),
-        "answer larger than 1 MiB",
-    ),
-    "sends a gzip bomb": (
-        hostile(http_response(BOMB, "Content-Encoding: gzip")),
-        "answer larger than 1 MiB",
-    ),
-    "says gzip and sends none": (
-        hostile(http_response(b"plain", "Content-Encoding: gzip")),
-        "answer that cannot be decompressed",
-    ),
-    "announces too much": (
-        hostile(http_response(b"x" * (MEBIBYTE + 1))),
-        "answer larger than 1 MiB",
-    ),
-    "lies about its chunks": (
-        hostile(OK, b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"),
-        "answer with broken chunks",
-    ),
-    "ends within a chunk": (
-        hostile(OK, b"Transfer-Encoding: chunked\r\n\r\nff\r\nhello"),
-        "connection closed in the middle of the answer",
-    ),
-}
-
-
 @pytest.mark.parametrize("behave, reason", HOSTILE.values(), ids=HOSTILE)
 def test_upstream_that(tcp_server, behave, reason):
     """Each gets one sentence, in time, and the next call to a sound upstream is fine."""
@@ -489,5 +396,5 @@ def test_took_is_measured_around_the_body(tcp_server, call_app):
 
 
 def send_later(conn, data, seconds):
-    threading.Event().wait(seconds)
+    time.sleep(seconds)
     conn.sendall(data)

@@ -8,12 +8,10 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
-from conftest import ROOT, http_response, read_request, replying
-from test_upstream import free_port
+from support import ROOT, free_port, http_response, read_request, replying
 
 from meshdemo import report
 from meshdemo.upstream import Answer, Upstream, UpstreamError
@@ -157,7 +155,7 @@ def test_text_shows_who_fails():
 def slow_server(seconds):
     def behave(connection):
         while read_request(connection):
-            threading.Event().wait(seconds)
+            time.sleep(seconds)
             connection.sendall(http_response(b"slow"))
 
     return behave
@@ -198,9 +196,9 @@ def test_it_goes_on_until_nobody_asks_for_more(tcp_server):
     server = tcp_server(replying(http_response(b"ok")))
     watch = Watch(Upstream(server.url), headers={}, requests=0, rate=0, concurrency=2)
     assert len(list(itertools.islice(watch, 300))) == 300
-    threading.Event().wait(0.2)
+    time.sleep(0.2)
     stopped = server.connections
-    threading.Event().wait(0.3)
+    time.sleep(0.3)
     assert server.connections == stopped
 
 
@@ -272,7 +270,7 @@ def test_ctrl_c_in_a_pipe(tcp_server):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     while server.connections < 20:
-        threading.Event().wait(0.02)
+        time.sleep(0.02)
     watching.send_signal(signal.SIGINT)
     stdout, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 0
