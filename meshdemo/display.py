@@ -19,8 +19,8 @@ _START = "\x1b[?1049h\x1b[?7l"
 _REST_OF_LINE, _BELOW = "\x1b[K", "\x1b[J"
 # Cleared first, for terminals without an alternate screen.
 _STOP = f"\x1b[H{_BELOW}\x1b[?7h\x1b[?1049l"
-# Drawing takes at most this part of the time, however much there is to sort and count.
-_PART_OF_TIME = 0.05
+# Drawing takes about this part of the time at most, however much there is to sort and count.
+_PART_OF_TIME = 0.1
 
 
 class Display:
@@ -31,7 +31,9 @@ class Display:
     def __init__(self, stream: TextIO | None = None, timer: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._timer = timer
-        self._next = timer() + self.interval_seconds
+        self._last = timer()
+        self._pause_seconds = self.interval_seconds
+        self._size = terminal.size_of(stream)
 
     def __enter__(self) -> Self:
         return self
@@ -44,12 +46,16 @@ class Display:
     def show(self, report: Callable[[], dict[str, Any]]) -> None:
         """Show what `report` returns (see report.py), unless it is too early to show something again."""
         started = self._timer()
-        if self._stream and started >= self._next:
-            self._write(self._drawn(report()))
-            self._next = started + max(self.interval_seconds, (self._timer() - started) / _PART_OF_TIME)
+        if not self._stream or started < self._last + self.interval_seconds:
+            return
+        size = terminal.size_of(self._stream)
+        if started >= self._last + self._pause_seconds or size != self._size:
+            self._write(self._drawn(report(), size))
+            self._last, self._size = started, size
+            self._pause_seconds = max(self.interval_seconds, (self._timer() - started) / _PART_OF_TIME)
 
-    def _drawn(self, report: dict[str, Any]) -> str:  # noqa: ARG002
-        """Return the characters that show `report`."""
+    def _drawn(self, report: dict[str, Any], size: tuple[int, int]) -> str:  # noqa: ARG002
+        """Return the characters that show `report` in a window of so many columns and rows."""
         return ""
 
     def _write(self, text: str) -> None:
@@ -73,8 +79,7 @@ class Screen(Display):
         if self._started:
             self._write(_STOP)
 
-    def _drawn(self, report: dict[str, Any]) -> str:
-        size = terminal.size_of(self._stream)
+    def _drawn(self, report: dict[str, Any], size: tuple[int, int]) -> str:
         lines = table.format_table(report, size, terminal.marks_for(self._stream), running=True)
         # Each line is put in its row, since a line break scrolls a window that has just become lower.
         start, self._started = "" if self._started else _START, True
@@ -84,9 +89,8 @@ class Screen(Display):
 class ProgressLine(Display):
     """Writes a line of progress: over the last one on a terminal, below it elsewhere."""
 
-    def _drawn(self, report: dict[str, Any]) -> str:
-        columns, _ = terminal.size_of(self._stream)
-        line = terminal.cut(sentences.format_progress(report), columns - 1, terminal.marks_for(self._stream).ellipsis)
+    def _drawn(self, report: dict[str, Any], size: tuple[int, int]) -> str:
+        line = terminal.cut(sentences.format_progress(report), size[0] - 1, terminal.marks_for(self._stream).ellipsis)
         return f"\r{line}{_REST_OF_LINE}" if terminal.is_terminal(self._stream) else line + "\n"
 
     def __exit__(self, *_: object) -> None:

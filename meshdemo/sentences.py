@@ -41,8 +41,8 @@ def format_pace(report: Mapping[str, Any], *, running: bool) -> list[str]:
         lines.append(f"Stopped early: {calls}.")
     if report["late"]:
         lines.append(
-            f"{report['late']} of them began late, since all places were taken; their times count from when they were "
-            "due. More --concurrency or less --rate avoids that."
+            f"{report['late']} of them began late, with all places taken or this machine busy; their times count from "
+            "when they were due. More --concurrency or less --rate avoids that."
         )
     return lines
 

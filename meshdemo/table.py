@@ -35,7 +35,7 @@ class Detail:
 def _details() -> Iterator[Detail]:
     """Yield what to try where a window is too low, from rich to poor."""
     yield from (Detail(None, 20, 10), Detail(None, 10, 6), Detail(None, 5, 4), Detail(None, 5, 4, spaced=False))
-    yield from (Detail(pods, 4, 4) for pods in range(16, 1, -1))
+    yield from (Detail(pods, 4, 4) for pods in (16, 12, 10, 8, 6, 5, 4, 3, 2))
     yield from (Detail(pods, 4, 4, spaced=False) for pods in range(4, 0, -1))
     yield from (Detail(0, 4, 4), Detail(0, 4, 4, spaced=False), Detail(0, 2, 0, spaced=False))
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TextIO
 
 # Printable by category, but nothing that one sees (Unicode, DerivedCoreProperties, Default_Ignorable_Code_Point, and
@@ -71,6 +72,7 @@ def width_of(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_character_width, text))
 
 
+@lru_cache(4096)
 def _character_width(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):
         return 0

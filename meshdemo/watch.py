@@ -160,5 +160,11 @@ def command(options: WatchOptions, expectations: Sequence[Expectation], *, as_js
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a terminal that does not know every character
     result = run(options, expectations, display_for(as_json=as_json))
-    print_result(result, as_json=as_json)
+    try:
+        print_result(result, as_json=as_json)
+    except BrokenPipeError:
+        raise  # a reader that has seen enough
+    except OSError as error:
+        sys.stdout = io.StringIO()  # what is left in the buffer would fail again at the end of the process
+        raise click.ClickException(f"The result cannot be written: {(error.strerror or '').lower()}.") from None
     return exit_status(result)

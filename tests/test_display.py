@@ -10,6 +10,7 @@ from samples import sample, tally_of
 from support import http_response, read_request, replying
 
 from meshdemo import report
+from meshdemo import terminal as terminal_module
 from meshdemo.display import ProgressLine, Screen
 
 FINAL = re.compile(r"^\d+ requests in ", re.MULTILINE)
@@ -97,7 +98,27 @@ def test_drawing_takes_a_small_part_of_the_time():
         for _ in range(1000):
             screen.show(count)
             clock.now += 0.1
-    assert 5 <= window.getvalue().count("\x1b[1;1H") <= 7
+    assert 9 <= window.getvalue().count("\x1b[1;1H") <= 11
+
+
+def test_window_that_changes_is_drawn_soon(monkeypatch):
+    """However long drawing takes, a window of another size gets a table that fits it after 0.2 s."""
+    clock, window, size = Clock(), Window(), [80, 24]
+    monkeypatch.setattr(terminal_module, "size_of", lambda _: tuple(size))
+
+    def count():
+        clock.now += 1.0
+        return report_of(sample("x"))
+
+    with Screen(window, clock) as screen:
+        clock.now += 0.2
+        screen.show(count)
+        size[0] = 60
+        clock.now += 0.2
+        screen.show(count)
+        clock.now += 0.2
+        screen.show(count)
+    assert window.getvalue().count("\x1b[1;1H") == 2
 
 
 def test_progress_is_written_once_a_second():

@@ -168,7 +168,7 @@ def test_how_it_ended():
     stopped = report_of(*pods(1), planned=None, under_way=1, interrupted=True)
     assert lines_of(stopped)[-1] == "Stopped early: 1 call was under way and not counted."
     late = report_of(sample("x", late=True), sample("x"))
-    assert lines_of(late)[-2].startswith("1 of them began late, since all places were taken")
+    assert lines_of(late)[-2].startswith("1 of them began late, with all places taken")
 
 
 def test_nothing():

@@ -1,5 +1,7 @@
 """`meshdemo watch`: a whole run, and the command."""
 
+import errno
+import io
 import json
 import re
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 from samples import unanswered, web
 from support import ROOT, free_port, http_response, read_request, replying
@@ -303,7 +306,7 @@ def test_late_requests_are_told(tcp_server):
             connection.sendall(http_response(b"slow"))
 
     done = run(tcp_server(behave).url, "--requests", "6", "--rate", "100", "-c", "1")
-    assert re.search(r"4 of them began late, since all places were taken", done.stdout)
+    assert re.search(r"4 of them began late, with all places taken", done.stdout)
 
 
 def test_duration_of_the_command(tcp_server):
@@ -337,6 +340,19 @@ def test_stopped_in_a_pipe(tcp_server, number):
     assert watching.returncode == 0
     assert "Traceback" not in stderr
     assert re.search(r"^\d+ requests in .*\nStopped early: [3-9] calls were under way and not counted\.$", stdout, re.M)
+
+
+def test_full_disk(tcp_server, monkeypatch):
+    """A result that cannot be written is an error in one line."""
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    options = watch.WatchOptions(tcp_server(replying(http_response(b"hello"))).url, requests=2, rate=0)
+    with pytest.raises(click.ClickException, match=r"^The result cannot be written: no space left on device\.$"):
+        watch.command(options, [], as_json=True)
 
 
 def test_closed_streams(tcp_server):
