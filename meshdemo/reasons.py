@@ -5,7 +5,7 @@ response flag (Envoy, "Substitution formatter", %RESPONSE_FLAGS%); what reaches 
 Envoy's source fixes: router.cc (`onUpstreamReset`, `onUpstreamTimeoutAbort`), utility.cc (`resetReasonToString`), and
 the filters fault, rbac, jwt_authn (status.cc) and local_ratelimit. Envoy 1.40 holds each of these texts.
 
-The live page has the same table in JavaScript, since it is one file without another source: both must agree.
+The proxy names the reasons for the live page, which has no table of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _RESET = r"^upstream connect error or disconnect/reset before headers\. (retried
 class Reason(NamedTuple):
     """One line of REASONS.
 
-    `status` is the HTTP status, or None for any. `pattern` is searched in the text, its white space folded; it is a
-    regular expression that Python and JavaScript understand alike. `flag` is Envoy's response flag, or RBAC or JWT,
-    for which Envoy has none. `explanation` begins in lower case and ends without a full stop.
+    `status` is the HTTP status, or None for any. `pattern` is a regular expression that is searched in the text, its
+    white space folded. `flag` is Envoy's response flag, or RBAC or JWT, for which Envoy has none. `explanation` begins
+    in lower case and ends without a full stop.
     """
 
     status: int | None
@@ -40,7 +40,7 @@ REASONS = (
         _RESET + r"(local |remote )?connection failure, transport failure reason: .*(TLS|SSL|CERTIFICATE)",
         "UF",
         "TLS failed",
-        "both sides do not agree on mutual TLS, or on whom to trust",
+        "no agreement on mutual TLS or on trust",
     ),
     Reason(
         503,
@@ -54,28 +54,28 @@ REASONS = (
         _RESET + r"connection termination\b",
         "UC",
         "connection closed",
-        "the pod's side closed it without an answer",
+        "by the pod, without an answer",
     ),
-    Reason(503, _RESET + r"remote (refused stream )?reset\b", "UR", "reset", "the pod's side reset the call"),
-    Reason(503, _RESET + r"local (refused stream )?reset\b", "LR", "reset here", "the caller's side reset the call"),
-    Reason(502, _RESET + r"protocol error\b", "UPE", "protocol error", "the pod's answer is not the expected HTTP"),
+    Reason(503, _RESET + r"remote (refused stream )?reset\b", "UR", "reset", "the pod ended the call"),
+    Reason(503, _RESET + r"local (refused stream )?reset\b", "LR", "reset here", "the caller's side ended the call"),
+    Reason(502, _RESET + r"protocol error\b", "UPE", "protocol error", "the answer is broken HTTP"),
     Reason(503, r"^no healthy upstream$", "UH", "no healthy pod", "no pod of the service takes traffic"),
     Reason(504, r"^upstream request timeout$", "UT", "timeout", "the route's time ran out"),
     Reason(None, r"^stream timeout$", "SI", "idle timeout", "nothing moved for too long"),
     Reason(None, r"^fault filter abort$", "FI", "fault injected", "the mesh failed the call on purpose"),
-    Reason(403, r"^RBAC: access denied$", "RBAC", "denied", "no authorization policy allows the call"),
+    Reason(403, r"^RBAC: access denied$", "RBAC", "denied", "authorization does not allow the call"),
     Reason(401, r"^Jwt is missing$", "JWT", "no token", "the call needs a token and has none"),
     Reason(
         None,
         r"^(Jwt|Jwks|Audiences in Jwt|Found multiple Jwt tokens|Failed JWT authentication:)( |$)",
         "JWT",
         "token refused",
-        "it is expired, forged, or meant for somebody else",
+        "expired, forged, or meant for others",
     ),
     Reason(None, r"^local_rate_limited$", "RL", "rate limited", "more calls than the limit lets through"),
-    Reason(503, r"^envoy overloaded$", "OM", "sidecar overloaded", "Envoy itself is short of memory or connections"),
+    Reason(503, r"^envoy overloaded$", "OM", "sidecar overloaded", "Envoy is short of memory"),
     Reason(404, r"^$", "NR", "no route", "no rule of the mesh fits the call"),
-    Reason(503, r"^$", "NC", "no cluster", "the route leads to a subset or service that the mesh does not know"),
+    Reason(503, r"^$", "NC", "no cluster", "the route's subset or service is unknown"),
 )
 
 

@@ -5,6 +5,7 @@ What a server says goes through `terminal.visible` before it becomes a cell.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,14 +82,16 @@ class _Table:
     def lines(self) -> tuple[list[str], list[str]]:
         """Return the lines of what was seen, and those that must not be missing, an empty one between two blocks."""
         report, detail = self._report, self._detail
-        others = {reasons.format_answer(other["status"], other["text"]): other["count"] for other in report["others"]}
+        others: Counter[str] = Counter()
+        for other in report["others"]:
+            others[reasons.format_answer(other["status"], other["text"])] += other["count"]
         signed = report["versions"] or report["times"]["proxy"]
         facts = sentences.format_facts(report, detail.rows)
         pace = sentences.format_pace(report, running=self._running)
         head = [
             self._versions(),
             self._statuses(),
-            self._texts("without an application behind it" if signed else "answer", others),
+            self._texts("without an application behind it" if signed else "answer", dict(others.most_common())),
             self._texts("the proxy got no answer", report["errors"], "red"),
             self._texts("no answer at all", report["unanswered"], "red"),
             times.format_times(report, self._width, detail.histogram, self._marks.bar),
@@ -109,29 +112,31 @@ class _Table:
         lines = [self._heading("version and pod", self._name_width, "answers", "share", "failed")]
         for version in versions[:limit]:
             pods = version["pods"]
-            name = version["content"] + (f" ({len(pods)} pods)" if self._detail.pods == 0 else "")
-            lines.append(self._row(name, version["count"], version["failed"]))
             shown = len(pods) if self._detail.pods is None else self._detail.pods
-            if len(pods) == shown + 1:  # the line for the rest would take as much room
+            name = version["content"] + ("" if shown else f" ({len(pods)} pod{'s' * (len(pods) > 1)})")
+            lines.append(self._row(name, version["count"], version["failed"]))
+            if shown and len(pods) == shown + 1:  # the line for the rest would take as much room
                 shown += 1
             lines += [self._row(pod["hostname"], pod["count"], pod["failed"], "  ") for pod in pods[:shown]]
             if shown:
                 lines += self._rest(pods[shown:], "  ")
         return lines + self._rest(versions[limit:])
 
-    def _rest(self, rest: Sequence[Mapping[str, Any]], indent: str = "") -> list[str]:
+    def _rest(self, rest: Sequence[Mapping[str, Any]], indent: str = "", *, show_failed: bool = True) -> list[str]:
         """Return one line for all that are not shown, none where there are none."""
         count, failed = (sum(row[key] for row in rest) for key in ("count", "failed"))
-        return [self._row(f"and {len(rest)} more", count, failed, indent)] if rest else []
+        return [self._row(f"and {len(rest)} more", count, failed, indent, show_failed=show_failed)] if rest else []
 
     def _statuses(self) -> list[str]:
-        statuses, limit = self._report["statuses"], self._detail.rows
-        if not statuses:
+        rows = [
+            {"name": status, "count": count, "failed": count if int(status) >= 500 else 0}
+            for status, count in self._report["statuses"].items()
+        ]
+        if not rows:
             return []
         lines = [self._heading("status", self._name_width, "answers", "share")]
-        for status, count in list(statuses.items())[:limit]:
-            lines.append(self._row(status, count, count if int(status) >= 500 else 0, show_failed=False))
-        return lines + self._rest([{"count": count, "failed": 0} for count in list(statuses.values())[limit:]])
+        lines += [self._row(**row, show_failed=False) for row in rows[: self._detail.rows]]
+        return lines + self._rest(rows[self._detail.rows :], show_failed=False)
 
     def _texts(self, heading: str, counts: Mapping[str, int], colour: str | None = None) -> list[str]:
         """Return rows of a text, which gets all the room, and a number; the most frequent first."""

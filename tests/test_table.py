@@ -83,6 +83,25 @@ def test_answers_of_the_mesh_are_named():
     ]
 
 
+def test_answers_with_the_same_meaning_are_one_row():
+    """Texts that mean the same are counted together, and the most frequent meaning is the first."""
+    texts = ["Jwt is expired", "Jwt is expired", "Jwt verification fails", "Jwt is missing", "Jwt is missing", "x", "x"]
+    rows = [line for line in lines_of(report_of(*[sample(text, status=401) for text in texts])) if "401 " in line][1:]
+    assert [re.sub(r" {2,}", "  ", row) for row in rows] == [
+        "401 token refused (JWT): expired, forged, or meant for others  3  42.9 %",
+        "401 no token (JWT): the call needs a token and has none  2  28.6 %",
+        "401 x  2  28.6 %",
+    ]
+
+
+def test_many_statuses():
+    """Where a window is too low for all statuses, failures among the rest are the letter x."""
+    answers = [sample(web(status=status), status=status) for status in (*range(200, 210), *range(500, 510))]
+    rest = [line for line in lines_of(report_of(*answers), 80, 14) if line.startswith("and ")]
+    assert len(rest) == 1
+    assert re.fullmatch(r"and 18 more +18 +90\.0 % {10}█+x+", rest[0])
+
+
 def test_what_the_web_server_saw():
     """Tries, identities and another path are told in words."""
     certificate = {"X_Forwarded_Client_Cert": IDENTITY}
