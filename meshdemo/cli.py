@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that the web server, for one, 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import click
 
 from meshdemo import __version__, server, webserver, wsgi
 from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
-from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
+from meshdemo.parameters import PORT, POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -241,6 +242,43 @@ def _import_lab(what: str) -> ModuleType:
             f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
             "pip install '.[lab]'."
         ) from None
+
+
+@main.command("lesson")
+@click.argument("name", required=False)
+@option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; with --check.")
+@option("--check", is_flag=True, help="Say what holds and end, with status 1 when anything does not.")
+@option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    show_default="k8s, here or in the clone that this runs from",
+    help="Where the lessons are.",
+)
+@option("--istiod", is_flag=True, help="Let Istio's own control plane configure the lab: all lessons, and longer.")
+@option("--cluster", is_flag=True, help="Run them on the cluster of kubectl's current context instead of in the lab.")
+@option("--port", type=PORT, default=3030, help="Port of the lab's proxy; 0 picks a free one.")
+@click.pass_context
+def lesson_command(
+    ctx: click.Context,
+    /,
+    name: str | None,
+    everything: bool,
+    check: bool,
+    folder: Path | None,
+    istiod: bool,
+    cluster: bool,
+    port: int,
+) -> None:
+    """Run the lesson NAME, and see whether what it promises holds.
+
+    NAME is a number, a name such as split, or a file; without one the lessons are listed. On a terminal, keys lead to
+    the next and the previous lesson, run one again, or open it in an editor.
+
+    Exits 0 when every expectation was met, and 1 when one was not.
+    """
+    from meshdemo import lesson
+
+    ctx.exit(lesson.command(lesson.LessonOptions(name, everything, check, folder, istiod, cluster, port)))
 
 
 @main.group("istiod", cls=Group)
