@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.destinations import Host
 from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity
-from meshdemo.lab.quick.model import MESH, Destination, Host, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
+from meshdemo.lab.quick.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
 from meshdemo.lab.quick.registry import Registry
 
 
@@ -38,7 +38,7 @@ def routes(rule_set: RuleSet, caller: Caller, port: int, gateway: str) -> tuple[
     for rule in rule_set.rules:
         for match in rule.matches or (None,):
             if match is None or _applies(match, caller, port, gateway):
-                found.append(Route(rule, match, port, rule_set.of_gateway_api))
+                found.append(Route(rule, match, port, rule_set.of_gateway_api, at_gateway=gateway != MESH))
                 if match is None or match.is_catch_all:
                     return tuple(found)
     return tuple(found)
@@ -97,15 +97,13 @@ def check_hosts(rule_sets: Iterable[RuleSet], registry: Registry, gateways: Coll
     for rule_set in rule_sets:
         for index, gateway in enumerate(rule_set.gateways):
             if gateway not in (MESH, *gateways):
-                raise ManifestError(
-                    f"{rule_set.place}.gateways[{index}]", f"there is no Gateway {gateway!r} of Istio's"
-                )
+                raise of.refused(f"{rule_set.place}.gateways[{index}]", f"Istio has no Gateway {gateway!r}")
         for index, host in enumerate(rule_set.hosts):
             place = f"{rule_set.place}.hosts[{index}]"
             if MESH not in rule_set.gateways:
                 continue
             if is_wildcard(host):
-                raise ManifestError(place, f"{host!r}: a wildcard for sidecars {of.NOT_HERE}")
+                raise of.refused(place, f"{host!r} is a wildcard, which the quick engine has for gateways only")
             if host.endswith(".svc.cluster.local") or (host not in registry.hosts and _is_short(host)):
                 registry.find(host, place)
 
