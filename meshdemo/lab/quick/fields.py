@@ -154,11 +154,10 @@ class Host(Text):
 
     def parse(self, value: Any, place: str) -> str:
         text = super().parse(value, place)
-        bare = re.sub(r"^\*\.?", "", text) if self.wildcard else text
-        if len(text) > 255 or (bare and not re.fullmatch(rf"({_LABEL}\.)*{_LABEL}\.?", bare, re.IGNORECASE)):
+        bare = re.sub(r"^\*\.", "", text) if self.wildcard else text
+        is_host = len(text) <= 255 and re.fullmatch(rf"({_LABEL}\.)*{_LABEL}\.?", bare, re.IGNORECASE)
+        if not is_host and not (self.wildcard and text == "*"):
             raise ManifestError(place, f"{shown(text)} is not the name of a host")
-        if not bare and not (self.wildcard and text == "*"):
-            raise ManifestError(place, "is missing" if not text else f"{shown(text)} is not the name of a host")
         return full_name(text)
 
 
@@ -180,6 +179,9 @@ NAME = Text(pattern=_LABEL, rule="a name in lower case letters, digits and '-'")
 EXPORT_TO = List(Some(known=("*", ".", NAMESPACE)), most=1)
 LABELS = _Labels(Text(pattern=_LABEL_VALUE, rule="the value of a label"))
 PORT = Integer(1, 65535)
+#: What becomes part of a header, so that it cannot have lines.
+LINE = Text(pattern=r"[^\r\n]*", rule="a single line")
+SOME_LINE = Text(pattern=r"[^\r\n]+", rule="a single line that is not empty")
 
 
 def _string_match(fields: Fields) -> StringMatch:
