@@ -191,6 +191,8 @@ def _service(manifest: Manifest, number: int) -> Service:
             for port in spec["ports"]
         ),
         is_public=spec["type"] == "LoadBalancer",
+        place=manifest.place,
+        annotations=annotations_of(manifest),
     )
 
 
@@ -260,6 +262,12 @@ def _gateway_ports(manifest: Manifest) -> Iterable[int]:
 def _spec(manifest: Manifest) -> dict[str, Any]:
     spec = manifest.document.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def annotations_of(manifest: Manifest) -> dict[str, str]:
+    """Return the annotations of an object."""
+    annotations = (manifest.document.get("metadata") or {}).get("annotations")
+    return dict(annotations) if isinstance(annotations, dict) else {}
 
 
 def labels_of(manifest: Manifest) -> Labels:
