@@ -5,64 +5,25 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
-import functools
-import io
-import itertools
-import json
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
-from click.exceptions import NoArgsIsHelpError
 
 from meshdemo import __version__, server, webserver, wsgi
-from meshdemo.options import (
-    POSITIVE_SECONDS,
-    Header,
-    HeaderName,
-    Number,
-    Url,
-    access_log_option,
-    fault_options,
-    option,
-    port_option,
-    role_options,
-    thread_options,
-)
+from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
+from meshdemo.parameters import PORT, POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from meshdemo.expectations import Expectation
+    from meshdemo.server import ServeOptions
+    from meshdemo.webserver import Faults
+
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Report whatever goes wrong as one line: bad usage without the usage text (exit 2), a failed start (exit 1)."""
-    try:
-        yield
-    except server.StartError as error:
-        raise click.ClickException(str(error)) from None
-    except click.UsageError as error:
-        if not isinstance(error, NoArgsIsHelpError):
-            error.ctx = None
-        raise
-
-
-class Group(click.Group):
-    """A group whose commands report errors in one line."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with one_line_errors():
-            return super().make_context(*args, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with one_line_errors():
-            return super().invoke(ctx)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -93,16 +54,13 @@ def main() -> None:
     help="Name to answer with, in a pod the pod's.",
 )
 @fault_options
-def webserver_command(
-    port: int, host: str, threads: int, drain_seconds: float, access_log: bool, **options: Any
-) -> None:
+def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostname: str | None) -> None:
     """Say which version and which pod answered.
 
     Answers every path with `CONTENT requested from PATH on HOST with code STATUS`, or the same as JSON where the
     request accepts application/json. The path /failsometimes fails and /slowsometimes waits, both at random.
     """
-    app = webserver.create_app(**options)
-    _serve(app, "webserver", host, port, threads, drain_seconds, access_log)
+    _serve(webserver.create_app(content=content, hostname=hostname, faults=faults), "webserver", serving)
 
 
 @main.command("proxy")
@@ -122,21 +80,22 @@ def webserver_command(
     envvar="TIMEOUT",
     help="Seconds that one upstream call may take, its body included.",
 )
-@option(
+@switch(
     "--keep-alive/--no-keep-alive",
     default=False,
     envvar="KEEP_ALIVE",
     help="Use upstream connections again instead of opening one per request.",
 )
 @option(
-    "--http-proxy",
-    type=Url(),
-    default=None,
-    envvar="HTTP_PROXY_URL",
-    show_default="none",
-    help="HTTP proxy that calls to http URLs go through, such as a sidecar's.",
+    "--connect-to",
+    type=ConnectTo(),
+    multiple=True,
+    envvar="CONNECT_TO",
+    metavar="HOST1:PORT1:HOST2:PORT2",
+    help="Connect to HOST2:PORT2 where the URL says HOST1:PORT1, and change nothing else; an empty part stands for "
+    "any, or for the URL's; repeatable, in the environment separated by spaces.",
 )
-@option(
+@switch(
     "--pass-status/--no-pass-status",
     default=False,
     envvar="PASS_STATUS",
@@ -153,15 +112,13 @@ def webserver_command(
     "separated by spaces.",
 )
 def proxy_command(
-    port: int,
-    host: str,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
+    serving: ServeOptions,
     proxy_url: str,
-    forward_headers: tuple[str, ...],
+    timeout_seconds: float,
+    keep_alive: bool,
+    connect_to: tuple[tuple[str, int, str, int], ...],
     pass_status: bool,
-    **options: Any,
+    forward_headers: tuple[str, ...],
 ) -> None:
     """Call a URL for each request, and show the answer and how long it took.
 
@@ -171,58 +128,54 @@ def proxy_command(
     from meshdemo import proxy
     from meshdemo.upstream import Upstream
 
-    app = proxy.create_app(Upstream(proxy_url, **options), forward_headers=forward_headers, pass_status=pass_status)
-    _serve(app, "proxy", host, port, threads, drain_seconds, access_log, f", proxying {proxy_url}")
+    upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
+    app = proxy.create_app(upstream, forward_headers=forward_headers, pass_status=pass_status)
+    _serve(app, "proxy", serving, f", proxying {proxy_url}")
 
 
-def _serve(
-    app: WSGIApplication,
-    role: str,
-    host: str,
-    port: int,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
-    suffix: str = "",
-) -> None:
+def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str = "") -> None:
     """Serve a role until a signal, and end the process."""
+    host = serving.host
 
-    def started(bound_port: int) -> None:
+    def started(port: int) -> None:
         name = f"[{host}]" if ":" in host else host or "localhost"
         interfaces = "" if host else " on all interfaces"
-        click.echo(f"meshdemo {role} listening at http://{name}:{bound_port}/{interfaces}{suffix}")
+        click.echo(f"meshdemo {role} listening at http://{name}:{port}/{interfaces}{suffix}")
 
-    if access_log:
+    if serving.access_log:
         app = wsgi.with_access_log(app, role)
-    sockets = server.bind(host, port)
-    server.serve(app, sockets, threads=threads, drain_seconds=drain_seconds, started=started)
-    server.leave()
+    server.serve(app, server.bind(host, serving.port), serving, started)
+    server.exit_process()
 
 
 @main.command("up")
-@port_option
-@option("--replicas", type=click.IntRange(1, 50), default=3, help="Web servers of each version.")
+@up_options
+@option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version.")
 @option(
     "-f",
     "--filename",
     "filenames",
-    type=click.Path(exists=True, path_type=Path),
     multiple=True,
     metavar="FILE|FOLDER",
-    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable.",
+    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable, - is standard input.",
+)
+@option(
+    "--istiod",
+    is_flag=True,
+    help="Let Istio's own control plane configure an Envoy for each pod: all that Istio does; compiled at first use.",
 )
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
-@thread_options
-@access_log_option(default=False)
 @click.pass_context
 def up_command(
     ctx: click.Context,
     /,
+    serving: ServeOptions,
+    faults: Faults,
     replicas: int,
-    filenames: tuple[Path, ...],
+    filenames: tuple[str, ...],
+    istiod: bool,
     dry_run: bool,
-    **options: Any,
 ) -> None:
     """Run the whole application on this machine.
 
@@ -234,10 +187,11 @@ def up_command(
     applied.
     """
     if filenames:
-        _up_with_manifests(ctx, filenames, dry_run, **options)
+        _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run)
         return
-    if dry_run:
-        raise click.UsageError("--dry-run goes with -f only: without manifests there is no Envoy.")
+    if dry_run or istiod:
+        name = "--dry-run" if dry_run else "--istiod"
+        raise click.UsageError(f"{name} goes with -f only: without manifests there is no Envoy.")
     from meshdemo import local
 
     def started(port: int, service_port: int) -> None:
@@ -247,8 +201,8 @@ def up_command(
         click.echo(f"  http://{local.LOOPBACK}:{service_port}/  the web servers without the proxy\n")
         click.echo("Press Ctrl+C to stop.")
 
-    local.run(replicas=replicas, started=started, **options)
-    server.leave()
+    local.run(serving, replicas=replicas, faults=faults, started=started)
+    server.exit_process()
 
 
 def _echo_urls(url: str) -> None:
@@ -263,103 +217,179 @@ def _echo_urls(url: str) -> None:
 
 def _up_with_manifests(
     ctx: click.Context,
-    filenames: tuple[Path, ...],
+    filenames: tuple[str, ...],
+    serving: ServeOptions,
+    *,
+    istiod: bool,
     dry_run: bool,
-    port: int,
-    drain_seconds: float,
-    access_log: bool,
-    **_: Any,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option_name = next(each.opts[0] for each in ctx.command.params if each.name == name)
+            option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
+    command = _import_lab("-f")
+    command.up(filenames, serving, istiod=istiod, dry_run=dry_run)
+    server.exit_process()
+
+
+def _import_lab(what: str) -> ModuleType:
+    """Return the lab's commands; raise StartError where the packages that it needs are not installed."""
     try:
-        from meshdemo.lab import lab
-        from meshdemo.lab.envoy import EnvoyError
-        from meshdemo.lab.manifests import ManifestError
+        return importlib.import_module("meshdemo.lab.command")
     except ImportError as error:
         raise server.StartError(
-            f"-f needs the package {error.name}: install the extra with pip install 'meshdemo[lab]', "
-            "or from a clone with pip install '.[lab]'."
+            f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
+            "pip install '.[lab]'."
         ) from None
 
-    def started(running: lab.Lab) -> None:
-        for note in running.notes():
-            click.echo(note, err=True)
-        for index, (what, url) in enumerate(running.addresses()):
-            click.echo(f"meshdemo {what}, listening at {url}")
-            if index == 0:
-                click.echo()
-                _echo_urls(url.rstrip("/"))
-                click.echo()
-        click.echo("Edit a file, and the change is applied. Press Ctrl+C to stop.")
 
-    try:
-        if dry_run:
-            click.echo(lab.dry_run(filenames))
-            return
-        say = functools.partial(click.echo, err=True)
-        lab.run(filenames, port=port, drain_seconds=drain_seconds, access_log=access_log, say=say, started=started)
-    except ManifestError as error:
-        raise click.UsageError(str(error)) from None
-    except EnvoyError as error:
-        raise server.StartError(str(error)) from None
-    server.leave()
+@main.command("lesson")
+@click.argument("name", required=False)
+@option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; with --check.")
+@option("--check", is_flag=True, help="Say what holds and end, with status 1 when anything does not.")
+@option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    show_default="k8s, here or in the clone that this runs from",
+    help="Where the lessons are.",
+)
+@option("--istiod", is_flag=True, help="Let Istio's own control plane configure the lab: all lessons, and longer.")
+@option("--cluster", is_flag=True, help="Run them on the cluster of kubectl's current context instead of in the lab.")
+@option("--port", type=PORT, default=3030, help="Port of the lab's proxy; 0 picks a free one.")
+@click.pass_context
+def lesson_command(
+    ctx: click.Context,
+    /,
+    name: str | None,
+    everything: bool,
+    check: bool,
+    folder: Path | None,
+    istiod: bool,
+    cluster: bool,
+    port: int,
+) -> None:
+    """Run the lesson NAME, and see whether what it promises holds.
+
+    NAME is a number, a name such as split, or a file; without one the lessons are listed. On a terminal, keys lead to
+    the next and the previous lesson, run one again, or open it in an editor.
+
+    Exits 0 when every expectation was met, and 1 when one was not.
+    """
+    from meshdemo import lesson
+
+    ctx.exit(lesson.command(lesson.LessonOptions(name, everything, check, folder, istiod, cluster, port)))
+
+
+@main.group("istiod", cls=Group)
+def istiod_group() -> None:
+    """Compile, find or remove Istio's own control plane.
+
+    `meshdemo up -f ... --istiod` compiles it at its first use; this does the same by hand.
+    """
+
+
+@istiod_group.command("build")
+def istiod_build_command() -> None:
+    """Compile it, unless it has been, and print where it is."""
+    click.echo(_import_lab("meshdemo istiod").make_istiod().executable)
+
+
+@istiod_group.command("where")
+def istiod_where_command() -> None:
+    """Print where it is."""
+    click.echo(_import_lab("meshdemo istiod").build.find().executable)
+
+
+@istiod_group.command("remove")
+def istiod_remove_command() -> None:
+    """Remove every version of it."""
+    click.echo(f"removed {_import_lab('meshdemo istiod').build.remove() / 1e6:.0f} MB")
+
+
+def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Expectation]:
+    """Return the expectations, or report the part of one that is wrong."""
+    from meshdemo.expectations import parse_expectation
+
+    expectations = []
+    for value in values:
+        try:
+            expectations.append(parse_expectation(value))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}.", ctx, param) from None
+    return expectations
 
 
 @main.command("watch")
 @click.argument("url", type=Url())
-@option("--requests", type=click.IntRange(0), default=100, help="How many to send; 0 goes on until Ctrl+C.")
-@option("--rate", type=Number(0, 10000), default=20.0, help="Requests a second; 0 is as fast as it can.")
-@option("--concurrency", type=click.IntRange(1, 1024), default=64, help="Requests under way at the same time at most.")
+@option(
+    "-n",
+    "--requests",
+    type=WholeNumber(0),
+    show_default="100, or no limit with --duration",
+    help="How many to send; 0 goes on until Ctrl+C.",
+)
+@option(
+    "--duration",
+    "duration_seconds",
+    type=POSITIVE_SECONDS,
+    show_default="none",
+    help="Seconds after which no further request begins.",
+)
+@option("--rate", type=RATE, default=20.0, help="Requests a second; 0 is as fast as it can.")
+@option(
+    "-c",
+    "--concurrency",
+    type=WholeNumber(1, 1024),
+    default=64,
+    help="Requests under way at the same time at most.",
+)
 @option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
 @option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
-@option("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@switch("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@option(
+    "--expect",
+    "expectations",
+    multiple=True,
+    callback=_parse_expectations,
+    metavar="SUBJECT=RANGE",
+    show_default="none",
+    help="What must have been seen at the end, such as 'Webserver V1=132..168'; repeatable.",
+)
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def watch_command(
     ctx: click.Context,
     /,
     url: str,
+    requests: int | None,
+    duration_seconds: float | None,
+    rate: float,
+    concurrency: int,
+    headers: tuple[tuple[str, str], ...],
     timeout_seconds: float,
     keep_alive: bool,
-    headers: tuple[tuple[str, str], ...],
+    expectations: list[Expectation],
     as_json: bool,
-    **pace: Any,
 ) -> None:
     """Call URL many times, and show who answered.
 
     URL is a proxy, a web server, a gateway in front of them, or any server that answers text. Requests go out at a
     steady pace, however long the answers take. The result comes at the end, or with Ctrl+C.
 
-    Exits 0 when every request got an answer, whatever its status, and 1 when some got none.
+    Exits 0 when every request got an answer, whatever its status, and 1 when some got none. With --expect, exits 0
+    when every expectation is met, and 1 when one is not.
     """
-    from meshdemo import report
-    from meshdemo.upstream import Upstream
-    from meshdemo.watch import Tally, Watch
+    from meshdemo import watch
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # for a terminal that knows no block characters
-    tally = Tally()
-    watch = Watch(Upstream(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive), headers=dict(headers), **pace)
-    started = time.perf_counter()
-    bar = click.progressbar(
-        itertools.repeat(None),
-        length=pace["requests"] or None,
-        item_show_func=lambda _: report.in_short(tally),
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_eta=False,
+    settings = watch.WatchOptions(
+        url=url,
+        requests=requests,
+        duration_seconds=duration_seconds,
+        rate=rate,
+        concurrency=concurrency,
+        headers=headers,
+        timeout_seconds=timeout_seconds,
+        keep_alive=keep_alive,
     )
-    try:
-        with bar:
-            for sample in watch:
-                tally.add(sample)
-                bar.update(1)
-    except KeyboardInterrupt:
-        click.echo(err=True)
-    result = report.as_object(tally, url, time.perf_counter() - started)
-    click.echo(json.dumps(result, indent=2) if as_json else report.as_text(result, pace["concurrency"]))
-    ctx.exit(1 if tally.unanswered else 0)
+    ctx.exit(watch.command(settings, expectations, as_json=as_json))

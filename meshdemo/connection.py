@@ -1,51 +1,40 @@
 """Connections to the upstream that end at a deadline and send the request target as it is.
 
 Requests and urllib3 do the work; what is added here is what they lack: a bound on the sum of all waits, name
-resolution included, a bound on the bytes, and a request target that is not rewritten on its way.
+resolution included, another endpoint than the URL's where one is given, a request target that is not rewritten on its
+way, and no use of a connection again that may still bring something.
 """
 
 from __future__ import annotations
 
 import http.client
-import io
-import queue
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from meshdemo.resolver import resolve
+from meshdemo.response import BoundedResponse
 
-#: What may come over the wire for one answer, in bytes: interim answers and trailers have no limit of their own, and
-#: 1 MiB in chunks of one byte takes 6 MiB.
-WIRE_LIMIT_BYTES = 8 * 1024 * 1024
 #: Carries the request target past urllib3, which would change the case of its percent-encoding and drop `..`. The
 #: name is HTTP/2's; no HTTP/1 header can have it, and it never reaches the wire.
 TARGET = ":path"
+#: HOST1, PORT1, HOST2, PORT2, as in curl's option --connect-to: a connection to the first two goes to the others.
+#: An empty host or a port of 0 means any in the first pair, and what the URL has in the second.
+ConnectTo = tuple[str, int, str, int]
 
 
-# How much later than its deadline a wait may end: setting a socket's timeout is a system call, and a third of them
-# can be saved.
-_SLACK_SECONDS = 0.02
-
-
-class TooLargeError(Exception):
-    """More arrived than an answer may hold."""
-
-
-# Origins whose connections are kept in mind; redirects may lead to any number.
-_POOLS = 10
+class EarlyAnswerError(Exception):
+    """Something arrived on a new connection before the request was sent."""
 
 
 class StaleConnectionError(ConnectionResetError):
@@ -58,79 +47,29 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-class _Reader(io.RawIOBase):
-    """Reads a socket until a deadline (time.monotonic) and up to a number of bytes.
-
-    The timeout of a socket bounds each wait, not their sum: one byte a second would hold a thread for ever.
-    """
-
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
-        self._sock = sock
-        self._raw = raw
-        self._deadline = deadline
-        self._left = WIRE_LIMIT_BYTES
-        self._limited_at = time.monotonic()  # urllib3 has just set the socket's timeout
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        now = time.monotonic()
-        if now >= self._deadline:
-            raise TimeoutError
-        if now > self._limited_at + _SLACK_SECONDS:
-            self._sock.settimeout(self._deadline - now)
-            self._limited_at = now
-        count = self._raw.readinto(buffer)
-        self._left -= count or 0
-        if self._left < 0:
-            raise TooLargeError
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _resolve(host: str, port: int, seconds: float) -> list[Any]:
-    """Return what getaddrinfo does, within `seconds`: the system's resolver takes no timeout, so a thread waits.
-
-    An address needs no resolver, and so no thread, which would take 0.25 ms of a call's 1 ms.
-    """
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        pass  # a name
-    results: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            results.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            results.put(error)
-
-    threading.Thread(target=look_up, daemon=True).start()
-    try:
-        result = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
 class _BoundedConnection(urllib3.connection.HTTPConnection):
-    """A connection that sends the request target as it is and ends each exchange at its deadline."""
+    """A connection that sends the request target as it is and ends each exchange at its deadline.
+
+    It is used again only when its last response is complete and nothing more has arrived when the next request is about
+    to be sent. HTTP/1.1 numbers no requests (RFC 9112, 9.2), so one thing cannot be known: whether an answer that
+    arrives after that moment was meant for an earlier request. An upstream that sends more than one answer to a request
+    can thus deceive the next caller; without keep-alive there is none.
+    """
 
     _deadline = 0.0
-    _used = False
-    _reused = False
+    _response: BoundedResponse | None = None  # the last one on this connection
+    _is_last = False  # no further request on this connection, whatever the upstream thinks
+    _is_reused = False
+
+    def __init__(self, *args: Any, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._connect_to = connect_to
 
     # Before each of connect, request and getresponse urllib3 sets `self.timeout` to what is left of the call, in
     # seconds. A pool connects TLS connections before their first request; others connect in request.
 
     def connect(self) -> None:
-        self._used = False
+        self._response = None
         self._set_deadline()
         super().connect()
 
@@ -141,35 +80,66 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         """Send a request."""
         fields = dict(headers or {})
         target = fields.pop(TARGET, url)
-        if not url.startswith("/"):  # to an HTTP proxy, which takes the absolute form
-            target = origin_of(url) + target
-        if fields.get("Connection") == "close":
-            self.close()  # where an upstream ignored that header the last time
-        self._reused = self._used and self.sock is not None
-        if self._reused:
+        self._is_last = fields.get("Connection") == "close"
+        self._is_reused = self._response is not None and self._response.is_complete and self._received() is None
+        if self._is_reused:
             self._set_deadline()
-        if self.sock is not None:
-            self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
+        else:
+            if self._response is not None:
+                self.close()
+            if self.sock is None:
+                self.connect()
+            if self._received():
+                raise EarlyAnswerError
+        self.timeout = max(0.001, self._deadline - time.monotonic())  # which urllib3 sets on the socket
         try:
             super().request(method, target, body=body, headers=fields, **options)
         except ConnectionResetError as error:
             raise self._reset(error) from error
 
+    @property
+    def is_connected(self) -> bool:
+        """Tell the pool only whether there is a socket: `request` looks what has become of it, and once is enough."""
+        return self.sock is not None
+
+    def _received(self) -> bytes | None:
+        """Return what has arrived, a byte of it at most: b"" when the other side has closed, None when nothing has."""
+        if self.sock is None:
+            return b""
+        self.sock.settimeout(0)
+        try:
+            return self.sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except OSError:
+            return b""
+
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         """Return the response, its body still to be read."""
         self._set_deadline()
-        self._used = True
         try:
             return super().getresponse()
-        except (ConnectionResetError, BrokenPipeError) as error:
-            raise self._reset(error) from error
+        except BaseException as error:
+            if self._response is not None:
+                self._response.close()  # it holds the socket where its headers end the connection
+            if isinstance(error, ConnectionResetError | BrokenPipeError):
+                raise self._reset(error) from error
+            raise
 
     def _reset(self, error: OSError) -> OSError:
-        return StaleConnectionError() if self._reused else error
+        return StaleConnectionError() if self._is_reused else error
+
+    def _endpoint(self) -> tuple[str, int]:
+        """Return the host and port to connect to; everything else, TLS as well, goes by those of the URL."""
+        for host, port, other_host, other_port in self._connect_to:
+            if host.lower() in ("", self.host.lower()) and port in (0, self.port):
+                return other_host or self._dns_host, other_port or self.port
+        return self._dns_host, self.port
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that accepts, leaving each of the others its share of the time."""
-        addresses = _resolve(self._dns_host, self.port, self._deadline - time.monotonic())
+        host, port = self._endpoint()
+        addresses = resolve(host, port, self._deadline - time.monotonic())
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
@@ -189,9 +159,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         self, sock: socket.socket, **options: Any
     ) -> http.client.HTTPResponse:
         """Return the response that http.client reads, from a reader that knows the deadline."""
-        response = http.client.HTTPResponse(sock, **options)
-        response.fp = io.BufferedReader(_Reader(sock, response.fp.detach(), self._deadline))
-        return response
+        self._response = BoundedResponse(sock, self._deadline, self._is_last, **options)
+        return self._response
 
 
 class _BoundedTLSConnection(_BoundedConnection, urllib3.connection.HTTPSConnection):
@@ -207,17 +176,23 @@ class _TLSPool(urllib3.HTTPSConnectionPool):
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA."""
+    """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA.
+
+    The first of `connect_to` that fits says where a connection goes. Pools are still by the origin of the URL, so that
+    two hosts that end at one endpoint share no connection.
+    """
+
+    def __init__(self, *, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
+        self._connect_to = tuple(connect_to)
+        super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        self._pools: dict[tuple[str, str | None], Any] = {}
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-        return manager
+        # A pool hands what it does not know to its connections.
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: partial(pool, connect_to=self._connect_to)
+            for scheme, pool in (("http", _Pool), ("https", _TLSPool))
+        }
 
     @cached_property
     def _tls_context(self) -> ssl.SSLContext:
@@ -227,22 +202,9 @@ class BoundedAdapter(HTTPAdapter):
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, options | ({"ssl_context": self._tls_context} if host["scheme"] == "https" else {})
 
-    def get_connection_with_tls_context(
-        self, request: Any, verify: Any, proxies: Mapping[str, str] | None = None, cert: Any = None
-    ) -> Any:
-        """Return the pool for a request, found by its origin: the base class makes a key of 27 parts each time."""
-        key = (origin_of(request.url), select_proxy(request.url, proxies))
-        pool = self._pools.get(key)
-        if pool is None:
-            if len(self._pools) >= _POOLS:
-                self._pools.clear()
-            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            self._pools[key] = pool
-        return pool
-
-    def request_url(self, request: Any, proxies: Mapping[str, str] | None) -> str:
+    def request_url(self, *_: Any) -> str:
         """Return what urllib3 may rewrite as it likes: the connection sends the target that TARGET carries."""
-        return str(request.url) if select_proxy(request.url, proxies) else "/"
+        return "/"
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
         """Return the response as the base class does, but without cookies, which nobody here wants."""

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from meshdemo import live, wsgi
-from meshdemo.upstream import Answer, Upstream, UpstreamError
+from meshdemo.upstream import FORWARDED_HEADERS, Answer, Upstream, UpstreamError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-#: Headers that an application has to copy for the spans of a trace to join, by the systems that Istio and Envoy
-#: support (Istio, "Distributed Tracing FAQ: what headers must be propagated"), and the one that lessons route by.
-FORWARDED_HEADERS = (
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "b3",
-    "x-b3-traceid",
-    "x-b3-spanid",
-    "x-b3-parentspanid",
-    "x-b3-sampled",
-    "x-b3-flags",
-    "x-ot-span-context",
-    "x-cloud-trace-context",
-    "grpc-trace-bin",
-    "sw8",
-    "x-datadog-trace-id",
-    "x-datadog-parent-id",
-    "x-datadog-sampling-priority",
-    "end-user",
-)
 
 
 def create_app(
@@ -42,17 +20,19 @@ def create_app(
     *,
     forward_headers: Iterable[str] = (),
     pass_status: bool = False,
+    name: str | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> WSGIApplication:
     """Return the proxy as a WSGI application, with the live page at `/ui`.
 
     `forward_headers` names headers that cross beside FORWARDED_HEADERS; nothing else does. The status is 200
-    whatever came back, or with `pass_status` the upstream's, 504 for a timeout and 502 for any other failure.
-    `timer` gives seconds.
+    whatever came back, or with `pass_status` the upstream's, or that of the UpstreamError. `name` is what this proxy
+    adds to `Via` and knows itself by, so it has to be its own: by default one at random. `timer` gives seconds.
     """
+    name = name or f"meshdemo-{secrets.token_hex(8)}"
     forwarded = {
-        {"content-type": "CONTENT_TYPE"}.get(name, f"HTTP_{name.upper().replace('-', '_')}"): name
-        for name in (*FORWARDED_HEADERS, *map(str.lower, forward_headers))
+        {"content-type": "CONTENT_TYPE"}.get(header, f"HTTP_{header.upper().replace('-', '_')}"): header
+        for header in (*FORWARDED_HEADERS, *map(str.lower, forward_headers))
     }
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -65,14 +45,21 @@ def create_app(
         except wsgi.BodyTooLargeError as error:
             return wsgi.answer(environ, start_response, 413, f"Error: {error}")
         as_json = wsgi.wants_json(environ)
-        headers = {name: environ[key] for key, name in forwarded.items() if environ.get(key)}
+        headers = {header: environ[key] for key, header in forwarded.items() if environ.get(key)}
         if as_json:
             headers["accept"] = "application/json"
+        via = environ.get("HTTP_VIA", "")
+        protocol = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
+        headers["via"] = ", ".join(entry for entry in (via, f"{protocol} {name}") if entry)
         url = upstream.url_for(path, query)
 
         started = timer()
         outcome: Answer | UpstreamError
         try:
+            if _is_in_via(name, via):
+                raise UpstreamError(
+                    "loop: this proxy has sent this request before, so it ends here instead of", url, status=508
+                )
             outcome = upstream.call(environ["REQUEST_METHOD"], url, headers, body)
         except UpstreamError as error:
             outcome = error
@@ -85,15 +72,20 @@ def create_app(
     return app
 
 
+def _is_in_via(name: str, via: str) -> bool:
+    """Tell whether a `Via`, a list of protocol, name and perhaps a comment (RFC 9110, 7.6.3), has this name."""
+    return any(entry.split()[1:2] == [name] for entry in via.split(","))
+
+
 def _own_status(outcome: Answer | UpstreamError) -> int:
     """Return the status to pass on; one that no final answer may have is a bad gateway (RFC 9110, 15)."""
     if isinstance(outcome, UpstreamError):
-        return 504 if outcome.timed_out else 502
+        return outcome.status
     return outcome.status if 200 <= outcome.status <= 599 else 502
 
 
 def _as_text(outcome: Answer | UpstreamError, milliseconds: float) -> str:
-    result = f"Error: {outcome}" if isinstance(outcome, UpstreamError) else f"Proxying value: {outcome.text}"
+    result = f"Error: {outcome}" if isinstance(outcome, UpstreamError) else f"Proxying value: {_text(outcome)}"
     return f"{result} - Took {milliseconds:.0f} milliseconds"
 
 
@@ -109,13 +101,18 @@ def _as_json(outcome: Answer | UpstreamError, milliseconds: float) -> dict[str, 
     }
 
 
+def _text(answered: Answer) -> str:
+    """Return the upstream's text without line breaks at its end, so that a chain of proxies stays on one line."""
+    return answered.text.rstrip("\r\n")
+
+
 def _value(answered: Answer) -> Any:
     """Return the upstream's JSON, or its text where it is none, or none that can be written again."""
     if answered.media_type not in ("application/json", "") and not answered.media_type.endswith("+json"):
-        return answered.text
+        return _text(answered)
     try:
         value = json.loads(answered.text)
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
-        return answered.text
+        return _text(answered)
     return value

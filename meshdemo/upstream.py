@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -16,14 +13,42 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from meshdemo import __version__, wsgi
-from meshdemo.connection import TARGET, BoundedAdapter, StaleConnectionError, TooLargeError, origin_of
+from meshdemo import __version__, failures, wsgi
+from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo.response import TooLargeError
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
 REDIRECT_LIMIT = 5
 USER_AGENT = f"meshdemo/{__version__}"
 
+#: Headers that an application has to copy for the spans of a trace to join, by the systems that Istio and Envoy
+#: support (Istio, "Distributed Tracing FAQ: what headers must be propagated"), and the one that lessons route by.
+FORWARDED_HEADERS = (
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "x-ot-span-context",
+    "x-cloud-trace-context",
+    "grpc-trace-bin",
+    "sw8",
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "end-user",
+)
+
+# What goes along when a redirect leads to another origin: it says nothing that was meant for the first one alone.
+_SAFE_HEADERS = frozenset({*FORWARDED_HEADERS, "accept", "via"})
+# What describes a body, beside headers that begin with content- (RFC 9110, 15.4; RFC 9530).
+_BODY_HEADERS = frozenset({"digest", "last-modified", "repr-digest"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Methods that may be sent again when a kept connection turns out to be closed (RFC 9110, 9.2.2).
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -42,16 +67,19 @@ class Answer:
 
 
 class UpstreamError(Exception):
-    """A call that brought no whole answer; `str()` is one line for a person, with the URL that was called."""
+    """A call that brought no complete answer; `str()` is one line for a person, with the URL that was called.
 
-    def __init__(self, reason: str, url: str, *, timed_out: bool = False) -> None:
+    `status` is what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
+    """
+
+    def __init__(self, reason: str, url: str, *, status: int = 502) -> None:
         shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
         super().__init__(f"{reason} calling {wsgi.visible(shown)}")
-        self.timed_out = timed_out
+        self.status = status
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects to its caller: requests would read their bodies whole, whatever the size."""
+    """A session that leaves redirects to its caller: requests would read their bodies, whatever the size."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -60,10 +88,10 @@ class _Session(requests.Session):
 class Upstream:
     """The server behind the proxy.
 
-    `url` is an absolute http or https URL. `timeout_seconds` bounds a whole call: name resolution, connecting,
+    `url` is an absolute http or https URL. `timeout_seconds` bounds one call: name resolution, connecting,
     redirects and the body. With `keep_alive` connections are used again; without, each call opens its own, since a
-    Kubernetes Service balances connections and a kept one would always reach the same pod. `http_proxy` is the URL
-    of an HTTP proxy that plain http calls go through. May be called from any number of threads.
+    Kubernetes Service balances connections and a kept one would always reach the same pod. `connect_to` leads
+    connections elsewhere, on redirects, too. May be called from any number of threads.
     """
 
     def __init__(
@@ -72,18 +100,17 @@ class Upstream:
         *,
         timeout_seconds: float = 30.0,
         keep_alive: bool = False,
-        http_proxy: str | None = None,
+        connect_to: Sequence[ConnectTo] = (),
     ) -> None:
         parts = urlsplit(url)
-        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._base = origin_of(url)
         # As bytes in latin-1, which is how WSGI has the path and query of a request.
         self._path, self._query = (part.encode().decode("latin-1") for part in (parts.path, parts.query))
         self._timeout_seconds = timeout_seconds
         self._keep_alive = keep_alive
-        self._proxies = {"http": http_proxy} if http_proxy else {}
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = BoundedAdapter(pool_maxsize=256)
+        adapter = BoundedAdapter(pool_maxsize=256, connect_to=connect_to)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -97,10 +124,14 @@ class Upstream:
         else:
             path = self._path or "/"
         query = "&".join(part for part in (self._query, query) if part)
-        return self._origin + wsgi.visible(path + (f"?{query}" if query else ""))
+        return self._base + wsgi.visible(path + (f"?{query}" if query else ""))
 
     def call(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came."""
+        """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came.
+
+        Of `headers` only FORWARDED_HEADERS, `accept` and `via` follow a redirect to another origin, and none that
+        describes the body follows one that drops it.
+        """
         deadline = time.monotonic() + self._timeout_seconds
         for _ in range(REDIRECT_LIMIT + 1):
             try:
@@ -109,10 +140,15 @@ class Upstream:
                     location = response.headers.get("Location")
                     if location is None or response.status_code not in _REDIRECTS:
                         return _read(response)
-            except _FAILURES as error:
+            except failures.FAILURES as error:
                 raise self._explained(error, url) from error
-            method, body = _redirected(method, body, response.status_code)
+            origin = _origin(url)
             url = _redirect_url(url, location)
+            if _origin(url) != origin:
+                headers = {name: value for name, value in headers.items() if name.lower() in _SAFE_HEADERS}
+            if _becomes_get(method, response.status_code):
+                method, body = "GET", b""
+                headers = {name: value for name, value in headers.items() if not _describes_body(name.lower())}
         raise UpstreamError("too many redirects", url)
 
     def _send(
@@ -135,35 +171,36 @@ class Upstream:
                 raise TimeoutError
             try:
                 timeout: Any = urllib3.Timeout(total=left)
-                return self._session.send(
-                    request, stream=True, timeout=timeout, proxies=self._proxies, allow_redirects=False
-                )
+                # No proxies: without that, requests reads the environment for each call.
+                return self._session.send(request, stream=True, timeout=timeout, proxies={}, allow_redirects=False)
             except requests.ConnectionError as error:
                 if method not in _IDEMPOTENT or not any(
-                    isinstance(cause, StaleConnectionError) for cause in _causes(error)
+                    isinstance(cause, StaleConnectionError) for cause in failures.causes(error)
                 ):
                     raise
 
     def _explained(self, error: BaseException, url: str) -> UpstreamError:
         """Return the error for a person."""
-        causes = list(_causes(error))
-        if any(isinstance(cause, _TIMEOUTS) for cause in causes):
+        if failures.is_timeout(error):
             seconds = f"{self._timeout_seconds:g}"
             plural = "" if seconds == "1" else "s"
-            return UpstreamError(f"timed out after {seconds} second{plural}", url, timed_out=True)
-        for kinds, reason in _REASONS:
-            for cause in causes:
-                text = reason if isinstance(reason, str) else reason(cause)
-                if isinstance(cause, kinds) and text:
-                    return UpstreamError(text, url)
-        return UpstreamError("the call failed", url)
+            return UpstreamError(f"timed out after {seconds} second{plural}", url, status=504)
+        return UpstreamError(failures.reason_of(error), url)
 
 
-def _redirected(method: str, body: bytes, status: int) -> tuple[str, bytes]:
-    """Return method and body of the next request, as browsers choose them (RFC 9110, 15.4)."""
-    if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
-        return "GET", b""
-    return method, body
+def _becomes_get(method: str, status: int) -> bool:
+    """Tell whether the next request is a GET without a body, as browsers have it (RFC 9110, 15.4)."""
+    return (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST")
+
+
+def _describes_body(name: str) -> bool:
+    return name.startswith("content-") or name in _BODY_HEADERS
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    """Return scheme, host and port of a URL, by which two URLs have the same origin (RFC 6454, 4)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def _redirect_url(url: str, location: str) -> str:
@@ -197,52 +234,3 @@ def _read(response: requests.Response) -> Answer:
     except (LookupError, ValueError):
         text = body.decode("utf-8", "replace")
     return Answer(response.status_code, text, media_type)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and every exception that it wraps; libraries keep the real one some levels down."""
-    pending, seen = [error], set()
-    while pending:
-        cause = pending.pop(0)
-        if id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            wrapped = (getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args)
-            pending += [inner for inner in wrapped if isinstance(inner, BaseException)]
-
-
-def _tls_reason(error: BaseException) -> str:
-    detail = getattr(error, "verify_message", None) or str(getattr(error, "reason", None) or "handshake failed")
-    return f"TLS problem ({detail.replace('_', ' ').lower()})"
-
-
-def _system_reason(error: BaseException) -> str:
-    """Return what the system says of its own error; libraries derive theirs from OSError, too, without a text."""
-    return (getattr(error, "strerror", None) or "").lower()
-
-
-_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
-# What may be raised for a call that went wrong; anything else is a mistake in this program.
-_FAILURES = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    ValueError,
-    TooLargeError,
-)
-# The first line that fits any of an error's causes, and has something to say, gives the reason.
-_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
-    (TooLargeError, "answer larger than 1 MiB"),
-    ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
-    (ConnectionRefusedError, "connection refused"),
-    (ssl.SSLError, _tls_reason),
-    (http.client.RemoteDisconnected, "connection closed without an answer"),
-    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "connection reset"),
-    (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
-    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
-    (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
-    (http.client.HTTPException, "not an HTTP answer"),
-    (OSError, _system_reason),
-    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError), "not an HTTP answer"),
-)

@@ -2,21 +2,14 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
-import yaml
-from conftest import ROOT
+from support import ROOT, documents, parsed
 
 from meshdemo import __version__
-from meshdemo.cli import main
 
 EXAMPLE = ROOT / "k8s" / "example.yaml"
-
-
-def documents(path: Path) -> list[dict]:
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
 
 
 OBJECTS = documents(EXAMPLE)
@@ -89,12 +82,6 @@ def test_container(deployment):
     assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > longest
     account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
     assert ("ServiceAccount", account) in BY_NAME
-
-
-def parsed(args):
-    """Return what the real command makes of a container's arguments."""
-    command = main.commands[args[0]]
-    return command.make_context(args[0], list(args[1:])).params
 
 
 def test_args_tell_the_roles_apart():

@@ -10,9 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import ROOT, Program, wait_until
-from test_server import get
-from test_upstream import free_port
+from support import ROOT, Program, free_port, get, wait_until
 
 from meshdemo.lab import lab as lab_module
 from meshdemo.lab.lab import Lab

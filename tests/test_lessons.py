@@ -8,8 +8,7 @@ import subprocess
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import ROOT
-from test_k8s import OBJECTS, documents, parsed
+from support import ROOT, documents, parsed
 
 K8S = ROOT / "k8s"
 LESSONS = sorted([*(K8S / "istio").glob("*.yaml"), *(K8S / "gateway-api").glob("*.yaml")])
@@ -27,6 +26,7 @@ CURRENT = {
     "Deployment": "apps/v1",
     "ServiceAccount": "v1",
 }
+OBJECTS = documents(ROOT / "k8s" / "example.yaml")
 SERVICES = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "Service"}
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=IDS)
 

@@ -5,9 +5,7 @@ import shutil
 import signal
 
 import pytest
-from conftest import Program, http_response, replying, wait_until
-from test_server import get
-from test_upstream import free_port
+from support import Program, free_port, get, http_response, replying, wait_until
 
 from meshdemo import live, proxy
 from meshdemo.upstream import Upstream

@@ -1,13 +1,16 @@
 """The proxy role, in process, with the upstream's answers made up by requests-mock."""
 
 import json
+import re
 
 import pytest
 import requests
 from requests_mock import ANY
+from support import http_response, replying
 
-from meshdemo import proxy
+from meshdemo import proxy, server, webserver
 from meshdemo.upstream import Upstream
+from meshdemo.waitress_server import Server
 
 URL = "http://webserver/base"
 JSON = {"Accept": "application/json"}
@@ -31,6 +34,19 @@ def test_answer(proxied, requests_mock):
     response = proxied()
     assert response.text == "Proxying value: Webserver V1 - Took 13 milliseconds"
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("upstream", "shown"),
+    [("a", b"a"), ("a\n", b"a"), ("a\r\n\n", b"a"), ("\na\nb \n", b"\na\nb "), ("\n", b""), ("", b"")],
+)
+def test_line_ends(proxied, requests_mock, upstream, shown):
+    """A text ends with one line break; those at the end of the upstream's are taken off, in JSON as well."""
+    requests_mock.get(URL, text=upstream, headers={"Content-Type": "text/plain"})
+    assert proxied().body == b"Proxying value: " + shown + b" - Took 13 milliseconds\n"
+    response = proxied(headers=JSON)
+    assert response.json()["value"] == shown.decode()
+    assert not response.body.endswith(b"\n")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +138,13 @@ def test_nothing_else_crosses(proxied, requests_mock):
     sent = {"Cookie": "a=b", "Authorization": "Basic eDp5", "X-Other": "1", "Host": "elsewhere", "End-User": ""}
     proxied(headers=sent)
     received = {name.lower() for name in requests_mock.last_request.headers}
-    assert received == {"user-agent", "accept", "connection", ":path"}  # :path is the target, not sent as a header
+    assert received == {
+        "user-agent",
+        "accept",
+        "connection",
+        "via",
+        ":path",
+    }  # :path is the target, not sent as a header
 
 
 def test_forward_header_adds_to_the_list(proxied, requests_mock):
@@ -131,6 +153,118 @@ def test_forward_header_adds_to_the_list(proxied, requests_mock):
     proxied(headers={"X-Tenant": "blue", "b3": "0"}, options={"forward_headers": ["x-TENANT"]})
     assert requests_mock.last_request.headers["X-Tenant"] == "blue"
     assert requests_mock.last_request.headers["B3"] == "0"
+
+
+# Loops
+
+
+@pytest.mark.parametrize(
+    ("sent", "protocol", "received"),
+    [
+        (None, "HTTP/1.1", "1.1 here"),
+        (None, "HTTP/1.0", "1.0 here"),
+        ("1.0 fred, 1.1 p.net (here, 1.1 her)", "HTTP/1.1", "1.0 fred, 1.1 p.net (here, 1.1 her), 1.1 here"),
+        ("1.1 here-too", "HTTP/1.1", "1.1 here-too, 1.1 here"),
+    ],
+)  # fmt: skip
+def test_via_is_extended(proxied, requests_mock, sent, protocol, received):
+    """The proxy adds the protocol it received and its name to Via (RFC 9110, 7.6.3)."""
+    requests_mock.get(URL, text="")
+    headers = {"Via": sent} if sent else {}
+    assert proxied(headers=headers, protocol=protocol, options={"name": "here"}).text.startswith("Proxying value: ")
+    assert requests_mock.last_request.headers["Via"] == received
+
+
+@pytest.mark.parametrize(
+    "via", ["1.1 here", "1.0 fred,1.1 here", "1.1 here (a comment), 1.1 b", "HTTP/2 here", " 1.1\there"]
+)
+def test_a_request_that_comes_back_is_not_sent_again(proxied, requests_mock, via):
+    """A request that names this proxy in Via ends in a sentence, and no call is made."""
+    sentence = f"loop: this proxy has sent this request before, so it ends here instead of calling {URL}/x"
+    options = {"name": "here"}
+    response = proxied("/x", headers={"Via": via}, options=options)
+    assert response.text == f"Error: {sentence} - Took 13 milliseconds"
+    assert response.status == 200
+    assert proxied("/x", headers={"Via": via}, options={**options, "pass_status": True}).status == 508
+    document = proxied("/x", headers={"Via": via, **JSON}, options=options).json()
+    assert document == {"value": None, "status": None, "error": sentence, "milliseconds": 12.6}
+    assert not requests_mock.called
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves applications, each made with the URLs of all of them, and gives these URLs."""
+    running = []
+
+    def start(*create):
+        sockets = [server.bind("127.0.0.1", 0) for _ in create]
+        urls = [f"http://127.0.0.1:{listening[0].getsockname()[1]}" for listening in sockets]
+        for listening, create_one in zip(sockets, create, strict=True):
+            running.append(Server(create_one(urls), listening, 4))
+        return urls
+
+    yield start
+    for started in running:
+        started.close()
+
+
+def counting(app, targets):
+    """Return `app`, which notes the target of each request."""
+
+    def counts(environ, start_response):
+        targets.append(environ["REQUEST_URI"])
+        return app(environ, start_response)
+
+    return counts
+
+
+def test_a_chain_of_proxies(serve):
+    """Three proxies in a row work, stay on one line, and each is named in Via."""
+    urls = serve(
+        *[lambda urls, number=number: proxy.create_app(Upstream(urls[number + 1])) for number in range(3)],
+        lambda _: webserver.create_app(content="V1", hostname="pod"),
+    )
+    upstream = Upstream(urls[0])
+    text = upstream.call("GET", upstream.url_for("/x"), {}).text
+    assert re.fullmatch(
+        r"(Proxying value: ){3}V1 requested from /x on pod with code 200( - Took \d+ milliseconds){3}\n", text
+    )
+    value = json.loads(upstream.call("GET", upstream.url_for("/x"), {"accept": "application/json"}).text)
+    for _ in range(3):
+        value = value["value"]
+    names = value["headers"]["Via"].split(", ")
+    assert all(re.fullmatch(r"1\.1 meshdemo-[0-9a-f]{16}", name) for name in names)
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_proxies_in_a_circle(serve, length):
+    """A request goes once around a circle of proxies and ends where it began."""
+    targets = []
+
+    def create(number):
+        return lambda urls: counting(proxy.create_app(Upstream(urls[(number + 1) % length]), pass_status=True), targets)
+
+    urls = serve(*map(create, range(length)))
+    upstream = Upstream(urls[0])
+    answer = upstream.call("GET", upstream.url_for("/x"), {})
+    assert answer.status == 508
+    assert (
+        f"Error: loop: this proxy has sent this request before, so it ends here instead of calling {urls[1 % length]}/x"
+        in answer.text
+    )
+    assert targets == ["/x"] * (length + 1)
+
+
+def test_a_redirect_into_a_circle(serve, tcp_server):
+    """An upstream that redirects to the proxy makes no loop either."""
+    targets, home = [], []
+    backend = tcp_server(lambda conn: replying(http_response(b"", f"Location: {home[0]}/again", status="302 F"))(conn))
+    home += serve(lambda _: counting(proxy.create_app(Upstream(backend.url)), targets))
+    upstream = Upstream(home[0])
+    text = upstream.call("GET", upstream.url_for("/x"), {}).text
+    assert text.startswith("Proxying value: Error: loop: ")
+    assert targets == ["/x", "/again"]
 
 
 def test_upstream_cookies_are_not_kept(proxied, requests_mock, call_app):

@@ -47,7 +47,7 @@ def test_without_policies(sidecar):
         "webserver",
         "webserver.default.svc",
         "webserver.default",
-        "10.96.0.2",
+        "10.96.0.3",
     ]
     retries = action(resources)["retry_policy"]
     assert (retries["num_retries"], retries["retry_on"].partition(",")[0]) == (2, "connect-failure")
@@ -110,6 +110,16 @@ def test_hosts_that_are_no_service(sidecar):
     """Rules for other hosts are known at port 80, by that name alone."""
     resources = sidecar(virtual_service(to(), hosts=["Shop.example.com"]))
     assert hosts(resources)["shop.example.com"]["domains"] == ["shop.example.com"]
+
+
+def test_wildcards(sidecar):
+    """Rules for a wildcard are for the Services that no closer name has, or for a host of that name."""
+    every = virtual_service(to("proxy", timeout="9s"), hosts=["*.default.svc.cluster.local", "*.example.com"], name="a")
+    own = virtual_service(to(timeout="1s"), name="b")
+    resources = sidecar(every, own)
+    assert action(resources)["timeout"] == "1s"
+    assert action(resources, "webserverv1.default.svc.cluster.local")["timeout"] == "9s"
+    assert hosts(resources)["*.example.com"]["domains"] == ["*.example.com"]
 
 
 def test_hashing(sidecar):
@@ -217,7 +227,6 @@ REFUSED = {
         [virtual_service(to(), hosts=["webserver.default"])],
         r"spec.hosts\[0\]: no Service or ServiceEntry has the host 'webserver.default'",
     ),
-    "a wildcard in the mesh": ([virtual_service(to(), hosts=["*.example.com"])], "is a wildcard"),
     "a destination that is not there": (
         [virtual_service(to("nowhere"))],
         r"spec.http\[0\].route\[0\].destination.host: no Service",

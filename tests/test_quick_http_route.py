@@ -224,7 +224,7 @@ REFUSED = {
     ),
     "a parent of another kind": (
         {"parentRefs": [{"group": "a.com", "kind": "Foo", "name": "x"}]},
-        "Foo is not supported",
+        "'Foo' of 'a.com' is not supported",
     ),
     "a path without a slash": ({"rules": [{"matches": [path("x")]}]}, "'x' is not a path"),
     "a path with dots": ({"rules": [{"matches": [path("/a/../b")]}]}, "has an empty part"),

@@ -5,7 +5,7 @@ import subprocess
 
 import click
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from meshdemo import proxy
 from meshdemo.cli import DEFAULT_PROXY_URL, main
@@ -54,6 +54,7 @@ def test_default_in_the_table(command, cells):
     expected = {
         "--proxy-url": lambda: f"[a text file]({DEFAULT_PROXY_URL}) that stands for an external service",
         "--forward-header": lambda: "none",
+        "--connect-to": lambda: "none",
         "--header": lambda: "none",
         "--filename": lambda: "none",
     }.get(name, lambda: option.show_default if isinstance(option.show_default, str) else None)()

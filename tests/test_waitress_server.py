@@ -2,16 +2,19 @@
 
 import http.client
 import json
+import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_server import get
+from support import get, wait_until
 
-from meshdemo import proxy, server, webserver, wsgi
+from meshdemo import proxy, server, waitress_channel, webserver, wsgi
 from meshdemo.upstream import Upstream
 from meshdemo.waitress_server import Server
+from meshdemo.webserver import Faults
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_probes_do_not_wait_for_slow_requests(serve):
         calls = []
         for number in range(6):
             calls.append(pool.submit(get, port, f"/{number}"))
-            threading.Event().wait(0.05)
+            time.sleep(0.05)
         started = time.monotonic()
         assert [get(port, path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
         assert time.monotonic() - started < 1
@@ -53,19 +56,63 @@ def test_probes_do_not_wait_for_slow_requests(serve):
     assert order == [f"/{number}" for number in range(6)]
 
 
+def send_and_leave(port, path, *, reset):
+    """Send a request and close the connection without waiting for the answer."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        if reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+
+
+def test_a_request_whose_client_left_while_it_waited_is_not_begun(serve, monkeypatch):
+    """Of the requests that waited for a thread only those are served whose clients are still there."""
+    monkeypatch.setattr(waitress_channel, "_PATIENCE_SECONDS", 0)
+    paths, release = [], threading.Event()
+
+    def app(environ, start_response):
+        paths.append(environ["PATH_INFO"])
+        release.wait(20)
+        return wsgi.answer(environ, start_response, 200, "")
+
+    port = serve(app, threads=1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(get, port, "/first")
+        wait_until(lambda: paths, "the first request")
+        for number in range(10):
+            send_and_leave(port, b"/left", reset=number % 2)
+        last = pool.submit(get, port, "/last")
+        assert get(port, "/healthz")[0] == 200
+        release.set()
+        assert [call.result(20)[0] for call in (first, last)] == [200, 200]
+    assert paths == ["/first", "/last"]
+
+
+def test_a_client_that_only_stops_sending_gets_its_answer(serve, monkeypatch):
+    """A client that closes its sending side, as some scripts do, is served where nobody has to wait."""
+    monkeypatch.setattr(waitress_channel, "_PATIENCE_SECONDS", 60)
+    port = serve(webserver.create_app(content="V1"))
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        data = b""
+        while more := connection.recv(65536):
+            data += more
+    assert b"V1 requested from / on" in data
+
+
 def test_64_slow_requests_at_once(serve):
     """64 calls that take 1 s end within 1.5 s, through the proxy too, and health answers within 0.1 s meanwhile.
 
     A busy machine may take longer; one of five rounds has to hold.
     """
-    backend = serve(webserver.create_app(slow_ratio=1, delay_seconds=1), threads=64)
+    backend = serve(webserver.create_app(faults=Faults(slow_ratio=1, delay_seconds=1)), threads=64)
     port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")), threads=64)
     rounds = []
     for _ in range(5):
         with ThreadPoolExecutor(64) as pool:
             started = time.monotonic()
             calls = [pool.submit(get, port, "/slowsometimes") for _ in range(64)]
-            threading.Event().wait(0.5)
+            time.sleep(0.5)
             probed = time.monotonic()
             assert get(port, "/healthz")[0] == 200
             health = time.monotonic() - probed
@@ -82,7 +129,7 @@ def send(port, body, *, method="POST", **headers):
     try:
         connection.request(method, "/x", body=body, headers=headers, encode_chunked=isinstance(body, list))
         response = connection.getresponse()
-        return response.status, response.read().decode()
+        return response.status, response.read().decode().removesuffix("\n")
     finally:
         connection.close()
 

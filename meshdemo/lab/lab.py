@@ -3,253 +3,308 @@
 from __future__ import annotations
 
 import json
-import queue
-import random
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from meshdemo import server
-from meshdemo.lab import envoy_config, mesh
-from meshdemo.lab.envoy import Envoy, EnvoyError, validate
-from meshdemo.lab.manifests import ManifestError, files_of
-from meshdemo.lab.mesh import Mesh
-from meshdemo.lab.replica import Replica
-from meshdemo.lab.topology import Workload
+from meshdemo.lab import signals, summary
+from meshdemo.lab.deployment import Pods
+from meshdemo.lab.engine import Engine
+from meshdemo.lab.following import Aside, Files
+from meshdemo.lab.guard import Guard
+from meshdemo.lab.loopback import Local
+from meshdemo.lab.manifests import ManifestError, printable
+from meshdemo.lab.outside import Address, Outside
+from meshdemo.lab.parallel import in_parallel
+from meshdemo.lab.pod import RunningPod, Surroundings, Wanted, wanted_pod
+from meshdemo.lab.ports import Ports
+from meshdemo.lab.replica import Say
+from meshdemo.lab.sidecar import EnvoyError
+from meshdemo.lab.understanding import Reader, State, as_json
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.05
 _START_SECONDS = 30
-# Kills its process group, in which everything here runs, as soon as the parent's end of the pipe is closed: also
-# when the parent was killed and could not clean up.
-_GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(0, signal.SIGKILL)"
-
-Say = Callable[[str], object]
+_SLOW_SECONDS = 10
+_MARKS = 100
 
 
-def dry_run(paths: Sequence[Path]) -> str:
-    """Return the Envoy configuration for the manifests as JSON, each replica at its container's port."""
-    understood = mesh.load(paths)
-    ports = dict.fromkeys(envoy_config.route_configurations(understood), 0)
-    return json.dumps(envoy_config.whole(understood, ports, _container_ports), indent=2)
+@dataclass(frozen=True)
+class LabOptions:
+    """How a lab runs: the port of the Service in front, seconds to drain, and whether each call is logged."""
+
+    port: int = 3030
+    drain_seconds: float = 5.0
+    access_log: bool = False
 
 
-def _container_ports(workload: Workload) -> dict[str, int]:
-    port = min((port for _, port in workload.ports), default=3030)
-    return {workload.hostname(number): port for number in range(1, workload.replicas + 1)}
+def dry_run(paths: Sequence[Path], engine: Engine) -> tuple[str, tuple[str, ...]]:
+    """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
+    guard = Guard()
+    try:
+        reader = Reader(paths, engine, guard)
+        state = reader.configure(reader.read())
+        return as_json(state), state.notes
+    finally:
+        guard.close()
 
 
 class Lab:
     """The manifests at `paths`, running. `say` takes lines for the person at the terminal."""
 
-    def __init__(self, paths: Sequence[Path], *, port: int, drain_seconds: float, access_log: bool, say: Say) -> None:
-        self._paths = paths
-        self._drain_seconds = drain_seconds
-        self._access_log = access_log
-        self._say = say
-        self._mesh = mesh.load(paths)
-        self._folder = Path(tempfile.mkdtemp(prefix="meshdemo-"))
-        self._ports: dict[str, int] = {}
+    def __init__(self, paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say) -> None:
+        self._options = options
+        self._stopped = False
+        self._out = say
+        self._files = Files(paths)
+        self._reading: Aside[State] = Aside()
+        self._guard = Guard()
         try:
-            self._check(self._mesh)
-            self.port = _free_port(port)
-        except Exception:
-            shutil.rmtree(self._folder)
+            self._reader = Reader(paths, engine, self._guard)
+            ports = Ports()
+            files = self._reader.read()
+            ports.claim("front", options.port)
+            self._say(summary.starting(files.cluster))
+            self.state = self._reader.configure(files)
+            self._marks: list[dict[str, str]] = []
+            self._marks_file = self._guard.folder / "changes.json"
+            around = Surroundings(
+                folder=self._guard.folder,
+                process_group=self._guard.group,
+                ports=ports,
+                say=self._say,
+                environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
+                proxy_environment={"CHANGES_FILE": str(self._marks_file)},
+            )
+            self._pods = Pods(around, self._local)
+            self._outside = Outside(self._guard, ports, self._reader, self._say)
+        except BaseException:
+            self._guard.close()
             raise
-        self._first_proxy: str | None = None
-        self._replicas: dict[str, Replica] = {}
-        self._guard = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", _GUARD], stdin=subprocess.PIPE, process_group=0
-        )
-        self._envoy = Envoy(self._folder, self._guard.pid)
-        self._signature = self._seen = _signature(paths)
-        self._endpoints: dict[str, int] = {}
+        self._told: dict[str, RunningPod] = {}
+        self._listening = False
+        self._rolling: set[str] = set()
+        self._slow_at: float | None = None
+        self._problem: str | None = None
+        self._tidied: State | None = None
 
     def start(self) -> None:
-        """Start everything, and return when all replicas take traffic and Envoy takes calls."""
-        self._reconcile()
+        """Start everything, and return when all pods take calls and everything that is to be called listens."""
+        self._write_marks()
+        self._want(self.state)
+        self._move_pods()
+        self._outside.start(self.state, self._pods.where)
         deadline = time.monotonic() + _START_SECONDS
-        while any(replica.endpoint is None for replica in self._replicas.values()):
+        while not (self._pods.settled and self._outside.is_ready):
             if time.monotonic() > deadline:
-                self._say("some replicas are not ready; they get no traffic until they are")
+                names = ", ".join(self._pods.not_ready())
+                self._say(f"not ready after {_START_SECONDS} s, and without traffic until they are: {names}")
                 break
             time.sleep(_POLL_SECONDS)
-        self._endpoints = self._current_endpoints()
-        self._envoy.start(self._mesh, self._ports, self._endpoints_of)
+            for pod in self._pods.present:
+                pod.check()
+            self._outside.check()
+            self._outside.look_after()
+            self._move_pods()
+        self._outside.listen(self._pods.where)
+        self._listening = True
 
     def step(self) -> None:
-        """Look after everything once: files that changed, replicas that came and went, Envoy itself."""
-        self._envoy.check()
-        self._follow_files()
-        current = self._current_endpoints()
-        if current != self._endpoints:
-            self._endpoints = current
-            self._envoy.change_endpoints(self._mesh, self._endpoints_of)
+        """Look after everything once: pods that come and go, what listens, files that changed."""
+        for look in (self._outside.look_after, self._move_pods, self._say_what_rolls, self._follow):
+            problem = None
+            try:
+                look()
+            except (ManifestError, EnvoyError) as error:
+                problem = f"not applied, the last good state stays: {error}"
+            except Exception as error:  # such as a full disk; whatever it is, it must not end the lab
+                problem = f"meshdemo itself failed and goes on, please report it: {error!r}"
+            if problem and problem != self._problem:
+                self._problem = problem
+                self._say(f"{_now()} {problem}")
 
-    def stop(self, *, drain: bool) -> None:
-        """End everything; with `drain` the proxies first finish what they have begun."""
-        if drain:
-            proxies = [each for each in self._replicas.values() if each.workload.role == "proxy"]
-            for replica in proxies:
-                replica.retire()
-            for replica in proxies:
-                replica.wait(self._drain_seconds + _START_SECONDS)
-        for replica in self._replicas.values():
-            replica.retire()
-        self._envoy.stop()
-        if self._guard.stdin:
-            self._guard.stdin.close()  # which ends everything that is left
-        self._guard.wait()
-        for replica in self._replicas.values():
-            replica.wait(_START_SECONDS)
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def stop(self) -> None:
+        """End everything at once, and leave nothing."""
+        self._stopped = True
+        self._guard.close()
 
-    def notes(self) -> list[str]:
-        """Return what the manifests hold that is not applied here."""
-        return self._mesh.notes
+    def drain(self) -> None:
+        """Let the proxies finish what they have begun, as when their pods are deleted."""
+        proxies = [pod for pod in self._pods.present if pod.pod.calls]
+        for pod in proxies:
+            pod.retire()
+        deadline = time.monotonic() + self._options.drain_seconds + _START_SECONDS
+        while not all(pod.has_ended for pod in proxies) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
-    def addresses(self) -> list[tuple[str, str]]:
-        """Return what can be called, with its URL: the proxies, then the gateways."""
-        found = [
-            (f"{replica.name}, a proxy", f"http://127.0.0.1:{replica.port}/")
-            for replica in sorted(self._replicas.values(), key=lambda each: (each.name != self._first_proxy, each.name))
-            if replica.workload.role == "proxy" and replica.port
-        ]
-        for listener in self._mesh.listeners:
-            url = f"http://127.0.0.1:{self._ports[listener.name]}/"
-            found.append((f"the gateway's port {listener.port}", url))
-        return found
+    def addresses(self) -> list[Address]:
+        """Return what can be called from outside."""
+        return self._outside.addresses(self.state)
 
-    def _check(self, candidate: Mesh) -> None:
-        """Choose ports for new listeners, and let Envoy check the configuration; raise EnvoyError."""
-        for name in envoy_config.route_configurations(candidate):
-            if name not in self._ports:
-                self._ports[name] = _free_port(0)
-        validate(envoy_config.whole(candidate, self._ports, _container_ports), self._folder)
+    def follow(self, paths: Sequence[Path]) -> None:
+        """Follow other files from now on; `is_settled` says when they are in force."""
+        self._reader.loader.paths = tuple(paths)
+        self._files.paths = tuple(paths)
 
-    def _reconcile(self) -> None:
-        """Start the replicas that are wanted, and retire those that are not, or that run something else now."""
-        wanted = {
-            workload.hostname(number): (workload, number)
-            for workload in self._mesh.workloads
-            for number in range(1, workload.replicas + 1)
-        }
-        for name, replica in list(self._replicas.items()):
-            if wanted.get(name) != (replica.workload, replica.number):
-                replica.retire()
-                del self._replicas[name]
-        for name, (workload, number) in wanted.items():
-            if name not in self._replicas:
-                self._replicas[name] = self._new_replica(workload, number)
-                self._replicas[name].start()
+    @property
+    def is_settled(self) -> bool:
+        """Return whether what the files say is in force, and every pod as it is to be."""
+        return not (self._reading.is_busy or self._files.are_ahead or self._rolling) and self._pods.settled
 
-    def _new_replica(self, workload: Workload, number: int) -> Replica:
-        name, port = workload.hostname(number), 0
-        if workload.role == "proxy" and self._first_proxy in (None, name):
-            self._first_proxy, port = name, self.port
-        arguments = ["--host", "127.0.0.1", "--port", str(port), "--drain-seconds", str(self._drain_seconds)]
-        arguments.append("--access-log" if self._access_log else "--no-access-log")
-        if workload.role == "proxy":
-            arguments += ["--http-proxy", f"http://127.0.0.1:{self._ports[envoy_config.OUTBOUND]}"]
-        else:
-            arguments += ["--hostname", name]
-        environment = {"PYTHONUNBUFFERED": "1"}
-        return Replica(
-            workload,
-            number,
-            arguments=arguments,
-            environment=environment,
-            process_group=self._guard.pid,
-            say=self._say,
-        )
+    @property
+    def problem(self) -> str | None:
+        """Return why the files as they are now are not in force."""
+        return self._problem
 
-    def _current_endpoints(self) -> dict[str, int]:
-        found = {name: replica.endpoint for name, replica in self._replicas.items()}
-        return {name: port for name, port in found.items() if port}
+    def _say(self, line: str) -> None:
+        """Tell the person; not what ends because all does."""
+        if not self._stopped:
+            self._out(printable(line))
 
-    def _endpoints_of(self, workload: Workload) -> dict[str, int]:
-        names = [workload.hostname(number) for number in range(1, workload.replicas + 1)]
-        return {name: self._endpoints[name] for name in names if name in self._endpoints}
+    def _want(self, state: State) -> bool:
+        """Set what pods there are to be, as the files say; return whether that changes any."""
+        cluster = state.files.cluster
+        outside = self._outside.service_rules(state.cluster)
+        wanted = {}
+        for deployment in cluster.deployments:
+            for pod in cluster.pods_of(deployment.name):
+                if pod.calls and not pod.in_mesh:
+                    wanted[pod.name] = Wanted(pod, deployment.template, rules=outside)
+                else:
+                    wanted[pod.name] = wanted_pod(pod, deployment.template, state.resources(pod.name), cluster)
+        return self._pods.want([deployment.name for deployment in cluster.deployments], wanted)
 
-    def _follow_files(self) -> None:
-        """Apply files that have changed and are not being written any more; keep the last good ones otherwise."""
-        signature = _signature(self._paths)
-        settled, self._seen = signature == self._seen, signature
-        if signature == self._signature or not settled:
+    def _local(self, pod: RunningPod) -> Local | None:
+        """Return the configuration of a pod's sidecar, None for one without."""
+        resources = self.state.resources(pod.pod.name)
+        if resources is None or pod.sidecar is None:
+            return None
+        return pod.local(resources, self._reader.secrets(pod.pod, resources))
+
+    def _move_pods(self) -> None:
+        """Start and replace pods; who leaves is taken out of traffic first, and then ended."""
+        taken_out = self._pods.step()
+        try:
+            if self._pods.taking_calls != self._told:
+                self._told = self._pods.taking_calls
+                for pod in self._pods.present:
+                    if pod.sidecar:
+                        pod.sidecar.change_endpoints(self._pods.where)
+                if self._listening:
+                    self._outside.change_endpoints(self._pods.where)
+        finally:
+            self._pods.retire(taken_out)
+
+    def _say_what_rolls(self) -> None:
+        """Say when a change of pods is complete, and when it is long in coming."""
+        if not self._rolling:
             return
-        self._signature = signature
+        labels = ", ".join(sorted(self._rolling))
+        if self._pods.settled:
+            self._say(f"{_now()} rolled out: {labels}")
+            self._rolling.clear()
+        elif self._slow_at is not None and time.monotonic() > self._slow_at:
+            self._say(f"{_now()} still rolling out: {labels}; where new pods are not ready, the old ones go on")
+            self._slow_at = None
+
+    def _follow(self) -> None:
+        """Apply files that have changed, and what changes when pods have gone; keep the last good state otherwise."""
+        if self._reading.is_busy:
+            state = self._reading.result()
+            if state is not None:
+                self._apply(state)
+        elif self._files.have_changed():
+            self._problem = None
+            here = [pod.pod for pod in self._pods.present]
+            self._reading.begin(lambda: self._reader.configure(self._reader.read(), here))
+        elif self._tidied is not self.state and self._has_gone():
+            self._tidied = self.state
+            here, files = [pod.pod for pod in self._pods.present], self.state.files
+            self._reading.begin(lambda: self._reader.configure(files, here))
+
+    def _has_gone(self) -> bool:
+        """Return whether the configuration holds pods that no file has, and that are not there any more."""
+        names = {pod.pod.name for pod in self._pods.present} | {pod.name for pod in self.state.files.cluster.pods}
+        return any(pod.name not in names for pod in self.state.cluster.pods)
+
+    def _apply(self, state: State) -> None:
+        """Put a state in force, say what is different; raise EnvoyError, with all as it was, where it is refused."""
+        former, self.state = self.state, state
+        addresses = self._outside.addresses(former)
         try:
-            candidate = mesh.load(self._paths)
-            self._check(candidate)
-        except (ManifestError, EnvoyError) as error:
-            self._say(f"not applied, the last good configuration stays: {error}")
+            self._change_envoys()
+        except EnvoyError:
+            self.state = former
+            self._change_envoys()
+            raise
+        rolls = self._want(state)
+        self._move_pods()
+        if state.files is former.files:
             return
-        self._mesh = candidate
-        self._reconcile()
-        self._endpoints = self._current_endpoints()
-        self._envoy.change(candidate, self._ports, self._endpoints_of)
-        self._say("applied the change")
+        changes = summary.changes(former.files.manifests, state.files.manifests)
+        for change in changes:
+            outcome = "rolling out" if rolls and change.moves_pods else "in force"
+            self._say(f"{_now()} {change.text}, {outcome}")
+        if not changes:
+            self._say(f"{_now()} nothing that counts has changed, all is in force")
+        for address in self._outside.addresses(state):
+            if address not in addresses:
+                self._say(f"{_now()} to call: {address.url}  {address.name}")
+        for note in state.notes:
+            self._say(note)
+        if rolls:
+            self._rolling |= {change.label for change in changes if change.moves_pods}
+            self._slow_at = time.monotonic() + _SLOW_SECONDS
+        self._mark([change.label for change in changes])
 
+    def _change_envoys(self) -> None:
+        where = self._pods.where
+        jobs = []
+        for pod in self._pods.present:
+            local = self._local(pod)
+            if pod.sidecar and local:
+                jobs.append(lambda sidecar=pod.sidecar, local=local: sidecar.change(local, where))
+        in_parallel(jobs)
+        self._outside.change(self.state, where)
 
-def _signature(paths: Sequence[Path]) -> list[tuple[str, int, int, int]]:
-    """Return what tells one state of the files from another."""
-    found = []
-    for path in files_of(paths):
-        try:
-            status = path.stat()
-        except OSError:
-            found.append((str(path), 0, 0, 0))
-        else:
-            found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
-    return found
+    def _mark(self, texts: Sequence[str]) -> None:
+        """Tell the page of each proxy what has changed."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._marks = [*self._marks, *({"time": now, "text": text} for text in texts)][-_MARKS:]
+        self._write_marks()
 
-
-def _free_port(port: int) -> int:
-    """Return a port that can be listened on: `port`, or for 0 any; raise StartError when it is taken.
-
-    Any is one below those that systems hand out by themselves (32768 on Linux), so that nobody is given it between
-    this and its use.
-    """
-    candidates = [port] if port else random.sample(range(20000, 32000), 100)
-    for candidate in candidates:
-        try:
-            (taken,) = server.bind("127.0.0.1", candidate)
-        except server.StartError:
-            if candidate == candidates[-1]:
-                raise
-        else:
-            taken.close()
-            return candidate
-    raise server.StartError("no port is free")
+    def _write_marks(self) -> None:
+        temporary = self._marks_file.with_suffix(".new")
+        temporary.write_text(json.dumps(self._marks))
+        temporary.replace(self._marks_file)
 
 
 def run(
-    paths: Sequence[Path],
-    *,
-    port: int,
-    drain_seconds: float,
-    access_log: bool,
-    say: Say,
-    started: Callable[[Lab], object],
+    paths: Sequence[Path], engine: Engine, options: LabOptions, *, say: Say, started: Callable[[Lab], object]
 ) -> None:
     """Run a lab until a signal: Ctrl+C ends it at once, SIGTERM after the proxies have drained."""
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: signals.put(number))
-    lab = Lab(paths, port=port, drain_seconds=drain_seconds, access_log=access_log, say=say)
-    number = signal.SIGINT
+    lab: Lab | None = None
     try:
-        lab.start()
-        started(lab)
-        while True:
+        with signals.raising() as arrived:
             try:
-                number = signal.Signals(signals.get(timeout=_POLL_SECONDS))
-                break
-            except queue.Empty:
-                lab.step()
+                lab = Lab(paths, engine, options, say)
+                lab.start()
+                started(lab)
+                while True:
+                    arrived.check()
+                    time.sleep(_POLL_SECONDS)
+                    lab.step()
+            except signals.Signalled as signalled:
+                if signalled.number == signal.SIGTERM and lab is not None:
+                    lab.drain()
+    except signals.Signalled:
+        pass  # a second one, while it drained
     finally:
-        lab.stop(drain=number == signal.SIGTERM)
+        if lab is not None:
+            lab.stop()
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")

@@ -1,73 +1,82 @@
-"""One replica: a process of this program that is started, probed, and started again when it ends."""
+"""One container of a pod: a process of this program that is started, probed, and started again when it ends."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
-from http.client import HTTPException
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from meshdemo.lab.topology import Probe, Workload
+from meshdemo.lab.cluster import Container
+from meshdemo.lab.probing import Probing
 
 _TICK_SECONDS = 0.05
-# Until it is ready a replica is probed as often as this, so that a change is seen soon.
-_EAGER_SECONDS = 0.1
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 # A process that ran this long has earned a short pause again.
 _STABLE_SECONDS = 30.0
+# What a process needs from its surroundings; all else comes from the manifest, as in a cluster.
+_INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ")
+
+Say = Callable[[str], object]
 
 
 class Replica:
-    """A replica of a container, running from `start` to `stop`.
+    """A container's process, from `start` until it has ended after `retire`.
 
-    `arguments` are added to the container's own. `say` takes a line for the person at the terminal.
+    It listens on `port` of loopback. `arguments` are added to the container's own; `environment` is all that there is
+    beside what a process needs from its surroundings.
+    `say` takes a line for the person at the terminal.
     """
 
     def __init__(
         self,
-        workload: Workload,
-        number: int,
+        name: str,
+        container: Container,
         *,
-        arguments: list[str],
+        port: int,
+        arguments: Sequence[str],
         environment: Mapping[str, str],
+        grace_seconds: float,
         process_group: int,
-        say: Callable[[str], object],
+        say: Say,
     ) -> None:
-        self.workload = workload
-        self.number = number
-        self.name = workload.hostname(number)
-        self._command = [sys.executable, "-m", "meshdemo", *workload.args, *arguments]
-        self._environment = {**os.environ, **dict(workload.environment), **environment}
+        self.name = name
+        self.port = port
+        self._container = container
+        self._command = [sys.executable, "-m", "meshdemo", *container.args, "--host", "127.0.0.1"]
+        self._command += ["--port", str(port), *arguments]
+        inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+        self._environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
+        self._grace_seconds = grace_seconds
         self._process_group = process_group
         self._say = say
-        self._process: subprocess.Popen[str] | None = None
         self._ready = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self.port: int | None = None
+        self._retired = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        #: The process, for those who look at it; None before the first start.
+        self.process: subprocess.Popen[str] | None = None
 
     @property
-    def endpoint(self) -> int | None:
-        """Return its port while it takes traffic."""
-        return self.port if self._ready and not self._stopping.is_set() else None
+    def is_ready(self) -> bool:
+        """Return whether it takes traffic."""
+        return self._ready and not self._retired.is_set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether it has ended after `retire`."""
+        return self._retired.is_set() and not self._thread.is_alive()
 
     def start(self) -> None:
         """Start it, without waiting until it answers."""
         self._thread.start()
 
     def retire(self) -> None:
-        """Take it out of traffic at once, and end it as Kubernetes does; it may go on draining."""
-        self._stopping.set()
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
+        """End it as Kubernetes does: SIGTERM now, so that it drains, and SIGKILL when the grace is over."""
+        self._retired.set()
 
     def wait(self, seconds: float) -> None:
         """Wait until it has ended."""
@@ -75,76 +84,91 @@ class Replica:
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        while not self._stopping.is_set():
+        while not self._retired.is_set():
             started = time.monotonic()
             code = self._run_once()
-            if self._stopping.is_set():
+            if self._retired.is_set():
                 break
             if time.monotonic() - started > _STABLE_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
             self._say(f"{self.name} ended with status {code}; starting it again in {pause:g} s")
-            self._stopping.wait(pause)
+            self._retired.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    def _run_once(self) -> int:
-        """Run one process from its start to its end, and return its exit status."""
-        self._process = process = subprocess.Popen(
-            self._command,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            process_group=self._process_group,
-        )
-        if process.stdout is None or process.stderr is None:
-            raise RuntimeError("a process without its pipes")
-        relay = threading.Thread(target=self._relay, args=(process.stderr,), daemon=True)
-        relay.start()
-        found = re.search(r":(\d+)/", process.stdout.readline())
-        self.port = int(found[1]) if found else None
-        if self._stopping.is_set():
-            process.terminate()
-        self._watch(process)
-        self._ready, self.port = False, None
-        relay.join(1)
-        process.stdout.close()
-        process.stderr.close()
+    def _run_once(self) -> int | str:
+        """Run one process from its start to its end, and return its exit status, or why there was none."""
+        try:
+            process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                process_group=self._process_group,
+            )
+        except (OSError, ValueError) as error:
+            return f"none: {error}"
+        self.process = process
+        listening = threading.Event()
+        readers = [
+            threading.Thread(target=self._hear, args=(process.stdout, listening), daemon=True),
+            threading.Thread(target=self._relay, args=(process.stderr,), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        self._watch(process, listening)
+        self._ready = False
+        for reader in readers:
+            reader.join(1)
         return process.returncode
 
+    def _hear(self, lines: IO[str], listening: threading.Event) -> None:
+        """Read what the program prints: its first line says that it listens."""
+        with lines:
+            for _ in lines:
+                listening.set()
+
     def _relay(self, lines: IO[str]) -> None:
-        for line in lines:
-            self._say(f"{self.name} | {line.rstrip()}")
+        with lines:
+            for line in lines:
+                self._say(f"{self.name} | {line.rstrip()}")
 
-    def _watch(self, process: subprocess.Popen[str]) -> None:
-        """Probe until the process ends: a replica that is not ready gets no traffic, one that is not alive is ended."""
-        readiness, liveness = self.workload.readiness, self.workload.liveness
-        self._ready = readiness is None and self.port is not None
-        next_ready = next_alive = time.monotonic()
-        unready = dead = 0
-        if self.port is None:
-            process.wait()  # it could not start, and has said why
+    def _watch(self, process: subprocess.Popen[str], listening: threading.Event) -> None:
+        """Probe until the process has ended; end it when it is retired, or does not live any more."""
+        container = self._container
+        startup, readiness, liveness = (
+            Probing(probe, self.port, self.name) if probe else None
+            for probe in (container.startup, container.readiness, container.liveness)
+        )
+        probings = [probing for probing in (startup, readiness, liveness) if probing]
+        end_at: float | None = None
         while process.poll() is None:
-            now = time.monotonic()
-            if readiness and now >= next_ready and not self._stopping.is_set():
-                unready = 0 if self._passes(readiness) else unready + 1
-                if unready == 0 or unready >= readiness.failure_threshold:
-                    self._ready = unready == 0
-                next_ready = now + (readiness.period_seconds if self._ready else _EAGER_SECONDS)
-            if liveness and now >= next_alive and self._ready:
-                dead = 0 if self._passes(liveness) else dead + 1
-                next_alive = now + liveness.period_seconds
-                if dead >= liveness.failure_threshold:
-                    self._say(f"{self.name} does not pass its liveness probe")
+            if end_at is None:
+                doomed = None
+                if startup and not startup.passed:
+                    startup.start()
+                    doomed = startup if startup.failed else None
+                else:
+                    if startup:
+                        startup.stop()  # it is for the start alone
+                    for probing in (readiness, liveness):
+                        if probing:
+                            probing.start()
+                    self._ready = listening.is_set() and (readiness is None or readiness.passing)
+                    doomed = liveness if liveness and liveness.failed else None
+                if doomed:
+                    kind = "startup" if doomed is startup else "liveness"
+                    self._say(f"{self.name} does not pass its {kind} probe: it is ended and started again")
+                if doomed or self._retired.is_set():
+                    self._ready = False
                     process.terminate()
-            time.sleep(_TICK_SECONDS)
-
-    def _passes(self, probe: Probe) -> bool:
-        url = f"http://127.0.0.1:{self.port}{probe.path}"
-        try:
-            with urllib.request.urlopen(url, timeout=probe.timeout_seconds) as answer:
-                return bool(200 <= answer.status < 400)
-        except (OSError, HTTPException, ValueError):
-            return False
+                    grace = doomed.probe.grace_seconds if doomed else None
+                    end_at = time.monotonic() + (self._grace_seconds if grace is None else grace)
+            elif time.monotonic() >= end_at:
+                process.kill()
+            self._retired.wait(_TICK_SECONDS) if end_at is None else time.sleep(_TICK_SECONDS)
+        for probing in probings:
+            probing.stop()

@@ -205,7 +205,9 @@ class Object:
             return
         for name in value:
             if name not in self.fields:
-                raise ManifestError(f"{place}.{shown(name).strip(chr(39))}", f"is unknown{suggestion(name, self.fields)}")
+                raise ManifestError(
+                    f"{place}.{shown(name).strip(chr(39))}", f"is unknown{suggestion(name, self.fields)}"
+                )
         for name, inner in value.items():
             self.fields[name].names(inner, f"{place}.{name}")
 

@@ -204,9 +204,9 @@ def _cors(fields: Fields) -> Cors:
 ACTIONS: dict[str, Type] = {
     "redirect": Record(
         {
-            "uri": Text(),
-            "prefixRewrite": Text(),
-            "authority": Text(),
+            "uri": of.LINE,
+            "prefixRewrite": of.LINE,
+            "authority": of.LINE,
             "scheme": Text(("http", "https")),
             "port": Integer(0, 65535),
             "derivePort": Text(("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT")),
@@ -219,8 +219,8 @@ ACTIONS: dict[str, Type] = {
     ),
     "rewrite": Record(
         {
-            "uri": Text(),
-            "authority": Text(),
+            "uri": of.LINE,
+            "authority": of.LINE,
             "uriRegexRewrite": Object({"match": Regex(), "rewrite": Text()}, ("match", "rewrite")),
         },
         make=_rewrite,

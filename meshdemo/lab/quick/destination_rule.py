@@ -20,7 +20,7 @@ from meshdemo.lab.quick.destinations import (
     Warmup,
 )
 from meshdemo.lab.quick.fields import MilliDuration, Some, Unsupported
-from meshdemo.lab.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Text, Type, into, read
+from meshdemo.lab.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
 
 _COUNT = Integer(0)
 _UNSIGNED = Integer(0, 2**32 - 1)
@@ -77,6 +77,7 @@ def _pool(pool: Fields) -> Pool:
         idle_seconds=http["idleTimeout"] if http["idleTimeout"] is not None else tcp["idleTimeout"],
         connection_seconds=tcp["maxConnectionDuration"],
         keepalive=tcp["tcpKeepalive"],
+        names_http2=bool(http["maxConcurrentStreams"] or http["http2KeepAlive"]),
     )
 
 
@@ -147,15 +148,15 @@ def _balancing(fields: Fields) -> Balancing:
 
 _HASHING = Record(
     {
-        "httpHeaderName": Text(),
-        "httpQueryParameterName": Text(),
+        "httpHeaderName": of.HEADER_NAME,
+        "httpQueryParameterName": of.SOME_LINE,
         "useSourceIp": Boolean(),
         "httpCookie": Record(
             {
-                "name": Text(),
-                "path": Text(),
+                "name": of.SOME_LINE,
+                "path": of.LINE,
                 "ttl": Duration(),
-                "attributes": List(Object({"name": Text(), "value": Text()}, ("name",))),
+                "attributes": List(Object({"name": of.SOME_LINE, "value": of.LINE}, ("name",))),
             },
             ("name",),
             _cookie,

@@ -74,7 +74,8 @@ def read_http_route(
             if not attached:
                 advice.append(f"{parent.place}: not in force: no listener of this Gateway takes it")
         else:
-            raise of.refused(f"{parent.place}.kind", f"{kind} is not supported by the quick engine")
+            problem = f"{shown(kind)} of {shown(group)} is not supported by the quick engine"
+            raise of.refused(f"{parent.place}.kind", problem)
         for each in attached:
             if each.key in found and kind == "Service":
                 raise parent.error("name", "is the parent of this route already")

@@ -134,6 +134,8 @@ def _times(timeouts: Fields | None, retry: Fields | None) -> tuple[float | None,
     if retry is None:
         return (backend or request) or None, None
     codes, attempts = tuple(retry["codes"]), retry["attempts"] or 2
+    if retry["backoff"] == 0:
+        raise retry.error("backoff", "is 0, which Envoy refuses")
     return request or None, Retry(attempts, _RETRY_CONDITIONS, codes, backend or None, retry["backoff"])
 
 

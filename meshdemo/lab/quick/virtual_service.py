@@ -27,9 +27,8 @@ def _match(fields: Fields) -> Match:
                 raise of.refused(f"{fields.place}.{name}.{key}")
             if not re.fullmatch(of.MATCHED_HEADER, key):
                 raise fields.error(name, f"{shown(key)} is not the name of a header")
-    for name in ("scheme", "method", "authority"):
-        if fields[name] == StringMatch("prefix"):
-            raise fields.error(f"{name}.prefix", "is empty")
+    if "" in fields["queryParams"]:
+        raise fields.error("queryParams", "has an empty name")
     return Match(
         path=None if fields["uri"] == StringMatch("present") else fields["uri"],
         ignore_case=bool(fields["ignoreUriCase"]),
@@ -127,7 +126,7 @@ _RULE = Record(
 )
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(wildcard=True)),
+        "hosts": List(of.Host(wildcard=True), most=1000),
         "gateways": List(_GATEWAY),
         "http": List(_RULE),
         "tls": Unsupported(([],)),

@@ -1,0 +1,96 @@
+"""`meshdemo up -f` at the terminal: what it prints, and which engine it runs."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from meshdemo import server, streams
+from meshdemo.lab import lab, quick, summary
+from meshdemo.lab.engine import Engine
+from meshdemo.lab.istiod import Istiod, build
+from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.sidecar import EnvoyError
+from meshdemo.server import ServeOptions
+
+# How often a progress is written where it cannot be written over.
+_PROGRESS_SECONDS = 30.0
+
+
+def paths_of(filenames: Sequence[str]) -> list[Path]:
+    """Return the files that `-f` names: as with kubectl several by commas, and `-` for standard input."""
+    return [Path(name) for filename in filenames for name in filename.split(",") if name]
+
+
+def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run: bool) -> None:
+    """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
+    paths = paths_of(filenames)
+    options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
+    say = functools.partial(click.echo, err=True)
+    try:
+        engine = choose_engine(istiod=istiod)
+        if dry_run:
+            text, notes = lab.dry_run(paths, engine)
+            for note in notes:
+                say(note)
+            click.echo(text)
+            return
+        streams.unblock()
+        lab.run(paths, engine, options, say=say, started=_started)
+    except ManifestError as error:
+        raise click.UsageError(str(error)) from None
+    except EnvoyError as error:
+        raise server.StartError(str(error)) from None
+
+
+def choose_engine(*, istiod: bool) -> Engine:
+    """Return the quick engine, or Istio's control plane, which is compiled when it has not been."""
+    if not istiod:
+        return quick
+    make_istiod()
+    return Istiod()
+
+
+def make_istiod() -> build.Program:
+    """Compile Istio's control plane unless it has been, and show how far that is; raise BuildError."""
+    is_terminal = sys.stderr.isatty()
+    shown = 0.0
+
+    def show(progress: str) -> None:
+        nonlocal shown
+        if is_terminal:
+            click.echo(f"\r\x1b[K{progress}", nl=False, err=True)
+        elif time.monotonic() > shown + _PROGRESS_SECONDS:
+            shown = time.monotonic()
+            click.echo(progress, err=True)
+
+    program = build.make(functools.partial(click.echo, err=True), show)
+    if is_terminal:
+        click.echo("\r\x1b[K", nl=False, err=True)
+    return program
+
+
+def _started(running: lab.Lab) -> None:
+    """Print what runs, which policies are in force, what is not applied, and what can be called."""
+    cluster = running.state.cluster
+    click.echo("\npods")
+    for deployment in cluster.deployments:
+        names = ", ".join(pod.name for pod in cluster.pods_of(deployment.name)) or "none"
+        click.echo(f"  {deployment.name}: {names}")
+    click.echo("policies")
+    for line in summary.policies(cluster) or ["none: calls go as they would without any"]:
+        click.echo(f"  {line}")
+    for note in running.state.notes:
+        click.echo(note, err=True)
+    click.echo("to call")
+    addresses = running.addresses()
+    for address in addresses:
+        click.echo(f"  {address.url}  {address.name}")
+    if addresses:
+        click.echo(f"  {addresses[0].url}ui  see it live")
+    click.echo("\nEdit a file, and the change is applied. Press Ctrl+C to stop.")

@@ -1,0 +1,158 @@
+"""Keeps the pods of all Deployments as Kubernetes does: what is missing starts, what has changed is rolled over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from meshdemo.lab.loopback import Local
+from meshdemo.lab.pod import RunningPod, Surroundings, Wanted
+
+# How long pods that are not wanted any more stay while those that are to take their place are not ready.
+_PATIENCE_SECONDS = 30.0
+
+#: Returns the configuration of a pod's sidecar, None for one without.
+Configure = Callable[[RunningPod], "Local | None"]
+
+
+@dataclass
+class _Slot:
+    """A pod by name: the one that takes calls, and the one that is to replace it."""
+
+    current: RunningPod
+    incoming: RunningPod | None = None
+
+
+class Pods:
+    """The pods that run, by name. `configure` gives the sidecar of each what it needs."""
+
+    def __init__(self, around: Surroundings, configure: Configure) -> None:
+        self._around = around
+        self._configure = configure
+        self._deployments: frozenset[str] = frozenset()
+        self._wanted: dict[str, Wanted] = {}
+        self._slots: dict[str, _Slot] = {}
+        self._leaving: list[RunningPod] = []
+        self._count = 0
+        self._changed_at = 0.0
+        #: The pods that take calls, by their address in the cluster, as the last `step` saw it.
+        self.taking_calls: dict[str, RunningPod] = {}
+
+    def want(self, deployments: Iterable[str], wanted: Mapping[str, Wanted]) -> bool:
+        """Set the Deployments and the pods that there are to be, by name; `step` leads there.
+
+        Return whether anything about the pods has changed.
+        """
+        changed = self._wanted != wanted
+        self._deployments = frozenset(deployments)
+        self._wanted = dict(wanted)
+        self._changed_at = time.monotonic()
+        return changed
+
+    @property
+    def present(self) -> list[RunningPod]:
+        """Return all pods: those that take calls or are to, and those that are leaving."""
+        return [pod for slot in self._slots.values() for pod in (slot.current, slot.incoming) if pod] + self._leaving
+
+    @property
+    def settled(self) -> bool:
+        """Return whether every pod is as it is to be, and ready."""
+        return self._slots.keys() == self._wanted.keys() and all(
+            slot.current.wanted == self._wanted[name] and slot.current.is_ready for name, slot in self._slots.items()
+        )
+
+    def not_ready(self, deployment: str | None = None) -> list[str]:
+        """Return the names of the pods that are wanted and do not take calls, of one Deployment or of all."""
+        return sorted(
+            name
+            for name in self._wanted
+            if deployment in (None, _deployment(name))
+            and (name not in self._slots or not self._slots[name].current.is_ready)
+        )
+
+    def where(self, address: str, port: int) -> int | None:
+        """Return where an address of the cluster takes calls now (see loopback.Where)."""
+        pod = self.taking_calls.get(address)
+        return pod.port_of(port) if pod else None
+
+    def step(self) -> list[RunningPod]:
+        """Do what there is to do now, and return the pods that have just been taken out of traffic.
+
+        Whoever calls has to tell all sidecars, and then `retire` these.
+        """
+        for pod in self.present:
+            pod.look_after()
+        taken_out = self._replace()
+        for name, wanted in self._wanted.items():
+            if name not in self._slots:
+                self._slots[name] = _Slot(self._start(wanted))
+        self._roll()
+        taken_out += self._remove()
+        for pod in [pod for pod in self._leaving if pod.has_ended]:
+            pod.end()
+            self._leaving.remove(pod)
+        ready = [slot.current for slot in self._slots.values() if slot.current.is_ready]
+        self.taking_calls = {pod.pod.address: pod for pod in ready}
+        return taken_out
+
+    def retire(self, pods: Iterable[RunningPod]) -> None:
+        """Let pods drain and end that get no new calls any more."""
+        for pod in pods:
+            pod.retire()
+            self._leaving.append(pod)
+
+    def _start(self, wanted: Wanted) -> RunningPod:
+        self._count += 1
+        pod = RunningPod(f"pod-{self._count}", wanted, self._around)
+        try:
+            pod.start(self._configure(pod), self.where)
+        except BaseException:
+            self.retire([pod])
+            raise
+        return pod
+
+    def _replace(self) -> list[RunningPod]:
+        """Let new pods that are ready take the place of the old ones, and drop those that are outdated."""
+        taken_out = []
+        for name, slot in self._slots.items():
+            if slot.incoming is None:
+                continue
+            if slot.incoming.wanted != self._wanted.get(name):
+                taken_out.append(slot.incoming)
+                slot.incoming = None
+            elif slot.incoming.is_ready:
+                taken_out.append(slot.current)
+                slot.current, slot.incoming = slot.incoming, None
+        return taken_out
+
+    def _roll(self) -> None:
+        """Start the replacement of one pod of each Deployment; never fewer are ready than there are to be."""
+        busy = {_deployment(name) for name, slot in self._slots.items() if slot.incoming}
+        for name, slot in self._slots.items():
+            wanted = self._wanted.get(name)
+            if wanted is None or slot.incoming or slot.current.wanted == wanted:
+                continue
+            if _deployment(name) not in busy:
+                busy.add(_deployment(name))
+                slot.incoming = self._start(wanted)
+
+    def _remove(self) -> list[RunningPod]:
+        """Take out what is not wanted any more.
+
+        What a Deployment has too many of goes once the others are ready; what has no Deployment any more, which may
+        have got another name, once all are.
+        """
+        patient = time.monotonic() < self._changed_at + _PATIENCE_SECONDS
+        taken_out = []
+        for name in [name for name in self._slots if name not in self._wanted]:
+            deployment = _deployment(name)
+            waits = self.not_ready(deployment if deployment in self._deployments else None)
+            if not (waits and patient):
+                taken_out.append(self._slots.pop(name).current)
+        return taken_out
+
+
+def _deployment(pod: str) -> str:
+    """Return the name of a pod's Deployment."""
+    return pod.rpartition("-")[0]

@@ -1,0 +1,109 @@
+"""Istio's own control plane as an engine of the lab: what it makes of the policies is applied as it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import deque
+from collections.abc import Iterable
+from threading import Thread
+from typing import IO, Any
+
+from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.engine import Configuration, Resources
+from meshdemo.lab.istiod import build
+from meshdemo.lab.istiod.objects import control_plane_input
+from meshdemo.lab.manifests import ManifestError
+
+_LEFT_OUT = (
+    "Istio's control plane configures every pod; left out, since only Istio's own build of Envoy has them: "
+    "the filters {names}"
+)
+_PLACE = "Istio's control plane"
+
+
+class Istiod:
+    """The program that `build` makes, asked again and again; it ends with this process.
+
+    Raise build.BuildError when it has not been made.
+    """
+
+    name = "istiod"
+
+    def __init__(self) -> None:
+        self._program = build.find()
+        self._process: subprocess.Popen[str] | None = None
+        self._errors: deque[str] = deque(maxlen=20)
+
+    def configure(self, cluster: Cluster) -> Configuration:
+        """Return what Istio's control plane makes of a cluster, and what its analysis says of the files.
+
+        Raise ManifestError for a policy that an API server or Istio itself refuses, with its reason.
+        """
+        answer = self._ask(control_plane_input(cluster))
+        if "error" in answer:
+            policy = answer.get("policy")
+            place = _PLACE if policy is None else cluster.policies[policy].place
+            raise ManifestError(place, _one_line(answer["error"]))
+        resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
+        return Configuration(resources, advice=tuple(_advice(answer.get("messages") or [])))
+
+    def close(self) -> None:
+        """End the program."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send one request, and return its answer."""
+        process = self._process if self._process and self._process.poll() is None else self._start()
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a process without its pipes")
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            # Istio's packages may say something at their start, which is no answer.
+            line = next((line for line in process.stdout if line.startswith("{")), "")
+        except BaseException:
+            self.close()  # half a request was sent, or half an answer read
+            raise
+        if not line:
+            process.wait()
+            reason = next((each for each in self._errors if each.strip()), "it gives no reason")
+            raise ManifestError(_PLACE, f"ended with status {process.returncode}: {reason}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._errors.clear()
+        process = subprocess.Popen(
+            [self._program.executable, *self._program.definitions],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
+        )
+        Thread(target=self._hear, args=(process.stderr,), daemon=True).start()
+        self._process = process
+        return process
+
+    def _hear(self, lines: IO[str]) -> None:
+        with lines:
+            for line in lines:
+                self._errors.append(line.rstrip())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _advice(messages: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """Return the messages of Istio's analysis, a line each: level, code, object, file and line, and the page on it."""
+    for message in messages:
+        origin, page = message.get("origin", ""), message.get("documentationUrl", "")
+        where = f" ({message['reference']})" if message.get("reference") else ""
+        text = _one_line(message.get("message", ""))
+        yield f"{message.get('level', '')} {message.get('code', '')}: {origin}{where}: {text} {page}".strip()

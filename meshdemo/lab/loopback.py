@@ -1,0 +1,262 @@
+"""Envoy configuration with the addresses of a cluster, changed so that it works on one machine's loopback.
+
+In a cluster a pod has an address of its own, and the kernel leads its connections through the sidecar. Here every
+listener has a port of its own on 127.0.0.1, and a caller is told where to connect instead (`--connect-to`). Nothing
+else about a configuration is changed; it comes from an engine, and this does not know which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshdemo.lab.cluster import POD_NETWORK, Cluster
+from meshdemo.lab.engine import Resource, Resources
+from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthrough
+
+HOST = "127.0.0.1"
+_INBOUND = "virtualInbound"
+_CATCH_ALL = "virtualOutbound"
+# The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
+_INBOUND_PORT = 15006
+
+#: Tells the port on loopback where an address of the cluster takes calls now; None where nothing does.
+Where = Callable[[str, int], "int | None"]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports on loopback of one pod or gateway.
+
+    `apps` and `inbound` are by container port: where the program itself listens, and its sidecar for it. `outbound`
+    are by the name of the listener.
+    """
+
+    apps: Mapping[int, int] = field(default_factory=dict)
+    inbound: Mapping[int, int] = field(default_factory=dict)
+    outbound: Mapping[str, int] = field(default_factory=dict)
+
+
+def address(port: int) -> Resource:
+    """Return an address on loopback."""
+    return {"socket_address": {"address": HOST, "port_value": port}}
+
+
+def is_inbound(listener: Resource) -> bool:
+    """Return whether a listener takes what comes to a pod."""
+    return bool(listener["name"] == _INBOUND)
+
+
+def outbound_names(resources: Resources) -> list[str]:
+    """Return the names of the listeners that need a port: those that calls leave a pod by, or come to a gateway by."""
+    names = [listener["name"] for listener in resources.listeners if listener["name"] not in (_INBOUND, _CATCH_ALL)]
+    return names + ([_CATCH_ALL] if _refuses_others(resources) else [])
+
+
+def _refuses_others(resources: Resources) -> bool:
+    """Return whether connections to ports that no listener has are refused (REGISTRY_ONLY)."""
+    catch_all = next((each for each in resources.listeners if each["name"] == _CATCH_ALL), None)
+    return catch_all is not None and PASSTHROUGH not in json.dumps(catch_all)
+
+
+def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, str], ...]:
+    """Return by which listener each of a pod's calls leaves, the most exact first: ("webserver:80", "0.0.0.0_80").
+
+    Host or port are empty for any.
+    """
+    rules = []
+    names = {service.address: service.short_names for service in cluster.services}
+    for listener in outbound_names(resources):
+        at = next(each for each in resources.listeners if each["name"] == listener)["address"]["socket_address"]
+        if listener == _CATCH_ALL:
+            rules.append((2, ":", listener))
+        elif at["address"] == "0.0.0.0":
+            rules.append((1, f":{at['port_value']}", listener))
+        else:
+            rules += [(0, f"{name}:{at['port_value']}", listener) for name in names.get(at["address"], ())]
+    return tuple((pattern, listener) for _, pattern, listener in sorted(rules))
+
+
+def file_name(kind: str, name: str) -> str:
+    """Return the name of a file for a resource, whatever the resource's name holds."""
+    return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+
+class Local:
+    """The resources of one pod or gateway as its Envoy here gets them, from files in `folder`."""
+
+    def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
+        self._ports = ports
+        self._folder = folder
+        self._resources = resources
+        self._adapt = Standalone(
+            route_source=lambda name: self.source("routes", name),
+            secrets=secrets,
+            passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
+        ).adapt
+        listeners = [local for each in resources.listeners for local in self._listeners(each)]
+        self.routes = [self._adapt(each) for each in resources.routes]
+        self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
+        self.listeners = [self._adapt(each) for each in listeners]
+
+    def source(self, kind: str, name: str = "") -> Resource:
+        """Return a source that reads a file again when it is moved into the folder."""
+        path = self._folder / (file_name(kind, name) if name else f"{kind}.json")
+        watched = {"path": str(path), "watched_directory": {"path": str(self._folder)}}
+        return {"path_config_source": watched, "resource_api_version": "V3"}
+
+    def endpoints(self, where: Where) -> dict[str, Resource]:
+        """Return the endpoints by the name of their cluster: those that take calls now."""
+        assignments = {}
+        for each in self._resources.endpoints:
+            localities = [
+                {**locality, "lb_endpoints": [e for e in (_moved(e, where) for e in _inner(locality)) if e]}
+                for locality in each.get("endpoints", [])
+            ]
+            assignments[each["cluster_name"]] = {**each, "endpoints": localities}
+        for cluster in self.clusters:
+            if cluster.get("type") == "EDS":
+                name = cluster["eds_cluster_config"].get("service_name") or cluster["name"]
+                assignments.setdefault(name, {"cluster_name": name})
+        return assignments
+
+    def static(self, where: Where) -> Resource:
+        """Return all of it in one piece, for Envoy to check."""
+        routes = {route["name"]: route for route in self.routes}
+        assignments = self.endpoints(where)
+
+        def inlined(value: Any) -> Any:
+            if isinstance(value, dict):
+                if "rds" in value:
+                    name = value["rds"]["route_config_name"]
+                    rest = {key: inlined(inner) for key, inner in value.items() if key != "rds"}
+                    return {**rest, "route_config": routes.get(name, {"name": name})}
+                return {key: inlined(inner) for key, inner in value.items()}
+            return [inlined(inner) for inner in value] if isinstance(value, list) else value
+
+        clusters = []
+        for cluster in self.clusters:
+            if cluster.get("type") == "EDS":
+                name = cluster["eds_cluster_config"].get("service_name") or cluster["name"]
+                rest = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}
+                cluster = {**rest, "type": "STATIC", "load_assignment": assignments[name]}
+            clusters.append(cluster)
+        return {"static_resources": {"listeners": inlined(self.listeners), "clusters": clusters}}
+
+    def _listeners(self, listener: Resource) -> list[Resource]:
+        if is_inbound(listener):
+            return [self._inbound(listener, port) for port in sorted(self._ports.inbound)]
+        port = self._ports.outbound.get(listener["name"])
+        if port is None:
+            return []
+        bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
+        if listener["name"] == _CATCH_ALL:
+            bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
+        return [{**bound, "address": address(port)}]
+
+    def _inbound(self, listener: Resource, port: int) -> Resource:
+        """Return a listener for one container port: the chains that are for it, else those that are for any."""
+        chains = [
+            chain
+            for chain in listener["filter_chains"]
+            if (chain.get("filter_chain_match") or {}).get("destination_port") != _INBOUND_PORT
+        ]
+        own = [each for each in chains if (each.get("filter_chain_match") or {}).get("destination_port") == port]
+        others = [each for each in chains if "destination_port" not in (each.get("filter_chain_match") or {})]
+        kept = []
+        for chain in own or others:
+            match = {k: v for k, v in (chain.get("filter_chain_match") or {}).items() if k != "destination_port"}
+            kept.append({**chain, "filter_chain_match": match})
+        bound = {key: value for key, value in listener.items() if key != "use_original_dst"}
+        text = json.dumps(kept).replace('"InboundPassthroughCluster"', f'"InboundPassthroughCluster|{port}"')
+        return {
+            **bound,
+            "name": f"{_INBOUND}_{port}",
+            "address": address(self._ports.inbound[port]),
+            "filter_chains": json.loads(text),
+            "listener_filters": [
+                {key: value for key, value in each.items() if key != "filter_disabled"}
+                for each in listener.get("listener_filters", [])
+                if not each["name"].endswith(".original_dst") and not _holds(each.get("filter_disabled"), port)
+            ],
+        }
+
+    def _clusters(self, cluster: Resource) -> list[Resource]:
+        name, kind = cluster["name"], cluster.get("type")
+        if kind == "EDS":
+            config = {**cluster["eds_cluster_config"]}
+            config["eds_config"] = self.source("endpoints", config.get("service_name") or name)
+            return [self._adapt({**cluster, "eds_cluster_config": config})]
+        if name == PASSTHROUGH:
+            return [self._adapt(passthrough(cluster))]
+        if kind == "ORIGINAL_DST":
+            return self._own(cluster)
+        return [self._adapt(cluster)]
+
+    def _own(self, cluster: Resource) -> list[Resource]:
+        """Return the clusters of a sidecar's own pod: in a cluster they lead where the connection was going."""
+        name = cluster["name"]
+        parts = name.split("|")
+        if name == "InboundPassthroughCluster":
+            targets = {f"{name}|{port}": app for port, app in self._ports.apps.items()}
+        elif parts[0] == "inbound" and int(parts[1]) in self._ports.apps:
+            targets = {name: self._ports.apps[int(parts[1])]}
+        else:
+            targets = {}
+        dropped = ("type", "lb_policy", "cleanup_interval", "upstream_bind_config", "original_dst_lb_config")
+        rest = {key: value for key, value in cluster.items() if key not in dropped}
+        return [
+            self._adapt(
+                {
+                    **rest,
+                    "name": target,
+                    "type": "STATIC",
+                    "load_assignment": {
+                        "cluster_name": target,
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(app)}}]}],
+                    },
+                }
+            )
+            for target, app in targets.items()
+        ]
+
+
+def _inner(locality: Resource) -> list[Resource]:
+    return list(locality.get("lb_endpoints", []))
+
+
+def _moved(endpoint: Resource, where: Where) -> Resource | None:
+    """Return an endpoint with its port on loopback; None while it takes no calls; outside addresses stay.
+
+    It is hashed by its address in the cluster, as there.
+    """
+    at = endpoint["endpoint"]["address"].get("socket_address")
+    if at is None or not at["address"].startswith(POD_NETWORK):
+        return endpoint
+    port = where(at["address"], at["port_value"])
+    if port is None:
+        return None
+    metadata = endpoint.get("metadata", {}).get("filter_metadata", {})
+    key = {**metadata.get("envoy.lb", {}), "hash_key": f"{at['address']}:{at['port_value']}"}
+    inner = {**endpoint["endpoint"], "address": address(port)}
+    return {**endpoint, "endpoint": inner, "metadata": {"filter_metadata": {**metadata, "envoy.lb": key}}}
+
+
+def _holds(predicate: Resource | None, port: int) -> bool:
+    """Return whether a listener filter's predicate holds for a port (ListenerFilterChainMatchPredicate)."""
+    if not predicate:
+        return False
+    if "destination_port_range" in predicate:
+        bounds = predicate["destination_port_range"]
+        return bool(bounds["start"] <= port < bounds["end"])
+    if "not_match" in predicate:
+        return not _holds(predicate["not_match"], port)
+    if "or_match" in predicate:
+        return any(_holds(each, port) for each in predicate["or_match"]["rules"])
+    if "and_match" in predicate:
+        return all(_holds(each, port) for each in predicate["and_match"]["rules"])
+    return bool(predicate.get("any_match"))

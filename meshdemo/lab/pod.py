@@ -1,0 +1,150 @@
+"""One pod that runs: its containers as processes, and its sidecar."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshdemo.lab.cluster import Cluster, Pod, Template
+from meshdemo.lab.engine import Resources
+from meshdemo.lab.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.ports import Ports as PortBook
+from meshdemo.lab.replica import Replica, Say
+from meshdemo.lab.sidecar import Sidecar
+from meshdemo.lab.standalone import Secrets
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all pods of a lab share."""
+
+    folder: Path
+    process_group: int
+    ports: PortBook
+    say: Say
+    #: Variables of every container; where its manifest says otherwise, that counts.
+    environment: Mapping[str, str]
+    #: Variables of every proxy, whatever its manifest says.
+    proxy_environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a pod is to be: any difference but in its resources takes a new one."""
+
+    pod: Pod
+    template: Template
+    #: Where its calls go instead: a pattern of host and port, and the name of a listener or a port on loopback.
+    rules: tuple[tuple[str, str | int], ...] = ()
+    listens: tuple[str, ...] = ()
+    has_sidecar: bool = False
+    takes_inbound: bool = False
+
+
+class RunningPod:
+    """A pod from `start` until all of it has ended after `retire`.
+
+    `key` tells it from all others, those of the same name that it replaces among them.
+    """
+
+    def __init__(self, key: str, wanted: Wanted, around: Surroundings) -> None:
+        self.key = key
+        self.wanted = wanted
+        self.pod = wanted.pod
+        self._around = around
+        book = around.ports
+        apps = {container.port: book.get((key, "app", container.port)) for container in self.pod.containers}
+        inbound = {number: book.get((key, "in", number)) for number in apps} if wanted.takes_inbound else {}
+        outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
+        self.ports = Ports(apps, inbound, outbound)
+        self.sidecar: Sidecar | None = None
+        if wanted.has_sidecar:
+            self.sidecar = Sidecar(self.pod.name, around.folder / key, around.process_group, around.say)
+        self.replicas = [self._replica(number) for number in range(len(self.pod.containers))]
+
+    def _replica(self, number: int) -> Replica:
+        container = self.pod.containers[number]
+        # Kubernetes sets HOSTNAME to the name of the pod.
+        environment = {"HOSTNAME": self.pod.name, **self._around.environment, **dict(container.environment)}
+        arguments: list[str] = []
+        if container.role == "proxy":
+            environment |= self._around.proxy_environment
+            for pattern, target in self.wanted.rules:
+                port = target if isinstance(target, int) else self.ports.outbound[target]
+                arguments += ["--connect-to", f"{pattern}:{HOST}:{port}"]
+        single = len(self.pod.containers) == 1
+        return Replica(
+            self.pod.name if single else f"{self.pod.name}/{container.name}",
+            container,
+            port=self.ports.apps[container.port],
+            arguments=arguments,
+            environment=environment,
+            grace_seconds=self.wanted.template.grace_seconds,
+            process_group=self._around.process_group,
+            say=self._around.say,
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether all of it takes calls."""
+        return (self.sidecar is None or self.sidecar.is_ready) and all(replica.is_ready for replica in self.replicas)
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether all its containers have ended after `retire`."""
+        return all(replica.has_ended for replica in self.replicas)
+
+    def port_of(self, number: int) -> int | None:
+        """Return where its port `number` is reached on loopback."""
+        return self.ports.inbound.get(number) or self.ports.apps.get(number)
+
+    def local(self, resources: Resources, secrets: Secrets | None) -> Local:
+        """Return its configuration for loopback."""
+        return Local(resources, self.ports, self._around.folder / self.key, secrets)
+
+    def start(self, local: Local | None, where: Where) -> None:
+        """Start everything, without waiting."""
+        if self.sidecar and local:
+            self.sidecar.start(local, where)
+        for replica in self.replicas:
+            replica.start()
+
+    def check(self) -> None:
+        """Raise EnvoyError when its sidecar has ended."""
+        if self.sidecar:
+            self.sidecar.check()
+
+    def look_after(self) -> None:
+        """Notice what its sidecar does; its replicas look after themselves."""
+        if self.sidecar:
+            self.sidecar.look_after()
+
+    def retire(self) -> None:
+        """Let its containers drain and end; the sidecar stays until they have."""
+        for replica in self.replicas:
+            replica.retire()
+
+    def end(self) -> None:
+        """End the sidecar, and give its folder and the ports back."""
+        if self.sidecar:
+            self.sidecar.stop()
+            shutil.rmtree(self.sidecar.folder, ignore_errors=True)
+        for kind, numbers in (("app", self.ports.apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
+            for number in numbers:
+                self._around.ports.release((self.key, kind, number))
+
+
+def wanted_pod(pod: Pod, template: Template, resources: Resources | None, cluster: Cluster) -> Wanted:
+    """Return what a pod with these resources for its sidecar is to be."""
+    if resources is None:
+        return Wanted(pod, template)
+    return Wanted(
+        pod,
+        template,
+        rules=connect_rules(resources, cluster) if pod.calls else (),
+        listens=tuple(outbound_names(resources)),
+        has_sidecar=True,
+        takes_inbound=any(is_inbound(listener) for listener in resources.listeners),
+    )

@@ -1,0 +1,179 @@
+"""From files to what is to run: read, configured by an engine, and checked by Envoy itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshdemo.lab import node
+from meshdemo.lab.certificates import Authority
+from meshdemo.lab.cluster import Cluster, Gateway, Pod
+from meshdemo.lab.engine import Configuration, Engine, Resources
+from meshdemo.lab.guard import Guard
+from meshdemo.lab.loopback import Local, Ports, outbound_names
+from meshdemo.lab.manifests import Loader, Manifest, ManifestError, shown_path
+from meshdemo.lab.parallel import in_parallel
+from meshdemo.lab.sidecar import EnvoyError, check
+from meshdemo.lab.standalone import Secrets
+from meshdemo.lab.workloads import read_cluster
+
+_CHECKS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the files say at one moment: their objects, the cluster that these make, and notes, a line each."""
+
+    manifests: tuple[Manifest, ...]
+    cluster: Cluster
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Files, and what an engine makes of them. `cluster` may have more pods: those that linger (see `configure`)."""
+
+    files: Files
+    cluster: Cluster
+    configuration: Configuration
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what there is to say, each line once: what is not applied, and the engine's advice."""
+        lines = (*self.files.notes, *self.configuration.notes, *self.configuration.advice)
+        return tuple(dict.fromkeys(lines))
+
+    def resources(self, name: str) -> Resources | None:
+        """Return what the Envoy of a pod or gateway gets, None for one without."""
+        return self.configuration.resources.get(name)
+
+
+class Reader:
+    """Reads the files again and again. The folder of `guard` is for what Envoy is to check, and for certificates."""
+
+    def __init__(self, paths: Sequence[Path], engine: Engine, guard: Guard) -> None:
+        self.loader = Loader(paths)
+        self._engine = engine
+        self._guard = guard
+        self._networks: dict[str, int] = {}
+        self._authority: Authority | None = None
+        self._lock = threading.Lock()  # files are read in another thread than pods are started in
+
+    def read(self) -> Files:
+        """Read the files; raise ManifestError with the place of the first problem."""
+        with self._any_defect_said():
+            manifests, notes = self.loader.load()
+            cluster = read_cluster(manifests, self._networks)
+        if not cluster.deployments:
+            raise ManifestError(self._all_files(), "no Deployment of this application: add -f k8s/example.yaml")
+        cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
+        return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
+
+    def configure(self, files: Files, lingering: Iterable[Pod] = ()) -> State:
+        """Return the state with its configuration, which Envoy accepts; raise ManifestError at the object to blame.
+
+        `lingering` are pods that no file has any more and that take calls until others can.
+        """
+        names = {pod.name for pod in files.cluster.pods}
+        pods = (*files.cluster.pods, *(pod for pod in lingering if pod.name not in names))
+        cluster = dataclasses.replace(files.cluster, pods=pods)
+        with self._any_defect_said():
+            configuration = self._engine.configure(cluster)
+            try:
+                self._check(cluster, configuration)
+            except EnvoyError as error:
+                raise ManifestError(self._blame(cluster), str(error)) from None
+        return State(files, cluster, configuration)
+
+    def secrets(self, of: Pod | Gateway, resources: Resources) -> Secrets | None:
+        """Return the certificates of a pod or gateway, None for one that needs none."""
+        if '"tls_certificate_sds_secret_configs"' not in json.dumps([*resources.listeners, *resources.clusters]):
+            return None
+        account = of.service_account if isinstance(of, Pod) else of.service
+        with self._lock:
+            if self._authority is None:
+                self._authority = Authority(self._guard.folder / "certificates")
+            return self._authority.secrets(of.namespace, account)
+
+    def _check(self, cluster: Cluster, configuration: Configuration) -> None:
+        """Let Envoy check one pod of each Deployment, and each gateway; raise EnvoyError."""
+        first: dict[str, Pod | Gateway] = {}
+        for pod in cluster.pods:
+            first.setdefault(pod.name.rpartition("-")[0], pod)
+        first |= {f"gateway {gateway.name}": gateway for gateway in cluster.gateways}
+        checks = []
+        for number, of in enumerate(first.values()):
+            resources = configuration.resources.get(of.name)
+            if resources is not None:
+                apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
+                ports = _any_ports(apps, outbound_names(resources))
+                local = Local(resources, ports, self._guard.folder, self.secrets(of, resources))
+                static = local.static(lambda _address, port: port)
+                path = self._guard.folder / f"check-{number}.json"
+                checks.append(functools.partial(check, static, path, self._guard.group))
+        for index in range(0, len(checks), _CHECKS_AT_ONCE):
+            in_parallel(checks[index : index + _CHECKS_AT_ONCE])
+
+    def _blame(self, cluster: Cluster) -> str:
+        """Return the place of the policy without which Envoy accepts the rest, else of all."""
+        for manifest in cluster.policies:
+            others = tuple(each for each in cluster.policies if each is not manifest)
+            try:
+                without = dataclasses.replace(cluster, policies=others)
+                self._check(without, self._engine.configure(without))
+            except (ManifestError, EnvoyError):
+                continue
+            return manifest.place
+        return self._all_files()
+
+    @contextmanager
+    def _any_defect_said(self) -> Iterator[None]:
+        """Make one line of any error that is none about the files, as of one that is."""
+        try:
+            yield
+        except ManifestError:
+            raise
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            problem = f"meshdemo itself failed to read this, please report it: {error!r} ({where})"
+            raise ManifestError(self._all_files(), problem) from error
+
+    def _all_files(self) -> str:
+        return ", ".join(shown_path(path) for path in self.loader.paths)
+
+
+def _any_ports(apps: Sequence[int], outbound: Sequence[str]) -> Ports:
+    """Return ports that differ, for a configuration that is only checked."""
+    numbers = iter(range(1024, 65536))
+    return Ports(
+        {port: next(numbers) for port in apps},
+        {port: next(numbers) for port in apps},
+        {name: next(numbers) for name in outbound},
+    )
+
+
+def as_json(state: State) -> str:
+    """Return what each Envoy gets, as one object by the name of the pod or gateway."""
+    return json.dumps(
+        {name: dataclasses.asdict(resources) for name, resources in sorted(state.configuration.resources.items())},
+        indent=2,
+    )
+
+
+def entrances(cluster: Cluster) -> list[node.Entrance]:
+    """Return all that the node forwards: what is reached from outside, and Services for pods without a sidecar."""
+    inner = [entrance for _, entrance in node.service_entrances(cluster)] if has_outsiders(cluster) else []
+    return [*node.public_entrances(cluster), *inner]
+
+
+def has_outsiders(cluster: Cluster) -> bool:
+    """Return whether any pod calls others without a sidecar."""
+    return any(pod.calls and not pod.in_mesh for pod in cluster.pods)
