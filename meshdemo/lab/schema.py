@@ -221,7 +221,9 @@ class Object:
             if name not in given or value[name] in ("", [], {}):
                 raise ManifestError(f"{place}.{name}", "is missing")
         parsed = {name: _empty(kind) for name, kind in self.fields.items()}
-        for name in given:
+        for name in value:  # in the order of the file, so that the first problem is the same each time
+            if name not in given:
+                continue
             parsed[name] = self.fields[name].parse(value[name], f"{place}.{name}")
         return Fields(parsed, place, given)
 

@@ -106,7 +106,7 @@ def _kubernetes(cluster: Cluster, manifests: list[Manifest]) -> list[dict[str, A
             ports.append({"name": port.name, "port": number, "protocol": "TCP"})
             addresses |= {pod.name: pod.address for pod, _ in endpoints}
         objects += [document, _slice(service.name, service.namespace, ports, addresses)]
-    for number, gateway in enumerate(cluster.gateways, 1):
+    for gateway in cluster.gateways:
         where = {"name": gateway.service, "namespace": gateway.namespace}
         ports = [{"name": f"http-{port}", "port": port, "protocol": "TCP"} for port in gateway.ports]
         objects += [
@@ -117,7 +117,7 @@ def _kubernetes(cluster: Cluster, manifests: list[Manifest]) -> list[dict[str, A
                 "metadata": where,
                 "spec": {
                     "selector": dict(gateway.labels),
-                    "clusterIP": f"10.96.1.{number}",
+                    "clusterIP": gateway.service_address,
                     "ports": [{**port, "targetPort": port["port"]} for port in ports],
                 },
             },

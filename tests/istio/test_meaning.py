@@ -1,6 +1,7 @@
 """What counts as the same: for each rule a pair that is, and a pair that is not; and nothing else is left out."""
 
 import copy
+import dataclasses
 import json
 import random
 import re
@@ -369,6 +370,23 @@ def test_rule(rule):
     one, other, different = (meaning_of(changes) for changes in RULES[rule])
     assert differences(one, other) == []
     assert differences(one, different)
+
+
+def test_addresses_are_those_of_somebody():
+    """Other addresses of the same pods and Services make no difference; an address of somebody else does."""
+    service, pod = CLUSTER.services[0], CLUSTER.pods[0]
+    renumbered = dataclasses.replace(
+        CLUSTER,
+        services=(dataclasses.replace(service, address="10.0.0.7"), *CLUSTER.services[1:]),
+        pods=(dataclasses.replace(pod, address="10.0.0.8"), *CLUSTER.pods[1:]),
+    )
+
+    def of(cluster, *addresses):
+        return meaning(configuration(host={"domains": [addresses[0]]}, members=[member(addresses[1])]), cluster)
+
+    assert of(CLUSTER, service.address, pod.address) == of(renumbered, "10.0.0.7", "10.0.0.8")
+    assert of(CLUSTER, service.address, pod.address) != of(CLUSTER, CLUSTER.services[1].address, pod.address)
+    assert of(CLUSTER, service.address, pod.address) != of(CLUSTER, service.address, CLUSTER.pods[1].address)
 
 
 def test_differences_name_the_place():
