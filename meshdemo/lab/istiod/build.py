@@ -64,7 +64,7 @@ def folder() -> Path:
 
 def module_version() -> str:
     """Return the version of Istio's module, as go.mod names it."""
-    return re.findall(rf"^\t{_MODULE} (\S+)$", (_SOURCE / "go.mod").read_text(), re.MULTILINE)[0]
+    return str(re.findall(rf"^\t{_MODULE} (\S+)$", (_SOURCE / "go.mod").read_text(), re.MULTILINE)[0])
 
 
 def _cache() -> Path:
