@@ -152,6 +152,14 @@ def webserver_command(
     help="Request header to pass on beside the tracing headers and end-user; repeatable, in the environment "
     "separated by spaces.",
 )
+@option(
+    "--changes-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    envvar="CHANGES_FILE",
+    show_default="none",
+    help="File that says what was changed in the mesh, for marks on the live page; the lab writes it.",
+)
 def proxy_command(
     port: int,
     host: str,
@@ -161,6 +169,7 @@ def proxy_command(
     proxy_url: str,
     forward_headers: tuple[str, ...],
     pass_status: bool,
+    changes_file: Path | None,
     **options: Any,
 ) -> None:
     """Call a URL for each request, and show the answer and how long it took.
@@ -171,7 +180,13 @@ def proxy_command(
     from meshdemo import proxy
     from meshdemo.upstream import Upstream
 
-    app = proxy.create_app(Upstream(proxy_url, **options), forward_headers=forward_headers, pass_status=pass_status)
+    app = proxy.create_app(
+        Upstream(proxy_url, **options),
+        forward_headers=forward_headers,
+        pass_status=pass_status,
+        page_stream_limit=max(1, threads // 2),
+        changes_file=changes_file,
+    )
     _serve(app, "proxy", host, port, threads, drain_seconds, access_log, f", proxying {proxy_url}")
 
 

@@ -55,7 +55,7 @@ def run(
     sockets = server.bind(LOOPBACK, port)
     service = create_service(create_web_servers(replicas, access_log=access_log, **options))
     service_port = Server(service, server.bind(LOOPBACK, 0), threads).port
-    app = proxy.create_app(Upstream(f"http://{LOOPBACK}:{service_port}"))
+    app = proxy.create_app(Upstream(f"http://{LOOPBACK}:{service_port}"), page_stream_limit=max(1, threads // 2))
     if access_log:
         app = wsgi.with_access_log(app, "proxy")
     server.serve(

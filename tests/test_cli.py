@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -42,7 +43,8 @@ def test_defaults(run):
     faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "http_proxy": None}
-    assert run("proxy")[1] == {**serving, **calling, "pass_status": False, "forward_headers": ()}
+    page = {"page_stream_limit": 32, "changes_file": None}
+    assert run("proxy")[1] == {**serving, **calling, **page, "pass_status": False, "forward_headers": ()}
     alone = {"port": 3030, "replicas": 3, "threads": 64, "drain_seconds": 5, "access_log": False}
     assert run("up")[1] == {**alone, **faults}
 
@@ -83,6 +85,8 @@ SETTINGS = [
         "http://a:1",
         "http://b:2",
     ),
+    ("proxy", ["--changes-file", "a"], ("CHANGES_FILE", "b"), "changes_file", Path("a"), Path("b")),
+    ("proxy", ["--threads", "9"], ("THREADS", "1"), "page_stream_limit", 4, 1),
     ("webserver", ["--hostname", "a"], ("HOSTNAME", "b"), "hostname", "a", "b"),
     ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
     ("webserver", ["--content", "V1"], ("SERVERCONTNET", "V2"), "content", "V1", "V2"),
