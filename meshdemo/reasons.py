@@ -5,7 +5,7 @@ response flag (Envoy, "Substitution formatter", %RESPONSE_FLAGS%); what reaches 
 Envoy's source fixes: router.cc (`onUpstreamReset`, `onUpstreamTimeoutAbort`), utility.cc (`resetReasonToString`), and
 the filters fault, rbac, jwt_authn (status.cc) and local_ratelimit. Envoy 1.40 holds each of these texts.
 
-The live page has the same table in JavaScript, since it is one file without another source: both must agree.
+The proxy names the reasons for the live page, which has no table of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Reason(NamedTuple):
     """One line of REASONS.
 
     `status` is the HTTP status, or None for any. `pattern` is searched in the text, its white space folded; it is a
-    regular expression that Python and JavaScript understand alike. `flag` is Envoy's response flag, or RBAC or JWT,
+    regular expression. `flag` is Envoy's response flag, or RBAC or JWT,
     for which Envoy has none. `explanation` begins in lower case and ends without a full stop.
     """
 
