@@ -36,7 +36,7 @@ Observe = Callable[[str, str, Mapping[str, str]], Mapping[str, Any]]
 Changes = Callable[[], "list[dict[str, Any]]"]
 
 # None where a call ended by a mistake in this program.
-Answers = queue.SimpleQueue[Mapping[str, Any] | None]
+Samples = queue.SimpleQueue[Mapping[str, Any] | None]
 
 # How often a stream looks for changes, and for a client that has gone, in seconds.
 _LOOK_SECONDS = 0.25
@@ -198,7 +198,7 @@ class Calls:
         except RequestError as error:
             return wsgi.answer(environ, start_response, 400, str(error))
         if not self._streams.acquire(blocking=False):
-            sentence = f"The proxy serves no more pages at the same time, {self._stream_limit} at most. Pause another."
+            sentence = f"Other pages keep the proxy busy (limit of streams: {self._stream_limit}). Pause one."
             return wsgi.answer(environ, start_response, 503, sentence, ("Retry-After", "1"))
         start_response("200 OK", _HEADERS.copy())
         return _Stream(self, asked)
@@ -207,18 +207,20 @@ class Calls:
         """Take note that a stream has ended."""
         self._streams.release()
 
-    def begin(self, asked: Slice, answers: Answers) -> str | None:
-        """Begin one call, whose answer goes to `answers` in any case; return None, or why it cannot be begun."""
+    def begin(self, asked: Slice, samples: Samples) -> str | None:
+        """Begin one call, whose sample goes to `samples` in any case; return None, or why it cannot be begun."""
         if not self._calls.acquire(blocking=False):
-            return f"{self._call_limit} calls are under way, the most that the proxy makes for its pages."
+            return f"{self._call_limit} calls are under way, no more may be."
 
         def call() -> None:
-            answer = None
+            sample = None
+            begun_at = datetime.now(UTC).isoformat()
             try:
-                answer = self._observe(asked.path, asked.query, asked.headers)
+                sample = make_sample(self._observe(asked.path, asked.query, asked.headers))
+                sample["begun_at"] = begun_at
             finally:
                 self._calls.release()
-                answers.put(answer)
+                samples.put(sample)
 
         try:
             threading.Thread(target=call, daemon=True).start()
@@ -246,7 +248,7 @@ class _Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         asked = self._asked
-        answers: Answers = queue.SimpleQueue()
+        samples: Samples = queue.SimpleQueue()
         started = look_at = time.monotonic()
         due_count = begun = under_way = 0
         changes: list[dict[str, Any]] = []
@@ -263,7 +265,7 @@ class _Stream:
                     yield _line({"changes": changes, "now": now_text})
             while due_count < asked.rate * asked.seconds and started + due_count / asked.rate <= now:
                 due_count += 1
-                reason = self._calls.begin(asked, answers)
+                reason = self._calls.begin(asked, samples)
                 begun += reason is None
                 under_way += reason is None
                 if reason and not limit:
@@ -271,12 +273,12 @@ class _Stream:
                     yield _line({"limit": limit})
             due = started + due_count / asked.rate if due_count < asked.rate * asked.seconds else look_at
             try:
-                answer = answers.get(timeout=max(0.0, min(due, look_at) - time.monotonic()))
+                sample = samples.get(timeout=max(0.0, min(due, look_at) - time.monotonic()))
             except queue.Empty:
                 continue
             under_way -= 1
-            if answer is not None:
-                yield _line(make_sample(answer))
+            if sample is not None:
+                yield _line(sample)
         yield _line({"begun": begun})
 
 

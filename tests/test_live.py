@@ -534,9 +534,11 @@ def test_what_cannot_be_called_is_said(show, open_page, control, text, words):
     """What the proxy refuses is said in its words, and calls go on once it is put right."""
     page = show(EVEN)
     page.fill(control, text)
-    wait_until(lambda: words in page.inner_text("#state"), "the words")
+    wait_until(lambda: words in page.inner_text("#problem"), "the words")
+    assert page.inner_text("#state") == "Nothing is called."
     page.fill(control, "/" if control == "#path" else "")
     wait_until(lambda: page.inner_text("#state") == "Calling /", "calls")
+    assert not page.is_visible("#problem")
     answers(page, 3)
     assert all("400 (Bad Request)" in problem for problem in open_page.problems)
     open_page.problems.clear()
@@ -566,8 +568,8 @@ def test_the_rate_is_reached_while_answers_take_two_seconds(show):
 def test_what_limits_the_rate_is_said(show):
     """When calls never end the page says how many were made of those wished, and what holds them back."""
     page = show([slow(v(1, 1), 60)], "?rate=100")
-    wait_until(lambda: "400 calls are under way, the most" in page.inner_text("#state"), "the words", 60)
-    wait_until(lambda: page.inner_text("#pace-of") == "of 100 a second wished", "the wish", 60)
+    wait_until(lambda: "400 calls are under way, no more may be." in page.inner_text("#state"), "the words", 60)
+    wait_until(lambda: page.inner_text("#pace-of") == "of 100 wished", "the wish", 60)
 
 
 @in_browser
@@ -577,7 +579,9 @@ def test_a_class_of_pages(program, open_page, tcp_server):
     running = program("proxy", "--port", "0", "--proxy-url", backend.url, "--threads", "2")
     pages = [open_page(running.url) for _ in range(3)]
     wait_until(
-        lambda: any("no more pages at the same time" in page.inner_text("#state") for page in pages),
+        lambda: any(
+            "Other pages keep the proxy busy (limit of streams: 1)" in page.inner_text("#state") for page in pages
+        ),
         "the words",
     )
     assert get(running.port, "/x")[0] == 200
@@ -684,7 +688,7 @@ def test_it_holds_what_it_shows_and_no_more(show):
         const common = { path: "/", text: null, explanation: null, attempt: null, caller: null };
         for (let n = 0; n < 10000; n += 1) {
             add({ ...common, version: `Version ${n}`, pod: `pod-${n}`, status: 200, failed: false, reason: null,
-                milliseconds: 1 + n % 3000 });
+                begun_at: new Date(2e12 + n).toISOString(), milliseconds: 1 + n % 3000 });
             add({ ...common, version: null, pod: null, status: 503, failed: true, reason: `reason ${n}`,
                 milliseconds: 1 });
             began(1);
