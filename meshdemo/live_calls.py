@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from meshdemo import wsgi
-from meshdemo.reasons import find_reason
+from meshdemo.live_sample import make_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,6 @@ Samples = queue.SimpleQueue[Mapping[str, Any] | None]
 
 # How often a stream looks for changes, and for a client that has gone, in seconds.
 _LOOK_SECONDS = 0.25
-_TEXT_LENGTH = 200
 _HEADERS = [
     ("Content-Type", "application/x-ndjson"),
     ("X-Content-Type-Options", "nosniff"),
@@ -48,7 +47,6 @@ _HEADERS = [
 ]
 # What a header's value may hold (RFC 9110, 5.5), as WSGI has it.
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_NESTED_LIMIT = 10
 
 
 class RequestError(Exception):
@@ -105,60 +103,6 @@ def _parse_header(text: str, names: Collection[str]) -> dict[str, str]:
     if name.lower() not in names:
         raise RequestError(f"The proxy does not pass on {shown}. Start it with --forward-header {shown}.")
     return {name.lower(): value} if value else {}
-
-
-def make_sample(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of the proxy's answer (its JSON form), each text on one line and cut.
-
-    `version` and `pod` are None where no application signed. A call failed that got no answer, a status of 500 or more,
-    or one of 400 or more that no application signed; `reason` and `explanation` say why. `attempt` is which try it was,
-    and `caller` the identity by which mutual TLS knew the proxy, where a mesh told the application.
-    """
-    milliseconds = answer["milliseconds"]
-    answer = _innermost(answer)
-    value, status, error = answer["value"], answer["status"], answer["error"]
-    sample = dict.fromkeys(("version", "pod", "path", "text", "reason", "explanation", "attempt", "caller"))
-    sample |= {"status": status, "milliseconds": milliseconds}
-    if isinstance(error, str):
-        reason = _one_line(error.partition(" calling ")[0])
-        return {**sample, "failed": True, "reason": reason, "text": _one_line(error)}
-    if isinstance(value, dict) and value.keys() >= {"content", "hostname", "status"}:
-        sample |= {"version": _one_line(value["content"]), "pod": _one_line(value["hostname"])}
-        sample |= {"path": _one_line(value.get("path", "")), **_told_by_mesh(value.get("headers"))}
-        return {**sample, "failed": status >= 500}
-    text = _one_line(value if isinstance(value, str) else json.dumps(value))
-    sample |= {"text": text, "failed": status >= 400}
-    if sample["failed"]:
-        known = find_reason(status, text)
-        sample["reason"] = f"{known.name} ({known.flag})" if known else f"{status} {text}".strip()
-        sample["explanation"] = known.explanation if known else None
-    return sample
-
-
-def _innermost(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the answer of the last of several proxies in a row."""
-    for _ in range(_NESTED_LIMIT):
-        match answer["value"]:
-            case {"value": _, "status": int() | None, "error": str() | None, "milliseconds": _} as inner if (
-                inner["status"] is not None or inner["error"] is not None
-            ):
-                answer = inner
-    return answer
-
-
-def _one_line(value: object) -> str:
-    text = " ".join(str(value)[: 2 * _TEXT_LENGTH].split())
-    return text if len(text) <= _TEXT_LENGTH else text[:_TEXT_LENGTH] + "…"
-
-
-def _told_by_mesh(headers: object) -> dict[str, Any]:
-    """Return what a mesh added to the request on its way (Envoy, "HTTP header manipulation")."""
-    if not isinstance(headers, dict):
-        return {}
-    texts = {str(name).lower(): str(value) for name, value in headers.items()}
-    attempt = re.fullmatch(r"[0-9]{1,3}", texts.get("x-envoy-attempt-count", ""))
-    caller = re.search(r"\bURI=([^;,\"]+)", texts.get("x-forwarded-client-cert", ""))
-    return {"attempt": int(attempt[0]) if attempt else None, "caller": _one_line(caller[1]) if caller else None}
 
 
 class Calls:
