@@ -47,7 +47,7 @@ def test_without_policies(sidecar):
         "webserver",
         "webserver.default.svc",
         "webserver.default",
-        "10.96.0.2",
+        "10.96.0.3",
     ]
     retries = action(resources)["retry_policy"]
     assert (retries["num_retries"], retries["retry_on"].partition(",")[0]) == (2, "connect-failure")

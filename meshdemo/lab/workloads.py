@@ -191,6 +191,8 @@ def _service(manifest: Manifest, number: int) -> Service:
             for port in spec["ports"]
         ),
         is_public=spec["type"] == "LoadBalancer",
+        place=manifest.place,
+        annotations=annotations_of(manifest),
     )
 
 
@@ -237,7 +239,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             name=service,
             service=service,
             address=f"{POD_NETWORK}{_NETWORKS}.{number}",
-            service_address=f"10.96.1.{number}",
+            service_address=f"10.97.0.{number}",
             labels=labels[service, namespace],
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
@@ -260,6 +262,12 @@ def _gateway_ports(manifest: Manifest) -> Iterable[int]:
 def _spec(manifest: Manifest) -> dict[str, Any]:
     spec = manifest.document.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def annotations_of(manifest: Manifest) -> dict[str, str]:
+    """Return the annotations of an object."""
+    annotations = (manifest.document.get("metadata") or {}).get("annotations")
+    return dict(annotations) if isinstance(annotations, dict) else {}
 
 
 def labels_of(manifest: Manifest) -> Labels:

@@ -62,6 +62,8 @@ class Pool:
     idle_seconds: float | None = None
     connection_seconds: float | None = None
     keepalive: Mapping[str, int] | None = None
+    #: Whether something is said of HTTP/2, which makes no difference where it is not spoken.
+    names_http2: bool = False
 
 
 @dataclass(frozen=True)

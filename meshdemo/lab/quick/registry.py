@@ -139,11 +139,14 @@ def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int
 def service_hosts(cluster: Cluster) -> Iterator[Host]:
     """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
     for service in cluster.services:
+        for name in service.annotations:
+            if name.startswith("networking.istio.io/"):
+                raise of.refused(f"{service.place}: metadata.annotations.{name}")
         for index, port in enumerate(service.ports):
             if port.protocol != "http":
-                place = f"Service/{service.name}: spec.ports[{index}]"
+                place = f"{service.place}: spec.ports[{index}]"
                 raise of.refused(
-                    place, f"is not for http, which its name or appProtocol has to say, but {port.protocol!r}"
+                    place, f"is not for http, which its name or appProtocol has to say, but {shown(port.protocol)}"
                 )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
@@ -158,10 +161,8 @@ def gateway_services(cluster: Cluster) -> Iterator[Host]:
         domain = f"{gateway.service}.{gateway.namespace}"
         is_near = gateway.namespace == NAMESPACE
         short = (gateway.service, f"{domain}.svc", domain) if is_near else (domain, f"{domain}.svc")
-        address = f"10.96.1.{gateway.address.rpartition('.')[2]}"
-        endpoint = gateway.address
-        ports = tuple(HostPort(port, (Endpoint(endpoint, port, gateway.labels),)) for port in gateway.ports)
-        yield Host(full, (full, f"{full}.", *short, address), ports)
+        ports = tuple(HostPort(port, (Endpoint(gateway.address, port, gateway.labels),)) for port in gateway.ports)
+        yield Host(full, (full, f"{full}.", *short, gateway.service_address), ports)
 
 
 def _pods(cluster: Cluster, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:

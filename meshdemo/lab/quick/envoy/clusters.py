@@ -135,7 +135,7 @@ def _http_options(pool: Pool) -> dict[str, Any] | None:
     for name, seconds in (("idle_timeout", pool.idle_seconds), ("max_connection_duration", pool.connection_seconds)):
         common[name] = None if seconds is None else duration(seconds)
     common = without_empty(common)
-    if not common:
+    if not common and not pool.names_http2:
         return None
     return {
         "@type": TYPE + _HTTP_OPTIONS,
