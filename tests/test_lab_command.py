@@ -117,7 +117,7 @@ def up():
 
 
 def test_what_the_start_says(up):
-    """At once what is being started; then pods, policies, what is not applied, what to call; nobody else sees into it."""
+    """At once what is being started; then pods, policies, what is not applied and what to call; no other user sees in."""
     running = up("-f", f"{EXAMPLE},{SPLIT}", "-f", K8S / "istio/mutual-tls.yaml")
     running.wait_for_start()
     text = "\n".join(running.lines)

@@ -47,6 +47,11 @@ def address(port: int) -> Resource:
     return {"socket_address": {"address": HOST, "port_value": port}}
 
 
+def _bound_to(port: int) -> Resource:
+    """Return the parts of a listener at a port that nobody else may have; Envoy would share it with its own kind."""
+    return {"address": address(port), "enable_reuse_port": False}
+
+
 def is_inbound(listener: Resource) -> bool:
     """Return whether a listener takes what comes to a pod."""
     return bool(listener["name"] == _INBOUND)
@@ -164,7 +169,7 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        return [{**bound, "address": address(port)}]
+        return [{**bound, **_bound_to(port)}]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -184,7 +189,7 @@ class Local:
         return {
             **bound,
             "name": f"{_INBOUND}_{port}",
-            "address": address(self._ports.inbound[port]),
+            **_bound_to(self._ports.inbound[port]),
             "filter_chains": json.loads(text),
             "listener_filters": [
                 {key: value for key, value in each.items() if key != "filter_disabled"}

@@ -117,6 +117,8 @@ class Sidecar:
                 if now > self._started_at + _START_SECONDS:
                     raise EnvoyError(f"Envoy of {self.name} takes no calls after {_START_SECONDS} s")
                 return
+            if not self.is_ready and self._admin.rejected():
+                raise EnvoyError(f"Envoy of {self.name} does not take what it has:\n{self._last_lines()}")
         except EnvoyError as error:
             if self.is_ready and now > self._started_at + _LONGEST_PAUSE_SECONDS:
                 self._pause_seconds = _FIRST_PAUSE_SECONDS
