@@ -117,7 +117,7 @@ def up():
 
 
 def test_what_the_start_says(up):
-    """At once what is being started; then pods, policies, what is not applied and what to call; no other user sees in."""
+    """At once what is being started; then pods, policies, what is not applied, what to call; no other user sees in."""
     running = up("-f", f"{EXAMPLE},{SPLIT}", "-f", K8S / "istio/mutual-tls.yaml")
     running.wait_for_start()
     text = "\n".join(running.lines)
@@ -237,6 +237,7 @@ def test_variables_of_the_shell(up):
     running = up("-f", EXAMPLE, env={**dict.fromkeys(names, nowhere), "FAIL_RATIO": "1", "CONTENT": "mine"})
     url = running.wait_for_start()["service/proxy"]
     answers = [call(url, "/failsometimes") for _ in range(60)]
+    assert not {each.error for each in answers if each.error}
     assert 200 in {each.status for each in answers}
     assert {each.content for each in answers} == {"Webserver V1", "Webserver V2"}
 

@@ -168,11 +168,11 @@ HOSTILE = {
         deployment(selector={"matchLabels": {"app": "else"}}),
         "Deployment/other: spec.selector: does not match",
     ),
-    "a label that is a number": (deployment(labels={"app": 5}), "labels.app: 5 is not a text"),
+    "a label that is a number": (deployment(labels={"app": 5}), "matchLabels.app: 5 is not a text"),
     "a label with a line break": (deployment(labels={"app": "a\nb"}), "'a\\nb' is not the value of a label"),
     "a key with a control character": (
         deployment(labels={"app": "other", "\033[31m": 5}),
-        "labels.\\x1b[31m: 5 is not a text",
+        "matchLabels.\\x1b[31m: 5 is not a text",
     ),
     "arguments that are a text": (deployment({"args": "webserver"}), "containers[0].args: 'webserver' is not a list"),
     "an argument with a NUL": (deployment({"args": ["webserver", "\0"]}), "containers[0].args[1]: holds a NUL"),

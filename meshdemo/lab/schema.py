@@ -222,7 +222,7 @@ class Object:
                 raise ManifestError(f"{place}.{name}", "is missing")
         empty: dict[type, Any] = {List: [], Map: {}}
         parsed = {name: empty.get(type(kind)) for name, kind in self.fields.items()}
-        for name in given:
+        for name in (each for each in value if each in given):  # in the order of the file
             parsed[name] = self.fields[name].parse(value[name], f"{place}.{name}")
         return Fields(parsed, place, given)
 
