@@ -21,6 +21,7 @@ from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthroug
 HOST = "127.0.0.1"
 _INBOUND = "virtualInbound"
 _CATCH_ALL = "virtualOutbound"
+_OUTBOUND = "outbound|"
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
 
@@ -44,6 +45,11 @@ class Ports:
 def address(port: int) -> Resource:
     """Return an address on loopback."""
     return {"socket_address": {"address": HOST, "port_value": port}}
+
+
+def _bound_to(port: int) -> Resource:
+    """Return the parts of a listener at a port that nobody else may have; Envoy would share it with its own kind."""
+    return {"address": address(port), "enable_reuse_port": False}
 
 
 def is_inbound(listener: Resource) -> bool:
@@ -98,10 +104,14 @@ class Local:
             secrets=secrets,
             passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
         ).adapt
-        listeners = [local for each in resources.listeners for local in self._listeners(each)]
-        self.routes = [self._adapt(each) for each in resources.routes]
-        self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
-        self.listeners = [self._adapt(each) for each in listeners]
+        self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
+        # Envoy watches the file of each cluster and each route, and a system has few such watches to give: a pod that
+        # calls nobody has none.
+        text = json.dumps(self.listeners)
+        named = [each for each in resources.routes if f'"route_config_name": {json.dumps(each["name"])}' in text]
+        self.routes = [self._adapt(each) for each in named]
+        needed = [each for each in resources.clusters if ports.outbound or not each["name"].startswith(_OUTBOUND)]
+        self.clusters = [local for each in needed for local in self._clusters(each)]
 
     def source(self, kind: str, name: str = "") -> Resource:
         """Return a source that reads a file again when it is moved into the folder."""
@@ -111,18 +121,21 @@ class Local:
 
     def endpoints(self, where: Where) -> dict[str, Resource]:
         """Return the endpoints by the name of their cluster: those that take calls now."""
-        assignments = {}
+        assignments: dict[str, Resource] = {name: {"cluster_name": name} for name in self.endpoint_names()}
         for each in self._resources.endpoints:
+            if each["cluster_name"] not in assignments:
+                continue
             localities = [
                 {**locality, "lb_endpoints": [e for e in (_moved(e, where) for e in _inner(locality)) if e]}
                 for locality in each.get("endpoints", [])
             ]
             assignments[each["cluster_name"]] = {**each, "endpoints": localities}
-        for cluster in self.clusters:
-            if cluster.get("type") == "EDS":
-                name = cluster["eds_cluster_config"].get("service_name") or cluster["name"]
-                assignments.setdefault(name, {"cluster_name": name})
         return assignments
+
+    def endpoint_names(self) -> list[str]:
+        """Return the names of the endpoints that the clusters ask for."""
+        clusters = [cluster for cluster in self.clusters if cluster.get("type") == "EDS"]
+        return [cluster["eds_cluster_config"].get("service_name") or cluster["name"] for cluster in clusters]
 
     def static(self, where: Where) -> Resource:
         """Return all of it in one piece, for Envoy to check."""
@@ -156,7 +169,7 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        return [{**bound, "address": address(port)}]
+        return [{**bound, **_bound_to(port)}]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -176,7 +189,7 @@ class Local:
         return {
             **bound,
             "name": f"{_INBOUND}_{port}",
-            "address": address(self._ports.inbound[port]),
+            **_bound_to(self._ports.inbound[port]),
             "filter_chains": json.loads(text),
             "listener_filters": [
                 {key: value for key, value in each.items() if key != "filter_disabled"}
