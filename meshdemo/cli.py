@@ -365,7 +365,7 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
     callback=_parse_expectations,
     metavar="SUBJECT=RANGE",
     show_default="none",
-    help="What must have been seen at the end, such as 'Webserver V1=132..168'; repeatable.",
+    help="What must have been seen at the end, such as 'Webserver V1=130..170'; repeatable.",
 )
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context

@@ -151,6 +151,9 @@ class Lab:
         """Follow other files from now on; `is_settled` says when they are in force."""
         self._reader.loader.paths = tuple(paths)
         self._files.paths = tuple(paths)
+        if self._problem:
+            self._problem = None
+            self._files.read_again()
 
     @property
     def is_settled(self) -> bool:
