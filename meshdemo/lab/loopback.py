@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
 from meshdemo.lab.cluster import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
 
@@ -26,7 +28,8 @@ _INBOUND_PORT = 15006
 _PASSTHROUGH = "PassthroughCluster"
 # Filters that only Istio's own build of Envoy has.
 _ISTIO_ONLY = "istio."
-_HTTP_MANAGER = "HttpConnectionManager"
+# How a certificate authority in a file is named (Istio, pkg/security, SdsCertificateConfig).
+_FILE_ROOT = "file-root:"
 _DNS = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig"
 _DNS_SNI = "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"
 _DNS_CLUSTER = "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"
@@ -131,7 +134,6 @@ class Local:
         self._folder = folder
         self._secrets = secrets
         self._resources = resources
-        self._uses_dns = False
         listeners = [local for each in resources.listeners for local in self._listeners(each)]
         self.routes = [self._plain(each) for each in resources.routes]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
@@ -190,7 +192,8 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        return [{**bound, "address": address(port)}]
+        number = listener["address"]["socket_address"]["port_value"]
+        return [self._with_dns({**bound, "address": address(port)}, number)]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -272,7 +275,7 @@ class Local:
         """Return a part with sources as files, certificates from files, and without what this Envoy lacks."""
         if isinstance(value, list):
             kept = [each for each in value if not _is_istio_only(each)]
-            return self._with_dns([self._plain(each) for each in kept])
+            return [self._plain(each) for each in kept]
         if not isinstance(value, dict):
             return value
         value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
@@ -280,11 +283,13 @@ class Local:
             name = value["rds"]["route_config_name"]
             value["rds"] = {"route_config_name": name, "config_source": self.source("routes", name)}
         if "tls_certificate_sds_secret_configs" in value and self._secrets:
-            value = self._with_certificates(value, self._secrets)
+            value = self._with_certificate(value, self._secrets)
+        if "combined_validation_context" in value:
+            value = self._with_authority(value)
         return {key: self._plain(inner) for key, inner in value.items()}
 
-    def _with_certificates(self, value: Resource, secrets: Secrets) -> Resource:
-        """Take certificates from files instead of from Istio's agent."""
+    def _with_certificate(self, value: Resource, secrets: Secrets) -> Resource:
+        """Take the certificate to show from files instead of from Istio's agent."""
         name = value.pop("tls_certificate_sds_secret_configs")[0]["name"]
         chain, key = secrets.chain, secrets.key
         if name.startswith("kubernetes://"):
@@ -293,28 +298,45 @@ class Local:
         value["tls_certificates"] = [
             {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}
         ]
-        combined = value.pop("combined_validation_context", None)
-        if combined:
-            value["validation_context"] = {
-                **combined.get("default_validation_context", {}),
-                "trusted_ca": {"filename": str(secrets.root)},
-            }
         return value
 
-    def _with_dns(self, filters: list[Any]) -> list[Any]:
-        """Add what looks an outside host up: a cluster passes on to the address that the caller had looked up."""
+    def _with_authority(self, value: Resource) -> Resource:
+        """Take the authorities to trust from a file: the lab's own, those of the system, or the one that is named."""
+        combined = value["combined_validation_context"]
+        name = combined.get("validation_context_sds_secret_config", {}).get("name", "")
+        if name.startswith(_FILE_ROOT):
+            path = name.removeprefix(_FILE_ROOT)
+            root = DEFAULT_CA_BUNDLE_PATH if path == "system" else path
+        elif self._secrets:
+            root = str(self._secrets.root)
+        else:
+            return value
+        rest = {key: inner for key, inner in value.items() if key != "combined_validation_context"}
+        context = {**combined.get("default_validation_context", {}), "trusted_ca": {"filename": root}}
+        return {**rest, "validation_context": context}
+
+    def _with_dns(self, value: Any, port: int) -> Any:
+        """Add what looks an outside host up to a listener for `port`.
+
+        A cluster passes on to the address that the caller had looked up. Here it is looked up again, by the host of a
+        request, or by the server name of TLS; what has neither goes nowhere.
+        """
         if not any(each["name"] == _PASSTHROUGH for each in self._resources.clusters):
-            return filters
+            return value
+        if isinstance(value, dict):
+            return {key: self._with_dns(inner, port) for key, inner in value.items()}
+        if not isinstance(value, list):
+            return value
         result: list[Any] = []
-        for each in filters:
+        for each in value:
             kind = each.get("typed_config", {}).get("@type", "") if isinstance(each, dict) else ""
             if kind.endswith(".http.router.v3.Router"):
                 config: Resource = {"@type": _TYPE + _DNS, **_DNS_CACHE}
                 result.append({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": config})
             if kind.endswith(".TcpProxy") and each["typed_config"].get("cluster") == _PASSTHROUGH:
-                config = {"@type": _TYPE + _DNS_SNI, "port_value": 443, **_DNS_CACHE}
+                config = {"@type": _TYPE + _DNS_SNI, "port_value": port, **_DNS_CACHE}
                 result.append({"name": "envoy.filters.network.sni_dynamic_forward_proxy", "typed_config": config})
-            result.append(each)
+            result.append(self._with_dns(each, port))
         return result
 
 
