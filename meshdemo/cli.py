@@ -6,12 +6,7 @@ What a command needs is imported when it runs, so that the web server, for one, 
 from __future__ import annotations
 
 import importlib
-import io
-import itertools
-import json
-import signal
-import sys
-import time
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -19,11 +14,12 @@ import click
 
 from meshdemo import __version__, server, webserver, wsgi
 from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
-from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
+from meshdemo.parameters import PORT, POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from meshdemo.expectations import Expectation
     from meshdemo.server import ServeOptions
     from meshdemo.webserver import Faults
 
@@ -248,6 +244,43 @@ def _import_lab(what: str) -> ModuleType:
         ) from None
 
 
+@main.command("lesson")
+@click.argument("name", required=False)
+@option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; with --check.")
+@option("--check", is_flag=True, help="Say what holds and end, with status 1 when anything does not.")
+@option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    show_default="k8s, here or in the clone that this runs from",
+    help="Where the lessons are.",
+)
+@option("--istiod", is_flag=True, help="Let Istio's own control plane configure the lab: all lessons, and longer.")
+@option("--cluster", is_flag=True, help="Run them on the cluster of kubectl's current context instead of in the lab.")
+@option("--port", type=PORT, default=3030, help="Port of the lab's proxy; 0 picks a free one.")
+@click.pass_context
+def lesson_command(
+    ctx: click.Context,
+    /,
+    name: str | None,
+    everything: bool,
+    check: bool,
+    folder: Path | None,
+    istiod: bool,
+    cluster: bool,
+    port: int,
+) -> None:
+    """Run the lesson NAME, and see whether what it promises holds.
+
+    NAME is a number, a name such as split, or a file; without one the lessons are listed. On a terminal, keys lead to
+    the next and the previous lesson, run one again, or open it in an editor.
+
+    Exits 0 when every expectation was met, and 1 when one was not.
+    """
+    from meshdemo import lesson
+
+    ctx.exit(lesson.command(lesson.LessonOptions(name, everything, check, folder, istiod, cluster, port)))
+
+
 @main.group("istiod", cls=Group)
 def istiod_group() -> None:
     """Compile, find or remove Istio's own control plane.
@@ -274,26 +307,69 @@ def istiod_remove_command() -> None:
     click.echo(f"removed {_import_lab('meshdemo istiod').build.remove() / 1e6:.0f} MB")
 
 
+def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Expectation]:
+    """Return the expectations, or report the part of one that is wrong."""
+    from meshdemo.expectations import parse_expectation
+
+    expectations = []
+    for value in values:
+        try:
+            expectations.append(parse_expectation(value))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}.", ctx, param) from None
+    return expectations
+
+
 @main.command("watch")
 @click.argument("url", type=Url())
-@option("--requests", type=WholeNumber(0), default=100, help="How many to send; 0 goes on until Ctrl+C.")
+@option(
+    "-n",
+    "--requests",
+    type=WholeNumber(0),
+    show_default="100, or no limit with --duration",
+    help="How many to send; 0 goes on until Ctrl+C.",
+)
+@option(
+    "--duration",
+    "duration_seconds",
+    type=POSITIVE_SECONDS,
+    show_default="none",
+    help="Seconds after which no further request begins.",
+)
 @option("--rate", type=RATE, default=20.0, help="Requests a second; 0 is as fast as it can.")
-@option("--concurrency", type=WholeNumber(1, 1024), default=64, help="Requests under way at the same time at most.")
+@option(
+    "-c",
+    "--concurrency",
+    type=WholeNumber(1, 1024),
+    default=64,
+    help="Requests under way at the same time at most.",
+)
 @option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
 @option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
 @switch("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@option(
+    "--expect",
+    "expectations",
+    multiple=True,
+    callback=_parse_expectations,
+    metavar="SUBJECT=RANGE",
+    show_default="none",
+    help="What must have been seen at the end, such as 'Webserver V1=132..168'; repeatable.",
+)
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def watch_command(
     ctx: click.Context,
     /,
     url: str,
-    timeout_seconds: float,
-    keep_alive: bool,
-    headers: tuple[tuple[str, str], ...],
-    requests: int,
+    requests: int | None,
+    duration_seconds: float | None,
     rate: float,
     concurrency: int,
+    headers: tuple[tuple[str, str], ...],
+    timeout_seconds: float,
+    keep_alive: bool,
+    expectations: list[Expectation],
     as_json: bool,
 ) -> None:
     """Call URL many times, and show who answered.
@@ -301,34 +377,19 @@ def watch_command(
     URL is a proxy, a web server, a gateway in front of them, or any server that answers text. Requests go out at a
     steady pace, however long the answers take. The result comes at the end, or with Ctrl+C.
 
-    Exits 0 when every request got an answer, whatever its status, and 1 when some got none.
+    Exits 0 when every request got an answer, whatever its status, and 1 when some got none. With --expect, exits 0
+    when every expectation is met, and 1 when one is not.
     """
-    from meshdemo import report
-    from meshdemo.upstream import Upstream
-    from meshdemo.watch import Tally, Watch
+    from meshdemo import watch
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on Ctrl+C brings the result
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # for a terminal that knows no block characters
-    tally = Tally()
-    upstream = Upstream(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive)
-    watch = Watch(upstream, headers=dict(headers), requests=requests, rate=rate, concurrency=concurrency)
-    started = time.perf_counter()
-    bar = click.progressbar(
-        itertools.repeat(None),
-        length=requests or None,
-        item_show_func=lambda _: report.in_short(tally),
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_eta=False,
+    settings = watch.WatchOptions(
+        url=url,
+        requests=requests,
+        duration_seconds=duration_seconds,
+        rate=rate,
+        concurrency=concurrency,
+        headers=headers,
+        timeout_seconds=timeout_seconds,
+        keep_alive=keep_alive,
     )
-    try:
-        with bar:
-            for sample in watch:
-                tally.add(sample)
-                bar.update(1)
-    except KeyboardInterrupt:
-        click.echo(err=True)
-    result = report.as_object(tally, url, time.perf_counter() - started)
-    click.echo(json.dumps(result, indent=2) if as_json else report.as_text(result, concurrency))
-    ctx.exit(1 if tally.unanswered else 0)
+    ctx.exit(watch.command(settings, expectations, as_json=as_json))

@@ -34,6 +34,8 @@ class Probe:
     timeout_seconds: float = 1
     success_threshold: int = 1
     failure_threshold: int = 3
+    #: How long a process that failed it has to end; None for the grace of its pod.
+    grace_seconds: float | None = None
 
 
 @dataclass(frozen=True)

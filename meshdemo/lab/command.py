@@ -89,8 +89,8 @@ def _started(running: lab.Lab) -> None:
         click.echo(note, err=True)
     click.echo("to call")
     addresses = running.addresses()
-    for name, url in addresses:
-        click.echo(f"  {url}  {name}")
+    for address in addresses:
+        click.echo(f"  {address.url}  {address.name}")
     if addresses:
-        click.echo(f"  {addresses[0][1]}ui  see it live")
+        click.echo(f"  {addresses[0].url}ui  see it live")
     click.echo("\nEdit a file, and the change is applied. Press Ctrl+C to stop.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.loopback import Local
@@ -30,26 +30,30 @@ class Pods:
     def __init__(self, around: Surroundings, configure: Configure) -> None:
         self._around = around
         self._configure = configure
+        self._deployments: frozenset[str] = frozenset()
         self._wanted: dict[str, Wanted] = {}
         self._slots: dict[str, _Slot] = {}
         self._leaving: list[RunningPod] = []
         self._count = 0
         self._changed_at = 0.0
+        #: The pods that take calls, by their address in the cluster, as the last `step` saw it.
+        self.taking_calls: dict[str, RunningPod] = {}
 
-    def want(self, wanted: Mapping[str, Wanted]) -> None:
-        """Set what there is to be, by the name of the pod; `step` leads there."""
+    def want(self, deployments: Iterable[str], wanted: Mapping[str, Wanted]) -> bool:
+        """Set the Deployments and the pods that there are to be, by name; `step` leads there.
+
+        Return whether anything about the pods has changed.
+        """
+        changed = self._wanted != wanted
+        self._deployments = frozenset(deployments)
         self._wanted = dict(wanted)
         self._changed_at = time.monotonic()
+        return changed
 
     @property
-    def running(self) -> list[RunningPod]:
-        """Return the pods that take calls or are to, without those that are leaving."""
-        return [pod for slot in self._slots.values() for pod in (slot.current, slot.incoming) if pod]
-
-    @property
-    def lingering(self) -> list[RunningPod]:
-        """Return the pods that are not wanted any more and still take calls, until others can."""
-        return [slot.current for name, slot in self._slots.items() if name not in self._wanted]
+    def present(self) -> list[RunningPod]:
+        """Return all pods: those that take calls or are to, and those that are leaving."""
+        return [pod for slot in self._slots.values() for pod in (slot.current, slot.incoming) if pod] + self._leaving
 
     @property
     def settled(self) -> bool:
@@ -58,47 +62,54 @@ class Pods:
             slot.current.wanted == self._wanted[name] and slot.current.is_ready for name, slot in self._slots.items()
         )
 
-    def not_ready(self) -> list[str]:
-        """Return the names of the pods that are wanted and do not take calls."""
+    def not_ready(self, deployment: str | None = None) -> list[str]:
+        """Return the names of the pods that are wanted and do not take calls, of one Deployment or of all."""
         return sorted(
-            name for name in self._wanted if name not in self._slots or not self._slots[name].current.is_ready
+            name
+            for name in self._wanted
+            if deployment in (None, _deployment(name))
+            and (name not in self._slots or not self._slots[name].current.is_ready)
         )
 
     def where(self, address: str, port: int) -> int | None:
         """Return where an address of the cluster takes calls now (see loopback.Where)."""
-        for slot in self._slots.values():
-            if slot.current.pod.address == address:
-                return slot.current.port_of(port) if slot.current.is_ready else None
-        return None
+        pod = self.taking_calls.get(address)
+        return pod.port_of(port) if pod else None
 
     def step(self) -> list[RunningPod]:
         """Do what there is to do now, and return the pods that have just been taken out of traffic.
 
         Whoever calls has to tell all sidecars, and then `retire` these.
         """
-        for pod in [*self.running, *self._leaving]:
-            pod.look_after(self._configure(pod), self.where)
+        for pod in self.present:
+            pod.look_after()
         taken_out = self._replace()
         for name, wanted in self._wanted.items():
             if name not in self._slots:
-                self._slots[name] = _Slot(self._start(name, wanted))
+                self._slots[name] = _Slot(self._start(wanted))
         self._roll()
         taken_out += self._remove()
         for pod in [pod for pod in self._leaving if pod.has_ended]:
             pod.end()
             self._leaving.remove(pod)
+        ready = [slot.current for slot in self._slots.values() if slot.current.is_ready]
+        self.taking_calls = {pod.pod.address: pod for pod in ready}
         return taken_out
 
-    def retire(self, pods: list[RunningPod]) -> None:
+    def retire(self, pods: Iterable[RunningPod]) -> None:
         """Let pods drain and end that get no new calls any more."""
         for pod in pods:
             pod.retire()
             self._leaving.append(pod)
 
-    def _start(self, name: str, wanted: Wanted) -> RunningPod:
+    def _start(self, wanted: Wanted) -> RunningPod:
         self._count += 1
-        pod = RunningPod(f"{name}.{self._count}", wanted, self._around)
-        pod.start(self._configure(pod), self.where)
+        pod = RunningPod(f"pod-{self._count}", wanted, self._around)
+        try:
+            pod.start(self._configure(pod), self.where)
+        except BaseException:
+            self.retire([pod])
+            raise
         return pod
 
     def _replace(self) -> list[RunningPod]:
@@ -117,22 +128,31 @@ class Pods:
 
     def _roll(self) -> None:
         """Start the replacement of one pod of each Deployment; never fewer are ready than there are to be."""
-        busy = {_deployment(slot.incoming) for slot in self._slots.values() if slot.incoming}
+        busy = {_deployment(name) for name, slot in self._slots.items() if slot.incoming}
         for name, slot in self._slots.items():
             wanted = self._wanted.get(name)
             if wanted is None or slot.incoming or slot.current.wanted == wanted:
                 continue
-            if _deployment(slot.current) not in busy:
-                busy.add(_deployment(slot.current))
-                slot.incoming = self._start(name, wanted)
+            if _deployment(name) not in busy:
+                busy.add(_deployment(name))
+                slot.incoming = self._start(wanted)
 
     def _remove(self) -> list[RunningPod]:
-        """Take out what is not wanted, once all that is wanted is ready."""
-        unwanted = [name for name in self._slots if name not in self._wanted]
-        if not unwanted or (self.not_ready() and time.monotonic() < self._changed_at + _PATIENCE_SECONDS):
-            return []
-        return [self._slots.pop(name).current for name in unwanted]
+        """Take out what is not wanted any more.
+
+        What a Deployment has too many of goes once the others are ready; what has no Deployment any more, which may
+        have got another name, once all are.
+        """
+        patient = time.monotonic() < self._changed_at + _PATIENCE_SECONDS
+        taken_out = []
+        for name in [name for name in self._slots if name not in self._wanted]:
+            deployment = _deployment(name)
+            waits = self.not_ready(deployment if deployment in self._deployments else None)
+            if not (waits and patient):
+                taken_out.append(self._slots.pop(name).current)
+        return taken_out
 
 
-def _deployment(pod: RunningPod) -> str:
-    return pod.pod.name.rpartition("-")[0]
+def _deployment(pod: str) -> str:
+    """Return the name of a pod's Deployment."""
+    return pod.rpartition("-")[0]

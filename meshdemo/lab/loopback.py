@@ -9,31 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
 from meshdemo.lab.cluster import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
+from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthrough
 
 HOST = "127.0.0.1"
-_TYPE = "type.googleapis.com/"
 _INBOUND = "virtualInbound"
 _CATCH_ALL = "virtualOutbound"
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
-_PASSTHROUGH = "PassthroughCluster"
-# Filters that only Istio's own build of Envoy has.
-_ISTIO_ONLY = "istio."
-# How a certificate authority in a file is named (Istio, pkg/security, SdsCertificateConfig).
-_FILE_ROOT = "file-root:"
-_DNS = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig"
-_DNS_SNI = "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"
-_DNS_CLUSTER = "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"
-_DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_lookup_family": "V4_PREFERRED"}}
 
 #: Tells the port on loopback where an address of the cluster takes calls now; None where nothing does.
 Where = Callable[[str, int], "int | None"]
@@ -50,16 +39,6 @@ class Ports:
     apps: Mapping[int, int] = field(default_factory=dict)
     inbound: Mapping[int, int] = field(default_factory=dict)
     outbound: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """Where the certificate and key of an identity are, the authority's certificate, and those of gateways by name."""
-
-    chain: Path
-    key: Path
-    root: Path
-    of_gateways: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
 
 
 def address(port: int) -> Resource:
@@ -81,7 +60,7 @@ def outbound_names(resources: Resources) -> list[str]:
 def _refuses_others(resources: Resources) -> bool:
     """Return whether connections to ports that no listener has are refused (REGISTRY_ONLY)."""
     catch_all = next((each for each in resources.listeners if each["name"] == _CATCH_ALL), None)
-    return catch_all is not None and _PASSTHROUGH not in json.dumps(catch_all)
+    return catch_all is not None and PASSTHROUGH not in json.dumps(catch_all)
 
 
 def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, str], ...]:
@@ -107,37 +86,23 @@ def file_name(kind: str, name: str) -> str:
     return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
-def left_out(resources: Iterable[Resources]) -> list[str]:
-    """Return the names of the filters that the Envoy at hand does not have."""
-    names: set[str] = set()
-
-    def look(value: Any) -> None:
-        if isinstance(value, dict):
-            if str(value.get("name", "")).startswith(_ISTIO_ONLY) and "typed_config" in value:
-                names.add(value["name"])
-            for inner in value.values():
-                look(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                look(inner)
-
-    for each in resources:
-        look([*each.listeners, *each.clusters])
-    return sorted(names)
-
-
 class Local:
     """The resources of one pod or gateway as its Envoy here gets them, from files in `folder`."""
 
     def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
         self._ports = ports
         self._folder = folder
-        self._secrets = secrets
         self._resources = resources
+        standalone = Standalone(
+            route_source=lambda name: self.source("routes", name),
+            secrets=secrets,
+            passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
+        )
+        self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
         listeners = [local for each in resources.listeners for local in self._listeners(each)]
-        self.routes = [self._plain(each) for each in resources.routes]
+        self.routes = [self._adapt(each) for each in resources.routes]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
-        self.listeners = [self._plain(each) for each in listeners]
+        self.listeners = [self._adapt(each) for each in listeners]
 
     def source(self, kind: str, name: str = "") -> Resource:
         """Return a source that reads a file again when it is moved into the folder."""
@@ -193,7 +158,7 @@ class Local:
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
         number = listener["address"]["socket_address"]["port_value"]
-        return [self._with_dns({**bound, "address": address(port)}, number)]
+        return [self._with_lookup({**bound, "address": address(port)}, number)]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -227,22 +192,12 @@ class Local:
         if kind == "EDS":
             config = {**cluster["eds_cluster_config"]}
             config["eds_config"] = self.source("endpoints", config.get("service_name") or name)
-            return [self._plain({**cluster, "eds_cluster_config": config})]
-        if name == _PASSTHROUGH:
-            rest = {key: value for key, value in cluster.items() if key != "type"}
-            kind_of_cluster = {
-                "name": "envoy.clusters.dynamic_forward_proxy",
-                # Plain text and TLS that the caller itself speaks go on as they are.
-                "typed_config": {
-                    "@type": _TYPE + _DNS_CLUSTER,
-                    **_DNS_CACHE,
-                    "allow_insecure_cluster_options": True,
-                },
-            }
-            return [self._plain({**rest, "lb_policy": "CLUSTER_PROVIDED", "cluster_type": kind_of_cluster})]
+            return [self._adapt({**cluster, "eds_cluster_config": config})]
+        if name == PASSTHROUGH:
+            return [self._adapt(passthrough(cluster))]
         if kind == "ORIGINAL_DST":
             return self._own(cluster)
-        return [self._plain(cluster)]
+        return [self._adapt(cluster)]
 
     def _own(self, cluster: Resource) -> list[Resource]:
         """Return the clusters of a sidecar's own pod: in a cluster they lead where the connection was going."""
@@ -257,7 +212,7 @@ class Local:
         dropped = ("type", "lb_policy", "cleanup_interval", "upstream_bind_config", "original_dst_lb_config")
         rest = {key: value for key, value in cluster.items() if key not in dropped}
         return [
-            self._plain(
+            self._adapt(
                 {
                     **rest,
                     "name": target,
@@ -270,74 +225,6 @@ class Local:
             )
             for target, app in targets.items()
         ]
-
-    def _plain(self, value: Any) -> Any:
-        """Return a part with sources as files, certificates from files, and without what this Envoy lacks."""
-        if isinstance(value, list):
-            kept = [each for each in value if not _is_istio_only(each)]
-            return [self._plain(each) for each in kept]
-        if not isinstance(value, dict):
-            return value
-        value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
-        if "rds" in value:
-            name = value["rds"]["route_config_name"]
-            value["rds"] = {"route_config_name": name, "config_source": self.source("routes", name)}
-        if "tls_certificate_sds_secret_configs" in value and self._secrets:
-            value = self._with_certificate(value, self._secrets)
-        if "combined_validation_context" in value:
-            value = self._with_authority(value)
-        return {key: self._plain(inner) for key, inner in value.items()}
-
-    def _with_certificate(self, value: Resource, secrets: Secrets) -> Resource:
-        """Take the certificate to show from files instead of from Istio's agent."""
-        name = value.pop("tls_certificate_sds_secret_configs")[0]["name"]
-        chain, key = secrets.chain, secrets.key
-        if name.startswith("kubernetes://"):
-            name = name.removeprefix("kubernetes://").rpartition("/")[2]
-            chain, key = secrets.of_gateways.get(name, (self._folder / "no-such-secret", self._folder / "no-such-key"))
-        value["tls_certificates"] = [
-            {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}
-        ]
-        return value
-
-    def _with_authority(self, value: Resource) -> Resource:
-        """Take the authorities to trust from a file: the lab's own, those of the system, or the one that is named."""
-        combined = value["combined_validation_context"]
-        name = combined.get("validation_context_sds_secret_config", {}).get("name", "")
-        if name.startswith(_FILE_ROOT):
-            path = name.removeprefix(_FILE_ROOT)
-            root = DEFAULT_CA_BUNDLE_PATH if path == "system" else path
-        elif self._secrets:
-            root = str(self._secrets.root)
-        else:
-            return value
-        rest = {key: inner for key, inner in value.items() if key != "combined_validation_context"}
-        context = {**combined.get("default_validation_context", {}), "trusted_ca": {"filename": root}}
-        return {**rest, "validation_context": context}
-
-    def _with_dns(self, value: Any, port: int) -> Any:
-        """Add what looks an outside host up to a listener for `port`.
-
-        A cluster passes on to the address that the caller had looked up. Here it is looked up again, by the host of a
-        request, or by the server name of TLS; what has neither goes nowhere.
-        """
-        if not any(each["name"] == _PASSTHROUGH for each in self._resources.clusters):
-            return value
-        if isinstance(value, dict):
-            return {key: self._with_dns(inner, port) for key, inner in value.items()}
-        if not isinstance(value, list):
-            return value
-        result: list[Any] = []
-        for each in value:
-            kind = each.get("typed_config", {}).get("@type", "") if isinstance(each, dict) else ""
-            if kind.endswith(".http.router.v3.Router"):
-                config: Resource = {"@type": _TYPE + _DNS, **_DNS_CACHE}
-                result.append({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": config})
-            if kind.endswith(".TcpProxy") and each["typed_config"].get("cluster") == _PASSTHROUGH:
-                config = {"@type": _TYPE + _DNS_SNI, "port_value": port, **_DNS_CACHE}
-                result.append({"name": "envoy.filters.network.sni_dynamic_forward_proxy", "typed_config": config})
-            result.append(self._with_dns(each, port))
-        return result
 
 
 def _inner(locality: Resource) -> list[Resource]:
@@ -359,10 +246,6 @@ def _moved(endpoint: Resource, where: Where) -> Resource | None:
     key = {**metadata.get("envoy.lb", {}), "hash_key": f"{at['address']}:{at['port_value']}"}
     inner = {**endpoint["endpoint"], "address": address(port)}
     return {**endpoint, "endpoint": inner, "metadata": {"filter_metadata": {**metadata, "envoy.lb": key}}}
-
-
-def _is_istio_only(value: Any) -> bool:
-    return isinstance(value, dict) and str(value.get("name", "")).startswith(_ISTIO_ONLY)
 
 
 def _holds(predicate: Resource | None, port: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from meshdemo.lab import documents
+from meshdemo.lab.documents import shown as shown
 
 #: The only namespace there is here.
 NAMESPACE = "default"
@@ -50,20 +50,19 @@ KINDS: dict[tuple[str, str], tuple[str, ...]] = {
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 # An object that an API server stores may have some 1.5 MiB; a file of more than this is none of ours.
 _FILE_LIMIT_BYTES = 2 * 1024 * 1024
-# Aliases can make a small file a large document, even one without an end.
-_VALUE_LIMIT = 100_000
-_DEPTH_LIMIT = 100
-_SHOWN_LENGTH = 40
+# Reasons of Envoy, some lines long, fit in; keys and paths of a hostile file do not.
+_LINE_LENGTH = 2000
 # RFC 1123 as Kubernetes has it ("Object Names and IDs"): no such name leads anywhere as a part of a path.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME_LENGTH = 253
+_WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9./]{0,300}")
 
 
 class ManifestError(Exception):
     """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place."""
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}")
+        super().__init__(printable(f"{place}: {problem}"))
         self.place = place
 
 
@@ -95,19 +94,15 @@ class Manifest:
         return f"{shown_path(self.path)}: {self.label}"
 
 
+def printable(text: str) -> str:
+    """Return a text as a terminal may show it: no control characters but line breaks, and not without end."""
+    plain = "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
+    return plain if len(plain) <= _LINE_LENGTH else plain[:_LINE_LENGTH] + "..."
+
+
 def shown_path(path: Path) -> str:
     """Return a path as a person gave it."""
     return "standard input" if path == STDIN else str(path)
-
-
-def shown(value: Any) -> str:
-    """Return a value of a file for an error, short whatever it holds."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -136,7 +131,7 @@ class Loader:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
-        self._stdin: str | None = None
+        self._stdin: bytes | None = None
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
 
@@ -159,112 +154,42 @@ class Loader:
         return list(manifests.values()), notes
 
     def _read(self, path: Path) -> str:
+        place = shown_path(path)
         try:
             if path == STDIN:
                 if self._stdin is None:
-                    self._stdin = sys.stdin.read(_FILE_LIMIT_BYTES + 1)
-                text = self._stdin
+                    if sys.stdin is None:
+                        raise ManifestError(place, "is closed")
+                    self._stdin = sys.stdin.buffer.read(_FILE_LIMIT_BYTES + 1)
+                data = self._stdin
             else:
+                if path.is_dir():
+                    raise ManifestError(place, "is a folder that cannot be read")
                 if not path.is_file():
-                    raise ManifestError(str(path), "is not a file" if path.exists() else "does not exist")
+                    raise ManifestError(place, "is not a file" if path.exists() else "does not exist")
                 with path.open("rb") as file:
-                    text = file.read(_FILE_LIMIT_BYTES + 1).decode("utf-8-sig")
+                    data = file.read(_FILE_LIMIT_BYTES + 1)
+            text = data.decode("utf-8-sig")
         except OSError as error:
-            raise ManifestError(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-        except UnicodeError:
-            raise ManifestError(shown_path(path), "not YAML: not encoded in UTF-8") from None
-        if len(text) > _FILE_LIMIT_BYTES:
-            raise ManifestError(shown_path(path), f"holds more than {_FILE_LIMIT_BYTES // 1024**2} MiB")
+            raise ManifestError(place, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+        except ValueError as error:
+            if not isinstance(error, UnicodeError):  # such as a path with a NUL
+                raise ManifestError(place, f"cannot be read: {error}") from None
+            raise ManifestError(place, "not YAML: not encoded in UTF-8") from None
+        if len(data) > _FILE_LIMIT_BYTES:
+            raise ManifestError(place, f"holds more than {_FILE_LIMIT_BYTES // 1024**2} MiB")
         return text
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML without what JSON does not have, as kubectl reads it: no dates, no sets, no key twice."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > _VALUE_LIMIT:
-            raise yaml.constructor.ConstructorError(None, None, "merges too much", node.start_mark)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge":
-                if not isinstance(key, yaml.ScalarNode):
-                    raise yaml.constructor.ConstructorError(None, None, "a key is not a text", key.start_mark)
-                if key.value in names:
-                    problem = f"the key {shown(key.value)} stands there twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                names.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-for _tag in ("binary", "omap", "pairs", "set", "timestamp"):
-    _Yaml.add_constructor(f"tag:yaml.org,2002:{_tag}", _Yaml.construct_undefined)  # type: ignore[type-var]
 
 
 def _parse(path: Path, text: str) -> list[Manifest]:
     """Return the objects of a text."""
     place = shown_path(path)
-    documents: list[tuple[int, Any]] = []
-    loader = _Yaml(text)
     try:
-        while loader.check_node():
-            node = loader.get_node()
-            if node is not None:
-                documents.append((node.start_mark.line + 1, loader.construct_document(node)))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{place}, line {mark.line + 1}" if mark else place
-        raise ManifestError(where, f"not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
-    except RecursionError:
-        raise ManifestError(place, "not YAML that can be read: it is nested too deep") from None
-    except (ValueError, OverflowError, ArithmeticError, TypeError, AttributeError):
-        line = loader.line + 1  # what a tag promises is not what stands there
-        raise ManifestError(
-            f"{place}, up to line {line}", "not YAML: a value is not of the type it is said to be"
-        ) from None
-    finally:
-        loader.dispose()
-    manifests = []
-    for line, document in documents:
-        value = _plain(document, f"{place}, line {line}")
-        if value is not None:
-            manifests += _objects(path, line, value)
-    return manifests
-
-
-def _plain(document: Any, place: str) -> Any:
-    """Return a document with texts as keys, and refuse what JSON cannot hold, or too much of it."""
-    left = _VALUE_LIMIT
-
-    def plain(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > _DEPTH_LIMIT:
-            raise ManifestError(place, "holds too much: aliases may repeat a value without end")
-        if isinstance(value, dict):
-            return {_key(key, place): plain(inner, depth + 1) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [plain(inner, depth + 1) for inner in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ManifestError(place, f"{value} is not a number that JSON can hold")
-        return value
-
-    return plain(document, 0)
-
-
-def _key(key: Any, place: str) -> str:
-    if isinstance(key, bool):
-        return str(key).lower()
-    if isinstance(key, (str, int)):
-        return str(key)
-    raise ManifestError(place, f"the key {shown(key)} is not a text")
+        found = documents.parse(text)
+    except documents.DocumentError as error:
+        where = f"{place}, line {error.line}" if error.line else place
+        raise ManifestError(where, str(error)) from None
+    return [manifest for line, document in found for manifest in _objects(path, line, document)]
 
 
 def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
@@ -273,13 +198,16 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
     if not isinstance(document, dict):
         raise ManifestError(place, f"{shown(document)} is not an object with apiVersion and kind")
     api_version, kind = (_text(document, field, place) for field in ("apiVersion", "kind"))
+    for field, text in (("apiVersion", api_version), ("kind", kind)):
+        if not _WORD.fullmatch(text):
+            raise ManifestError(f"{place}: {field}", f"{shown(text)} is none")
     if kind == "List" and api_version == "v1":
         items = document.get("items") or []
         if not isinstance(items, list):
             raise ManifestError(f"{place}: List: items", f"{shown(items)} is not a list")
         return [manifest for item in items for manifest in _objects(path, line, item)]
     group, slash, version = api_version.rpartition("/")
-    name = _name(document, kind, f"{place}: {shown(kind)[1:-1]}", group if slash else "")
+    name = _name(document, kind, f"{place}: {kind}", group if slash else "")
     manifest = Manifest(path, line, group, version, kind, name, document)
     _check_kind(manifest, api_version)
     return [manifest]
@@ -300,7 +228,7 @@ def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
         problem = "is missing" if metadata is None else f"{shown(metadata)} is not an object"
         raise ManifestError(f"{place}: metadata", problem)
     name, namespace = metadata.get("name"), metadata.get("namespace")
-    if not isinstance(name, str) or not _SUBDOMAIN.fullmatch(name) or len(name) > _NAME_LENGTH:
+    if not isinstance(name, str) or len(name) > _NAME_LENGTH or not _SUBDOMAIN.fullmatch(name):
         rule = f"lower case letters, digits, '-' and '.', up to {_NAME_LENGTH} of them"
         problem = "is missing" if name is None else f"{shown(name)} is not a name, which has {rule}"
         raise ManifestError(f"{place}: metadata.name", problem)

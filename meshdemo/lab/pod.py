@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshdemo.lab.cluster import Cluster, Pod, Template
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.loopback import HOST, Local, Ports, Secrets, Where, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
 from meshdemo.lab.ports import Ports as PortBook
 from meshdemo.lab.replica import Replica, Say
-from meshdemo.lab.sidecar import EnvoyError, Sidecar
-
-_RESTART_SECONDS = 1.0
+from meshdemo.lab.sidecar import Sidecar
+from meshdemo.lab.standalone import Secrets
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,10 @@ class Surroundings:
     process_group: int
     ports: PortBook
     say: Say
-    #: Added to the arguments of every container.
-    arguments: tuple[str, ...]
-    #: Added to the environment of every proxy.
+    #: Variables of every container; where its manifest says otherwise, that counts.
     environment: Mapping[str, str]
+    #: Variables of every proxy, whatever its manifest says.
+    proxy_environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,10 @@ class Wanted:
 
 
 class RunningPod:
-    """A pod from `start` until all of it has ended after `retire`. A pod outside the mesh has no resources."""
+    """A pod from `start` until all of it has ended after `retire`.
+
+    `key` tells it from all others, those of the same name that it replaces among them.
+    """
 
     def __init__(self, key: str, wanted: Wanted, around: Surroundings) -> None:
         self.key = key
@@ -58,21 +60,20 @@ class RunningPod:
         outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
         self.ports = Ports(apps, inbound, outbound)
         self.sidecar: Sidecar | None = None
-        self._sidecar_ready = not wanted.has_sidecar
-        self._restart_at = 0.0
+        if wanted.has_sidecar:
+            self.sidecar = Sidecar(self.pod.name, around.folder / key, around.process_group, around.say)
         self.replicas = [self._replica(number) for number in range(len(self.pod.containers))]
 
     def _replica(self, number: int) -> Replica:
         container = self.pod.containers[number]
-        arguments = [*self._around.arguments]
-        environment: dict[str, str] = {}
+        # Kubernetes sets HOSTNAME to the name of the pod.
+        environment = {"HOSTNAME": self.pod.name, **self._around.environment, **dict(container.environment)}
+        arguments: list[str] = []
         if container.role == "proxy":
-            environment = dict(self._around.environment)
+            environment |= self._around.proxy_environment
             for pattern, target in self.wanted.rules:
                 port = target if isinstance(target, int) else self.ports.outbound[target]
                 arguments += ["--connect-to", f"{pattern}:{HOST}:{port}"]
-        else:
-            arguments += ["--hostname", self.pod.name]
         single = len(self.pod.containers) == 1
         return Replica(
             self.pod.name if single else f"{self.pod.name}/{container.name}",
@@ -88,7 +89,7 @@ class RunningPod:
     @property
     def is_ready(self) -> bool:
         """Return whether all of it takes calls."""
-        return self._sidecar_ready and all(replica.is_ready for replica in self.replicas)
+        return (self.sidecar is None or self.sidecar.is_ready) and all(replica.is_ready for replica in self.replicas)
 
     @property
     def has_ended(self) -> bool:
@@ -105,27 +106,20 @@ class RunningPod:
 
     def start(self, local: Local | None, where: Where) -> None:
         """Start everything, without waiting."""
+        if self.sidecar and local:
+            self.sidecar.start(local, where)
         for replica in self.replicas:
             replica.start()
-        if local is not None:
-            self.sidecar = Sidecar(self.pod.name, self._around.folder / self.key, self._around.process_group)
-            self.sidecar.start(local, where)
 
-    def look_after(self, local: Local | None, where: Where) -> None:
-        """Notice when the sidecar takes calls, and start it again when it has ended, as a kubelet would."""
-        if self.sidecar is None or local is None:
-            return
-        try:
+    def check(self) -> None:
+        """Raise EnvoyError when its sidecar has ended."""
+        if self.sidecar:
             self.sidecar.check()
-            if not self._sidecar_ready:
-                self._sidecar_ready = self.sidecar.is_ready()
-        except EnvoyError as error:
-            if time.monotonic() >= self._restart_at:
-                self._around.say(f"{error}\nstarting it again")
-                self._restart_at = time.monotonic() + _RESTART_SECONDS
-                self._sidecar_ready = False
-                self.sidecar.stop()
-                self.sidecar.start(local, where)
+
+    def look_after(self) -> None:
+        """Notice what its sidecar does; its replicas look after themselves."""
+        if self.sidecar:
+            self.sidecar.look_after()
 
     def retire(self) -> None:
         """Let its containers drain and end; the sidecar stays until they have."""
@@ -133,9 +127,10 @@ class RunningPod:
             replica.retire()
 
     def end(self) -> None:
-        """End the sidecar, and give the ports back."""
+        """End the sidecar, and give its folder and the ports back."""
         if self.sidecar:
             self.sidecar.stop()
+            shutil.rmtree(self.sidecar.folder, ignore_errors=True)
         for kind, numbers in (("app", self.ports.apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
             for number in numbers:
                 self._around.ports.release((self.key, kind, number))

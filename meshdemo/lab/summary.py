@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.cluster import Cluster
-from meshdemo.lab.manifests import GATEWAY_API, Manifest, shown_path
+from meshdemo.lab.manifests import GATEWAY_API, Manifest, printable, shown_path
 
 _LONGEST_WORDS = 100
+# A proxy is told at its start where Services are.
+_OF_PODS = ("Deployment", "Service")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an edit did to one object: `text` for the terminal, `label` for the page; `rolls` when pods are replaced."""
+    """What an edit did to one object: `text` for the terminal, `label` for the page, and whether pods may change."""
 
     text: str
     label: str
-    rolls: bool
+    moves_pods: bool
 
 
 def starting(cluster: Cluster) -> str:
@@ -32,7 +34,7 @@ def policies(cluster: Cluster) -> list[str]:
     """Return the policies in force in words: `VirtualService/webserver: 75 % v1, 25 % v2`."""
     lines = []
     for manifest in cluster.policies:
-        words = "; ".join(_words(manifest))
+        words = printable("; ".join(_words(manifest)))
         words = words if len(words) <= _LONGEST_WORDS else words[:_LONGEST_WORDS] + " ..."
         lines.append(f"{manifest.label}: {words}" if words else manifest.label)
     return lines
@@ -54,7 +56,7 @@ def changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> list[Chang
         else:
             continue
         label = f"{manifest.label} {verb}"
-        found.append(Change(f"{shown_path(manifest.path)}: {label}", label, manifest.kind == "Deployment"))
+        found.append(Change(f"{shown_path(manifest.path)}: {label}", label, manifest.kind in _OF_PODS))
     return found
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +16,15 @@ from meshdemo.lab import node
 from meshdemo.lab.certificates import Authority
 from meshdemo.lab.cluster import Cluster, Gateway, Pod
 from meshdemo.lab.engine import Configuration, Engine, Resources
-from meshdemo.lab.loopback import Local, Ports, Secrets, outbound_names
-from meshdemo.lab.manifests import Loader, Manifest, ManifestError
+from meshdemo.lab.guard import Guard
+from meshdemo.lab.loopback import Local, Ports, outbound_names
+from meshdemo.lab.manifests import Loader, Manifest, ManifestError, shown_path
+from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.sidecar import EnvoyError, check
+from meshdemo.lab.standalone import Secrets
 from meshdemo.lab.workloads import read_cluster
+
+_CHECKS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -48,22 +56,23 @@ class State:
 
 
 class Reader:
-    """Reads the files again and again. `folder` is for what Envoy is to check, and for certificates."""
+    """Reads the files again and again. The folder of `guard` is for what Envoy is to check, and for certificates."""
 
-    def __init__(self, paths: Sequence[Path], engine: Engine, folder: Path) -> None:
+    def __init__(self, paths: Sequence[Path], engine: Engine, guard: Guard) -> None:
         self.loader = Loader(paths)
         self._engine = engine
-        self._folder = folder
+        self._guard = guard
         self._networks: dict[str, int] = {}
         self._authority: Authority | None = None
+        self._lock = threading.Lock()  # files are read in another thread than pods are started in
 
     def read(self) -> Files:
         """Read the files; raise ManifestError with the place of the first problem."""
-        manifests, notes = self.loader.load()
-        cluster = read_cluster(manifests, self._networks)
-        if not cluster.pods:
-            missing = "no Deployment of this application: add -f k8s/example.yaml"
-            raise ManifestError(", ".join(map(str, self.loader.paths)), missing)
+        with self._any_defect_said():
+            manifests, notes = self.loader.load()
+            cluster = read_cluster(manifests, self._networks)
+        if not cluster.deployments:
+            raise ManifestError(self._all_files(), "no Deployment of this application: add -f k8s/example.yaml")
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
@@ -75,21 +84,23 @@ class Reader:
         names = {pod.name for pod in files.cluster.pods}
         pods = (*files.cluster.pods, *(pod for pod in lingering if pod.name not in names))
         cluster = dataclasses.replace(files.cluster, pods=pods)
-        configuration = self._engine.configure(cluster)
-        try:
-            self._check(cluster, configuration)
-        except EnvoyError as error:
-            raise ManifestError(self._blame(cluster), str(error)) from None
+        with self._any_defect_said():
+            configuration = self._engine.configure(cluster)
+            try:
+                self._check(cluster, configuration)
+            except EnvoyError as error:
+                raise ManifestError(self._blame(cluster), str(error)) from None
         return State(files, cluster, configuration)
 
     def secrets(self, of: Pod | Gateway, resources: Resources) -> Secrets | None:
         """Return the certificates of a pod or gateway, None for one that needs none."""
         if '"tls_certificate_sds_secret_configs"' not in json.dumps([*resources.listeners, *resources.clusters]):
             return None
-        if self._authority is None:
-            self._authority = Authority(self._folder / "certificates")
         account = of.service_account if isinstance(of, Pod) else of.service
-        return self._authority.secrets(of.namespace, account)
+        with self._lock:
+            if self._authority is None:
+                self._authority = Authority(self._guard.folder / "certificates")
+            return self._authority.secrets(of.namespace, account)
 
     def _check(self, cluster: Cluster, configuration: Configuration) -> None:
         """Let Envoy check one pod of each Deployment, and each gateway; raise EnvoyError."""
@@ -103,11 +114,12 @@ class Reader:
             if resources is not None:
                 apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
                 ports = _any_ports(apps, outbound_names(resources))
-                local = Local(resources, ports, self._folder, self.secrets(of, resources))
-                checks.append((local.static(lambda _address, port: port), self._folder / f"check-{number}.json"))
-        with ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(check, *each) for each in checks]:
-                done.result()
+                local = Local(resources, ports, self._guard.folder, self.secrets(of, resources))
+                static = local.static(lambda _address, port: port)
+                path = self._guard.folder / f"check-{number}.json"
+                checks.append(functools.partial(check, static, path, self._guard.group))
+        for index in range(0, len(checks), _CHECKS_AT_ONCE):
+            in_parallel(checks[index : index + _CHECKS_AT_ONCE])
 
     def _blame(self, cluster: Cluster) -> str:
         """Return the place of the policy without which Envoy accepts the rest, else of all."""
@@ -119,7 +131,23 @@ class Reader:
             except (ManifestError, EnvoyError):
                 continue
             return manifest.place
-        return ", ".join(map(str, self.loader.paths))
+        return self._all_files()
+
+    @contextmanager
+    def _any_defect_said(self) -> Iterator[None]:
+        """Make one line of any error that is none about the files, as of one that is."""
+        try:
+            yield
+        except ManifestError:
+            raise
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}, line {last.lineno}"
+            problem = f"meshdemo itself failed to read this, please report it: {error!r} ({where})"
+            raise ManifestError(self._all_files(), problem) from error
+
+    def _all_files(self) -> str:
+        return ", ".join(shown_path(path) for path in self.loader.paths)
 
 
 def _any_ports(apps: Sequence[int], outbound: Sequence[str]) -> Ports:

@@ -1,0 +1,48 @@
+"""Single keys from a terminal, without Enter."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+
+class Keys:
+    """Standard input as single keys while this is entered; the terminal is as before afterwards."""
+
+    def __enter__(self) -> Self:
+        self._number = sys.stdin.fileno()
+        self._former = termios.tcgetattr(self._number)
+        tty.setcbreak(self._number)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
+
+    def read(self, seconds: float) -> str:
+        """Return the key that is pressed within `seconds`, else nothing; `q` when the terminal has gone."""
+        ready, _, _ = select.select([self._number], [], [], seconds)
+        if not ready:
+            return ""
+        try:
+            return os.read(self._number, 1).decode("ascii", "replace").lower() or "q"
+        except OSError:
+            return "q"
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let others use the terminal as it was."""
+        termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
+        try:
+            yield
+        finally:
+            termios.tcflush(self._number, termios.TCIFLUSH)
+            tty.setcbreak(self._number)

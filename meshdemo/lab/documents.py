@@ -1,0 +1,161 @@
+"""Documents of YAML or JSON as kubectl reads them, and nothing that could eat memory or time."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import yaml
+
+# Aliases can make a small file a large document, even one without an end.
+_VALUE_LIMIT = 100_000
+_DEPTH_LIMIT = 100
+# So many characters count as one value more.
+_TEXT_UNIT = 64
+_SHOWN_LENGTH = 40
+_MERGE = "tag:yaml.org,2002:merge"
+# Go knows no numbers such as 1:30, which are texts to kubectl.
+_NUMBERS = {
+    "int": re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z"),
+    "float": re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z"
+        r"|[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z"
+    ),
+}
+
+
+class DocumentError(Exception):
+    """What is no document, in words; `line` is where, None where that is not known."""
+
+    def __init__(self, line: int | None, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+def shown(value: Any) -> str:
+    """Return a value of a file for an error, short whatever it holds."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN_LENGTH:
+        return "a number of very many digits"
+    text = repr(value[: _SHOWN_LENGTH + 1]) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
+
+
+def parse(text: str) -> list[tuple[int, Any]]:
+    """Return the documents that are not empty, each with its first line; raise DocumentError."""
+    documents: list[tuple[int, Any]] = []
+    loader: _Yaml | None = None
+    try:
+        loader = _Yaml(text)
+        while loader.check_node():
+            node = loader.get_node()
+            if node is not None:
+                documents.append((node.start_mark.line + 1, loader.construct_document(node)))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+        raise DocumentError(mark.line + 1 if mark else None, f"not YAML: {problem}") from None
+    except RecursionError:
+        raise DocumentError(None, "not YAML that can be read: it is nested too deep") from None
+    except (ValueError, ArithmeticError, TypeError, AttributeError, LookupError):
+        line = loader.line + 1 if loader else None  # what a tag promises is not what stands there
+        raise DocumentError(line, "not YAML: a value before this is not of the type it is said to be") from None
+    finally:
+        if loader:
+            loader.dispose()
+    plain = [(line, _plain(document, line)) for line, document in documents]
+    return [(line, document) for line, document in plain if document is not None]
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML as kubectl reads it: no dates, no sets, no numbers to the base of 60, no key twice."""
+
+    _count = 0
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [
+            (tag, _NUMBERS.get(tag.rpartition(":")[2], pattern))
+            for tag, pattern in resolvers
+            if not tag.endswith((":timestamp", ":value"))
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._count += 1
+        if self._count > _VALUE_LIMIT:
+            raise yaml.composer.ComposerError(None, None, "holds too much", parent.start_mark if parent else None)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.composer.ComposerError(None, None, "a key is not a text", key.start_mark)
+            if key.value in names:
+                problem = f"the key {shown(key.value)} stands there twice"
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            names.add(key.value)
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace `<<` by what it merges, as long as that is not too much."""
+        size = len(node.value)
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(merged, yaml.MappingNode):
+                        self.flatten_mapping(merged)
+                        size += len(merged.value)
+                        if size > _VALUE_LIMIT:
+                            raise yaml.constructor.ConstructorError(None, None, "merges too much", node.start_mark)
+        super().flatten_mapping(node)
+
+
+for _tag in ("binary", "omap", "pairs", "set", "timestamp"):
+    _Yaml.add_constructor(f"tag:yaml.org,2002:{_tag}", _Yaml.construct_undefined)  # type: ignore[type-var]
+
+
+def _plain(document: Any, line: int) -> Any:
+    """Return a document with texts as keys, and refuse what JSON cannot hold, or too much of it."""
+    left = _VALUE_LIMIT
+
+    def spend(amount: int) -> None:
+        nonlocal left
+        left -= amount
+        if left < 0:
+            raise DocumentError(line, "holds too much: aliases may repeat a value without end")
+
+    def plain(value: Any, depth: int) -> Any:
+        spend(1 if depth <= _DEPTH_LIMIT else _VALUE_LIMIT)
+        if isinstance(value, dict):
+            return {unicode(_key(key, line)): plain(inner, depth + 1) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [plain(inner, depth + 1) for inner in value]
+        if isinstance(value, str):
+            return unicode(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DocumentError(line, f"{value} is not a number that JSON can hold")
+        return value
+
+    def unicode(text: str) -> str:
+        spend(len(text) // _TEXT_UNIT)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half a character, which an escape can make
+            raise DocumentError(line, f"{shown(text)} is not Unicode") from None
+        return text
+
+    return plain(document, 0)
+
+
+def _key(key: Any, line: int) -> str:
+    if isinstance(key, bool):
+        return str(key).lower()
+    if isinstance(key, str) or (isinstance(key, int) and abs(key) < 10**_SHOWN_LENGTH):
+        return str(key)
+    raise DocumentError(line, f"the key {shown(key)} is not a text")
