@@ -92,7 +92,7 @@ class Local:
     def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
         self._ports = ports
         self._folder = folder
-        self._resources = resources
+        self._resources = resources = resources if ports.outbound else _inbound_only(resources)
         standalone = Standalone(
             route_source=lambda name: self.source("routes", name),
             secrets=secrets,
@@ -225,6 +225,28 @@ class Local:
             )
             for target, app in targets.items()
         ]
+
+
+def _inbound_only(resources: Resources) -> Resources:
+    """Return what a pod that calls nobody needs.
+
+    Each file that an Envoy reads takes an inotify instance, of which all programs of a user have 128 (inotify(7)), and
+    Istio gives every pod the routes and clusters of all Services.
+    """
+    listeners = [listener for listener in resources.listeners if is_inbound(listener)]
+    text = json.dumps(listeners)
+
+    def is_used(name: str) -> bool:
+        return json.dumps(name) in text
+
+    clusters = [each for each in resources.clusters if not each["name"].startswith("outbound|") or is_used(each["name"])]
+    names = {cluster["name"] for cluster in clusters}
+    return Resources(
+        listeners=listeners,
+        routes=[route for route in resources.routes if is_used(route["name"])],
+        clusters=clusters,
+        endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
+    )
 
 
 def _inner(locality: Resource) -> list[Resource]:
