@@ -31,6 +31,8 @@ _LOG_LINES = 15
 _POLL_SECONDS = 0.02
 # What Envoy warns of at every start, and addresses of its code.
 _NOISE = ("Deprecated field", "no configured limit to the number of allowed active", "] #", "[backtrace]", "envoy bug")
+# How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
+_DRAIN_SECONDS = "45"
 
 
 class EnvoyError(Exception):
@@ -194,6 +196,8 @@ class Sidecar:
         command = [program(), "-c", str(self.folder / "bootstrap.json"), "--disable-hot-restart", "-l", "warning"]
         # One thread, so that the limits of a connection pool and the turns of a load balancer are exact.
         command += ["--concurrency", "1"]
+        # A connection that was accepted under a former policy ends with its next answer, as beside Istio's agent.
+        command += ["--drain-strategy", "immediate", "--drain-time-s", _DRAIN_SECONDS]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, process_group=self._group
