@@ -145,6 +145,8 @@ class Service:
     ports: tuple[ServicePort, ...]
     is_public: bool = False
     namespace: str = NAMESPACE
+    #: Whether pods near the caller are preferred (trafficDistribution); here all are equally near.
+    prefers_near: bool = False
     place: str = ""
     annotations: Labels = field(default_factory=dict)
 

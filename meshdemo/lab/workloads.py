@@ -65,6 +65,7 @@ _SERVICE = Object(
         "externalName": Refused("use a ServiceEntry"),
         "externalIPs": Refused(ONLY_HERE),
         "sessionAffinity": Text(("None",)),
+        "trafficDistribution": Text(("PreferClose", "PreferSameZone", "PreferSameNode")),
         **dict.fromkeys(
             [
                 "allocateLoadBalancerNodePorts",
@@ -77,7 +78,6 @@ _SERVICE = Object(
                 "loadBalancerIP",
                 "loadBalancerSourceRanges",
                 "publishNotReadyAddresses",
-                "trafficDistribution",
                 "sessionAffinityConfig",
             ],
             Anything(),
@@ -191,6 +191,7 @@ def _service(manifest: Manifest, number: int) -> Service:
             for port in spec["ports"]
         ),
         is_public=spec["type"] == "LoadBalancer",
+        prefers_near=spec["trafficDistribution"] is not None,
         place=manifest.place,
         annotations=annotations_of(manifest),
     )

@@ -144,13 +144,15 @@ class Host:
     """Something that can be called: a Service, or a host of a ServiceEntry.
 
     `names` are all the names and addresses it is called by, the full one first. `lookup`: its endpoints are names,
-    all of whose addresses count (all), or one at a time (one); empty for addresses.
+    all of whose addresses count (all), or one at a time (one); empty for addresses. `prefers_near`: callers prefer
+    endpoints near them.
     """
 
     name: str
     names: tuple[str, ...]
     ports: tuple[HostPort, ...]
     lookup: str = ""
+    prefers_near: bool = False
 
     def port(self, number: int) -> HostPort | None:
         """Return a port by its number."""

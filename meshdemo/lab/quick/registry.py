@@ -151,7 +151,7 @@ def service_hosts(cluster: Cluster) -> Iterator[Host]:
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
-        yield Host(full, names, ports)
+        yield Host(full, names, ports, prefers_near=service.prefers_near)
 
 
 def gateway_services(cluster: Cluster) -> Iterator[Host]:
