@@ -240,7 +240,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             name=service,
             service=service,
             address=f"{POD_NETWORK}{_NETWORKS}.{number}",
-            service_address=f"10.96.1.{number}",
+            service_address=f"10.97.0.{number}",
             labels=labels[service, namespace],
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
