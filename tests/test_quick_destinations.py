@@ -1,5 +1,7 @@
 """DestinationRules, ServiceEntries and Gateways, read into what can be called and how."""
 
+import dataclasses
+
 import pytest
 from quick_support import SUBSETS, cluster_of, manifest
 
@@ -193,6 +195,10 @@ def test_private_policies(tmp_path):
     """What is for its own namespace alone is not seen by a gateway of another."""
     known = registry(tmp_path, rule(exportTo=["."]))
     host = "webserver.default.svc.cluster.local"
+    (outside,) = entry(resolution="DNS", exportTo=["."])
+    both = dataclasses.replace(known, hosts={**known.hosts, outside.name: outside})
+    assert outside.name in both.seen_from("default").hosts
+    assert outside.name not in both.seen_from("istio-system").hosts
     assert known.seen_from("default").policy_for(host)
     assert not known.seen_from("istio-system").policy_for(host)
 
