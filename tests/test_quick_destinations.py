@@ -277,11 +277,10 @@ def test_servers_of_istios_gateway():
     port = {"number": 80, "name": "http", "protocol": "HTTP"}
     servers = [{"port": port, "hosts": ["default/a.com", "*.b.com", "elsewhere/c.com"]}]
     spec = {"selector": {"istio": "ingressgateway"}, "servers": servers}
-    assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io")) == [
-        Server("default/g", 80, ("a.com", "*.b.com"))
-    ]
+    found = read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))
+    assert found == ({"istio": "ingressgateway"}, [Server("default/g", 80, ("a.com", "*.b.com"))])
     servers[0] |= {"hosts": ["a.com"], "tls": {"httpsRedirect": True}}
-    assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))[0].https_only
+    assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))[1][0].https_only
 
 
 def test_listeners_of_the_gateway_api():
