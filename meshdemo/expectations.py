@@ -1,4 +1,4 @@
-"""What somebody expects of a watch: `Webserver V1=132..168`, read and judged.
+"""What somebody expects of a watch: `Webserver V1=130..170`, read and judged.
 
 An expectation is a subject, an equals sign and a range; the README has the grammar in a table.
 """
@@ -19,6 +19,7 @@ from meshdemo.times import PERCENTILES, percentile
 
 COUNT, SHARE, TIME = "a count", "a share", "a time"
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0}
+_PODS = "pods"
 _FLAGS = frozenset(reason.flag for reason in REASONS)
 
 
@@ -37,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A range for what `seen` finds in a tally: a number of calls, or a time in milliseconds, None for no time."""
+    """A range for what `seen` finds in a tally: a number of calls or pods, or milliseconds, None for no time."""
 
     subject: str
     range: Range
@@ -63,8 +64,9 @@ class Verdict:
 
     def as_object(self) -> dict[str, Any]:
         """Return it for JSON; the README describes it field by field."""
-        unit = {COUNT: "calls", SHARE: "%", TIME: "ms"}[self.expectation.range.kind]
         subject, text = self.expectation.subject, self.expectation.range.text
+        units = {COUNT: "pods" if subject == _PODS else "calls", SHARE: "%", TIME: "ms"}
+        unit = units[self.expectation.range.kind]
         seen = None if self.seen is None else round(self.seen, 3)
         return {"subject": subject, "range": text, "seen": seen, "unit": unit, "met": self.met}
 
@@ -84,7 +86,7 @@ def parse_expectation(text: str) -> Expectation:
     """Return the expectation that `text` means, or raise ValueError, whose text names the part that is wrong."""
     subject, equals, range_text = (part.strip() for part in text.rpartition("="))
     if not equals or not subject:
-        raise ValueError("is not SUBJECT=RANGE, such as 'Webserver V1=132..168'")
+        raise ValueError("is not SUBJECT=RANGE, such as 'Webserver V1=130..170'")
     parsed = _parse_range(range_text)
     if subject in PERCENTILES:
         if parsed.kind != TIME:
@@ -92,6 +94,8 @@ def parse_expectation(text: str) -> Expectation:
         return Expectation(subject, parsed, partial(_percentile, percent=PERCENTILES[subject]))
     if parsed.kind == TIME:
         raise ValueError(f"{range_text!r} is a time, which {_listed(PERCENTILES)} have, but {subject!r} is counted")
+    if subject == _PODS and parsed.kind == SHARE:
+        raise ValueError(f"{range_text!r} is a share of calls, but pods are counted")
     return Expectation(subject, parsed, _counter(subject))
 
 
@@ -128,7 +132,7 @@ def _parse_end(text: str) -> tuple[float, str]:
 
 
 def _counter(subject: str) -> Callable[[Tally], int]:
-    """Return what counts the calls that a subject means."""
+    """Return what counts the calls, or pods, that a subject means."""
     if subject in _WORDS:
         return _WORDS[subject]
     if subject in _FLAGS:
@@ -174,6 +178,7 @@ _WORDS: Mapping[str, Callable[[Tally], int]] = {
     "errors": lambda tally: tally.errors.total(),
     "failed": lambda tally: sum(count for status, count in tally.statuses.items() if status >= 500),
     "identity": lambda tally: tally.identities.total(),
+    _PODS: lambda tally: sum(len(counts) for counts in tally.pods.values()),
 }
 _PATTERNS: tuple[tuple[str, Callable[..., Callable[[Tally], int]]], ...] = (
     (r"([1-9][0-9]{2})", lambda status: lambda tally: tally.statuses[int(status)]),

@@ -33,9 +33,12 @@ class Keys:
         if not ready:
             return ""
         try:
-            return os.read(self._number, 1).decode("ascii", "replace").lower() or "q"
+            pressed = os.read(self._number, 32).decode("ascii", "replace")
         except OSError:
             return "q"
+        if pressed.startswith("\x1b"):
+            return ""  # an arrow or the like, whose other characters are no keys
+        return pressed[:1].lower() or "q"
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo import classroom, terminal
+from meshdemo import classroom, promises, terminal
+from meshdemo.lab import signals
 from meshdemo.lessons import Lesson, find_lesson, read_lessons
+from meshdemo.notes import Notes
 from meshdemo.server import StartError
 
 if TYPE_CHECKING:
-    from meshdemo.classroom import Stage
+    from meshdemo.kubectl import ClusterStage
+    from meshdemo.lab.stage import LabStage
+    from meshdemo.promises import Stage
 
 _DEFAULT_FOLDER = Path("k8s")
 
@@ -39,21 +44,27 @@ def command(options: LessonOptions) -> int:
     """Run what was asked for, and return the exit status; raise StartError or UsageError in one line."""
     if options.cluster and options.istiod:
         raise click.UsageError("--cluster and --istiod exclude each other: a cluster has its own control plane.")
-    lessons = read_lessons(_folder(options.folder))
-    if options.name is None and not options.everything:
-        _list(lessons)
-        return 0
     if options.name is not None and options.everything:
         raise click.UsageError("--all goes without the name of a lesson.")
     if options.everything and not options.check:
         raise click.UsageError("--all goes with --check: it runs one lesson after the other.")
+    if options.check and options.name is None and not options.everything:
+        raise click.UsageError("--check goes with the name of a lesson, or with --all.")
+    lessons = read_lessons(_folder(options.folder))
+    if options.name is None and not options.everything:
+        _list(lessons)
+        return 0
     chosen = lessons if options.name is None else [find_lesson(lessons, options.name)]
     with_keys = not options.check and terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout)
-    with _stage(options, lessons) as stage:
-        if with_keys:
-            classroom.teach(stage, lessons, chosen[0])
-            return 0
-        return 0 if classroom.check(stage, chosen) else 1
+    notes = Notes(functools.partial(click.echo, err=True))
+    try:
+        with _stage(options, lessons, notes) as stage:
+            if with_keys:
+                classroom.Classroom(stage, lessons, notes).teach(chosen[0])
+                return 0
+            return 0 if promises.check(stage, chosen, notes) else 1
+    except signals.Signalled as signalled:
+        return 128 + signalled.number
 
 
 def _folder(named: Path | None) -> Path:
@@ -76,22 +87,29 @@ def _list(lessons: list[Lesson]) -> None:
 
 
 @contextmanager
-def _stage(options: LessonOptions, lessons: list[Lesson]) -> Iterator[Stage]:
-    if options.cluster:
-        from meshdemo.kubectl import ClusterStage
+def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Iterator[Stage]:
+    """Yield where lessons are to be shown, and end it afterwards, also after a signal, which raises Signalled."""
+    stage = _cluster_stage(options, lessons, notes) if options.cluster else _lab_stage(options, notes)
+    try:
+        with signals.raising(signal.SIGHUP):
+            yield stage
+    finally:
+        stage.close()
 
-        cluster = ClusterStage(lessons)
-        click.echo(cluster.plan())
-        if terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout):
-            click.confirm("Go on?", abort=True)
-        try:
-            yield cluster
-        finally:
-            cluster.close()
-        return
+
+def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> ClusterStage:
+    from meshdemo.kubectl import ClusterStage
+
+    stage = ClusterStage(lessons[0].folder, options.port, notes.say)
+    click.echo(stage.plan())
+    if terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout):
+        click.confirm("Go on?", abort=True)
+    return stage
+
+
+def _lab_stage(options: LessonOptions, notes: Notes) -> LabStage:
     try:
         from meshdemo.lab import command as lab_command
-        from meshdemo.lab import signals
         from meshdemo.lab.lab import LabOptions
         from meshdemo.lab.stage import LabStage
     except ImportError as error:
@@ -99,12 +117,6 @@ def _stage(options: LessonOptions, lessons: list[Lesson]) -> Iterator[Stage]:
             f"meshdemo lesson needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
             "pip install '.[lab]'."
         ) from None
-    engine = lab_command.choose_engine(istiod=options.istiod)
-    stage = LabStage(engine, LabOptions(options.port), functools.partial(click.echo, err=True))
-    try:
-        with signals.raising():
-            yield stage
-    except signals.Signalled as signalled:
-        raise SystemExit(128 + signalled.number) from None
-    finally:
-        stage.close()
+    return LabStage(
+        lab_command.choose_engine(istiod=options.istiod), LabOptions(options.port, access_log=True), notes.say
+    )

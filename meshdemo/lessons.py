@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,22 @@ _GUIDE = "README.md"
 # "### 2. A weighted split: `istio/split.yaml`", and rows "| By header | `gateway-api/header.yaml` | ... |".
 _HEADING = re.compile(r"^### \d+\. (?P<title>.+): `(?P<file>[\w/-]+\.yaml)`$", re.MULTILINE)
 _ROW = re.compile(r"^\| (?P<title>[^|]+) \| `(?P<file>[\w/-]+\.yaml)` \|", re.MULTILINE)
-_COMMAND = re.compile(r"^ {3,}(?P<command>\S.*)$")
+# "kubectl logs ... | grep --count /mirrored  # 50": a comment behind a command is what it prints.
+_COMMAND = re.compile(r"^ {2,}(?P<command>\S.*?)(?:\s+# (?P<output>.+))?$")
+_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as words, a pipeline as several, and the line that it is to print, where the comment says that."""
+
+    pipeline: tuple[tuple[str, ...], ...]
+    output: str | None = None
+
+    @property
+    def is_watch(self) -> bool:
+        """Return whether it is one whose result can be read."""
+        return self.pipeline[-1][:2] == ("meshdemo", "watch")
 
 
 @dataclass(frozen=True)
@@ -53,13 +68,30 @@ class Lesson:
             lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
         return lines
 
-    def commands(self) -> list[list[str]]:
-        """Return the commands of its comment, each as words; one may go on after a backslash."""
-        text = "\n".join(match["command"] for line in self.comment() if (match := _COMMAND.match(f" {line}")))
+    def commands(self) -> list[Command]:
+        """Return the commands of its comment, which are indented; one may go on after a backslash."""
+        text = "\n".join(self.comment()).replace("\\\n", " ")
         try:
-            return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+            return [_parse_command(match) for line in text.splitlines() if (match := _COMMAND.match(line))]
         except ValueError as error:
             raise StartError(f"{self.path}: a command of the comment cannot be read: {error}.") from None
+
+
+def _parse_command(match: re.Match[str]) -> Command:
+    programs: list[list[str]] = [[]]
+    for word in shlex.split(match["command"]):
+        if word == "|":
+            programs.append([])
+        else:
+            programs[-1].append(word)
+    if not all(programs):
+        raise ValueError("nothing stands before or behind a |")
+    return Command(tuple(map(tuple, programs)), match["output"])
+
+
+def replace_ports(command: Sequence[str], ports: Mapping[int, int]) -> list[str]:
+    """Return a command with other ports on 127.0.0.1, where `ports` has them by those that the lessons name."""
+    return [_PORT.sub(lambda match: str(ports.get(int(match[0]), match[0])), word) for word in command]
 
 
 def read_lessons(folder: Path) -> list[Lesson]:

@@ -58,6 +58,7 @@ def verdict(text):
         ("over 1ms", 18),
         ("path /v2", 1),
         ("path /nowhere", 0),
+        ("pods", 4),
     ],
 )
 def test_what_is_counted(subject, seen):
@@ -115,6 +116,7 @@ def test_ranges(text, met):
         ("V1=5..7%", "'5..7%' are not of one kind"),
         ("V1=..101%", "'101%' is more than 100 %"),
         ("V1=5ms", "'5ms' is a time"),
+        ("pods=50%", "'50%' is a share of calls, but pods are counted"),
         ("median=5", "median is a time: give '5' a unit"),
         ("median=5%", "median is a time"),
         ("p90=..5ms", "which median, p95, p99 and maximum have, but 'p90' is counted"),
@@ -162,6 +164,7 @@ def test_object():
         "subject": "Webserver V1", "range": "40%..60%", "seen": 50.0, "unit": "%", "met": True,
     }  # fmt: skip
     assert verdict("Webserver V1=3").as_object()["unit"] == "calls"
+    assert verdict("pods=4").as_object()["unit"] == "pods"
     assert verdict("median=..2s").as_object() == {
         "subject": "median", "range": "..2s", "seen": 10.0, "unit": "ms", "met": True,
     }  # fmt: skip

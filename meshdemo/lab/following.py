@@ -17,12 +17,17 @@ class Files:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
-        self._reported = self._seen = _signature(paths)
+        self._seen = _signature(paths)
+        self._reported: list[tuple[str, int, int, int]] | None = self._seen
 
     @property
     def are_ahead(self) -> bool:
         """Return whether the files are other ones than those last reported."""
         return _signature(self.paths) != self._reported
+
+    def read_again(self) -> None:
+        """Count the files as changed, whatever they are."""
+        self._reported = None
 
     def have_changed(self) -> bool:
         """Return whether there is an edit that nobody was told of, once the files are not being written any more."""

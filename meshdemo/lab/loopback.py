@@ -21,6 +21,7 @@ from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthroug
 HOST = "127.0.0.1"
 _INBOUND = "virtualInbound"
 _CATCH_ALL = "virtualOutbound"
+_OUTBOUND = "outbound|"
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
 
@@ -44,6 +45,11 @@ class Ports:
 def address(port: int) -> Resource:
     """Return an address on loopback."""
     return {"socket_address": {"address": HOST, "port_value": port}}
+
+
+def _bound_to(port: int) -> Resource:
+    """Return the parts of a listener at a port that nobody else may have; Envoy would share it with its own kind."""
+    return {"address": address(port), "enable_reuse_port": False}
 
 
 def is_inbound(listener: Resource) -> bool:
@@ -92,16 +98,16 @@ class Local:
     def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
         self._ports = ports
         self._folder = folder
-        self._resources = resources
-        self._adapt = Standalone(
+        self._resources = resources = resources if ports.outbound else _inbound_only(resources)
+        standalone = Standalone(
             route_source=lambda name: self.source("routes", name),
             secrets=secrets,
             passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
-        ).adapt
-        listeners = [local for each in resources.listeners for local in self._listeners(each)]
+        )
+        self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
+        self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
         self.routes = [self._adapt(each) for each in resources.routes]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
-        self.listeners = [self._adapt(each) for each in listeners]
 
     def source(self, kind: str, name: str = "") -> Resource:
         """Return a source that reads a file again when it is moved into the folder."""
@@ -111,18 +117,21 @@ class Local:
 
     def endpoints(self, where: Where) -> dict[str, Resource]:
         """Return the endpoints by the name of their cluster: those that take calls now."""
-        assignments = {}
+        assignments: dict[str, Resource] = {name: {"cluster_name": name} for name in self.endpoint_names()}
         for each in self._resources.endpoints:
+            if each["cluster_name"] not in assignments:
+                continue
             localities = [
                 {**locality, "lb_endpoints": [e for e in (_moved(e, where) for e in _inner(locality)) if e]}
                 for locality in each.get("endpoints", [])
             ]
             assignments[each["cluster_name"]] = {**each, "endpoints": localities}
-        for cluster in self.clusters:
-            if cluster.get("type") == "EDS":
-                name = cluster["eds_cluster_config"].get("service_name") or cluster["name"]
-                assignments.setdefault(name, {"cluster_name": name})
         return assignments
+
+    def endpoint_names(self) -> list[str]:
+        """Return the names of the endpoints that the clusters ask for."""
+        clusters = [cluster for cluster in self.clusters if cluster.get("type") == "EDS"]
+        return [cluster["eds_cluster_config"].get("service_name") or cluster["name"] for cluster in clusters]
 
     def static(self, where: Where) -> Resource:
         """Return all of it in one piece, for Envoy to check."""
@@ -156,7 +165,8 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        return [{**bound, "address": address(port)}]
+        number = listener["address"]["socket_address"]["port_value"]
+        return [self._with_lookup({**bound, **_bound_to(port)}, number)]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -176,7 +186,7 @@ class Local:
         return {
             **bound,
             "name": f"{_INBOUND}_{port}",
-            "address": address(self._ports.inbound[port]),
+            **_bound_to(self._ports.inbound[port]),
             "filter_chains": json.loads(text),
             "listener_filters": [
                 {key: value for key, value in each.items() if key != "filter_disabled"}
@@ -223,6 +233,30 @@ class Local:
             )
             for target, app in targets.items()
         ]
+
+
+def _inbound_only(resources: Resources) -> Resources:
+    """Return what a pod that calls nobody needs.
+
+    Each file that an Envoy reads takes an inotify instance, of which all programs of a user have 128 (inotify(7)), and
+    Istio gives every pod the routes and clusters of all Services.
+    """
+    listeners = [listener for listener in resources.listeners if is_inbound(listener)]
+    text = json.dumps(listeners)
+
+    def is_used(name: str) -> bool:
+        return json.dumps(name) in text
+
+    clusters = [
+        each for each in resources.clusters if not each["name"].startswith("outbound|") or is_used(each["name"])
+    ]
+    names = {cluster["name"] for cluster in clusters}
+    return Resources(
+        listeners=listeners,
+        routes=[route for route in resources.routes if is_used(route["name"])],
+        clusters=clusters,
+        endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
+    )
 
 
 def _inner(locality: Resource) -> list[Resource]:

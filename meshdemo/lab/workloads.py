@@ -116,6 +116,12 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
         others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
     _check_targets(cluster, manifests)
+    names = {pod.name for pod in cluster.pods}
+    for gateway in cluster.gateways:
+        if gateway.name in names:
+            raise ManifestError(
+                f"{gateway.manifests[0].place}: spec.selector", f"{gateway.name!r} is the name of a pod"
+            )
     return cluster
 
 
@@ -229,6 +235,8 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         else:
             selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
             key = (f"{manifest.name}-istio", NAMESPACE)
+        if any(name == key[0] and namespace != key[1] for name, namespace in groups):
+            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {key[0]!r} already")
         groups.setdefault(key, []).append(manifest)
         labels.setdefault(key, {}).update(selector)
         if len(groups) > _MOST_GATEWAYS:
@@ -240,7 +248,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             name=service,
             service=service,
             address=f"{POD_NETWORK}{_NETWORKS}.{number}",
-            service_address=f"10.96.1.{number}",
+            service_address=f"10.97.0.{number}",
             labels=labels[service, namespace],
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),

@@ -34,7 +34,7 @@ def compare(documents: list[Document], folder: Path) -> tuple[str, list[str]]:
     path.write_text(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True))
     refusal = None
     try:
-        cluster, manifests = load(path)
+        cluster, _ = load(path)
     except ManifestError as error:
         return (
             (REFUSED, [refused_field(error)])
@@ -48,7 +48,7 @@ def compare(documents: list[Document], folder: Path) -> tuple[str, list[str]]:
     except Exception:
         return DIFFERENT, ["the quick engine fails", *traceback.format_exc().splitlines()]
     try:
-        expected = meaning(istiod(cluster, manifests), cluster)
+        expected = meaning(istiod(cluster), cluster)
     except ManifestError as error:
         return (INVALID, [str(error)]) if refusal else (DIFFERENT, [f"taken here, though {error}"])
     if refusal:

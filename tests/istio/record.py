@@ -35,16 +35,16 @@ def main() -> int:
     problems = []
     values = {}
     for name, path in policies().items():
-        cluster, manifests = load(path)
+        cluster, _ = load(path)
         try:
-            values[name] = meaning(istiod(cluster, manifests), cluster)
+            values[name] = meaning(istiod(cluster), cluster)
         except ManifestError as error:
             problems.append(f"{path}: {error}; it belongs into invalid/")
     reasons = []
     for name, path in invalid().items():
         try:
-            cluster, manifests = load(path)
-            istiod(cluster, manifests)
+            cluster, _ = load(path)
+            istiod(cluster)
             problems.append(f"{path}: Istio takes it; it belongs into policies/")
         except ManifestError as error:
             reasons.append((name, str(error)))
