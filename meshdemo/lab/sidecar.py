@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LOG_LINES = 15
 _POLL_SECONDS = 0.02
+# What stands before the reason in a line of Envoy's log.
+_PREFIX = re.compile(r"^\[.*?\]\[.*?\]\[.*?\]\[.*?\] \[.*?\] (error initializing configuration '.*?': )?")
 # What Envoy warns of at every start, and addresses of its code.
 _NOISE = ("Deprecated field", "no configured limit to the number of allowed active", "] #", "[backtrace]", "envoy bug")
 # How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
@@ -66,7 +69,8 @@ def check(configuration: Resource, path: Path, process_group: int) -> None:
         path.unlink(missing_ok=True)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise EnvoyError(f"Envoy does not accept this: {lines[-1] if lines else 'it gives no reason'}")
+        reason = _PREFIX.sub("", lines[-1]) if lines else "it gives no reason"
+        raise EnvoyError(f"Envoy does not accept this: {reason}")
 
 
 class Sidecar:

@@ -116,6 +116,12 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
         others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
     _check_targets(cluster, manifests)
+    names = {pod.name for pod in cluster.pods}
+    for gateway in cluster.gateways:
+        if gateway.name in names:
+            raise ManifestError(
+                f"{gateway.manifests[0].place}: spec.selector", f"{gateway.name!r} is the name of a pod"
+            )
     return cluster
 
 
@@ -229,6 +235,8 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         else:
             selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
             key = (f"{manifest.name}-istio", NAMESPACE)
+        if any(name == key[0] and namespace != key[1] for name, namespace in groups):
+            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {key[0]!r} already")
         groups.setdefault(key, []).append(manifest)
         labels.setdefault(key, {}).update(selector)
         if len(groups) > _MOST_GATEWAYS:
