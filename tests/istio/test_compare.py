@@ -38,7 +38,7 @@ def other(*arguments):
 def istiod(monkeypatch):
     """Let Istio make what the quick engine makes, unless a test says otherwise."""
     configure = quick.configure
-    monkeypatch.setattr(compare, "istiod", lambda cluster, manifests: configure(cluster))
+    monkeypatch.setattr(compare, "istiod", configure)
 
 
 @pytest.mark.parametrize(
