@@ -145,7 +145,7 @@ class Host:
 
     `names` are all the names and addresses it is called by, the full one first. `lookup`: its endpoints are names,
     all of whose addresses count (all), or one at a time (one); empty for addresses. `prefers_near`: callers prefer
-    endpoints near them.
+    endpoints near them. `is_private`: only its own namespace knows it.
     """
 
     name: str
@@ -153,6 +153,7 @@ class Host:
     ports: tuple[HostPort, ...]
     lookup: str = ""
     prefers_near: bool = False
+    is_private: bool = False
 
     def port(self, number: int) -> HostPort | None:
         """Return a port by its number."""

@@ -26,9 +26,14 @@ class Registry:
     has_services: bool
 
     def seen_from(self, namespace: str) -> Registry:
-        """Return what pods of a namespace see: policies that are not exported stay in their own."""
-        own = namespace == NAMESPACE
-        return dataclasses.replace(self, policies=tuple(each for each in self.policies if own or not each.is_private))
+        """Return what pods of a namespace see: what is not exported stays in its own."""
+        if namespace == NAMESPACE:
+            return self
+        return dataclasses.replace(
+            self,
+            hosts={name: host for name, host in self.hosts.items() if not host.is_private},
+            policies=tuple(policy for policy in self.policies if not policy.is_private),
+        )
 
     def ports(self) -> list[int]:
         """Return all port numbers where HTTP is spoken."""
@@ -81,8 +86,8 @@ class Registry:
         """
         if destination.port is not None:
             return destination.port
-        ports = self.hosts[destination.host].ports
-        return ports[0].number if at_gateway and len(ports) == 1 else called
+        host = self.hosts.get(destination.host)
+        return host.ports[0].number if host and at_gateway and len(host.ports) == 1 else called
 
     def hashing_for_host(self, host: str, port: int) -> Hashing | None:
         """Return how calls of a host without rules are hashed (route.go, hashForService)."""
@@ -94,7 +99,7 @@ class Registry:
 
     def hashing_for(self, destination: Destination) -> Hashing | None:
         """Return how calls of a rule's destination are hashed (route.go, HashForHTTPDestination)."""
-        policy = self.policy_for(destination.host)
+        policy = self.policy_for(destination.host) if destination.host in self.hosts else None
         if policy is None:
             return None
         subset = next((each.policy for each in policy.subsets if each.name == destination.subset), None)

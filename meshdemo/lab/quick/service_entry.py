@@ -75,6 +75,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
             names=(host, f"{host}.", *spec["addresses"]),
             ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in spec["ports"]),
             lookup=lookup,
+            is_private=of.is_private(spec),
         )
         for host in dict.fromkeys(spec["hosts"])
     ]
