@@ -1,5 +1,23 @@
-"""Run the command as ``python -m meshdemo``."""
+"""Where the program begins, as `meshdemo` and as `python -m meshdemo`: with what has to be so before anything else.
 
-from meshdemo.cli import main
+Nothing is imported here that takes time: Ctrl+C is to end the program silently from its first moments on.
+"""
 
-main(prog_name="meshdemo")
+import os
+import signal
+
+
+def main() -> None:
+    """Run the command line."""
+    # Also where the program that started this one ignores Ctrl+C, as a shell does for its jobs in the background.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from meshdemo import streams
+
+    streams.open_missing()
+    from meshdemo.cli import main as command
+
+    command(prog_name="meshdemo")
+
+
+if __name__ == "__main__":
+    main()

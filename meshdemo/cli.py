@@ -6,60 +6,23 @@ What a command needs is imported when it runs, so that the web server, for one, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from click.exceptions import NoArgsIsHelpError
 
-from meshdemo import __version__, server, webserver, wsgi
-from meshdemo.options import (
-    POSITIVE_SECONDS,
-    Header,
-    HeaderName,
-    Number,
-    Url,
-    access_log_option,
-    fault_options,
-    option,
-    port_option,
-    role_options,
-    thread_options,
-)
+from meshdemo import __version__, server, streams, webserver, wsgi
+from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
+from meshdemo.parameters import POSITIVE_SECONDS, RATE, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from meshdemo.expectations import Expectation
+    from meshdemo.server import ServeOptions
+    from meshdemo.webserver import Faults
 
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Report whatever goes wrong as one line: bad usage without the usage text (exit 2), a failed start (exit 1)."""
-    try:
-        yield
-    except server.StartError as error:
-        raise click.ClickException(str(error)) from None
-    except click.UsageError as error:
-        if not isinstance(error, NoArgsIsHelpError):
-            error.ctx = None
-        raise
-
-
-class Group(click.Group):
-    """A group whose commands report errors in one line."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with one_line_errors():
-            return super().make_context(*args, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with one_line_errors():
-            return super().invoke(ctx)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -90,16 +53,13 @@ def main() -> None:
     help="Name to answer with, in a pod the pod's.",
 )
 @fault_options
-def webserver_command(
-    port: int, host: str, threads: int, drain_seconds: float, access_log: bool, **options: Any
-) -> None:
+def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostname: str | None) -> None:
     """Say which version and which pod answered.
 
     Answers every path with `CONTENT requested from PATH on HOST with code STATUS`, or the same as JSON where the
     request accepts application/json. The path /failsometimes fails and /slowsometimes waits, both at random.
     """
-    app = webserver.create_app(**options)
-    _serve(app, "webserver", host, port, threads, drain_seconds, access_log)
+    _serve(webserver.create_app(content=content, hostname=hostname, faults=faults), "webserver", serving)
 
 
 @main.command("proxy")
@@ -119,7 +79,7 @@ def webserver_command(
     envvar="TIMEOUT",
     help="Seconds that one upstream call may take, its body included.",
 )
-@option(
+@switch(
     "--keep-alive/--no-keep-alive",
     default=False,
     envvar="KEEP_ALIVE",
@@ -133,7 +93,7 @@ def webserver_command(
     show_default="none",
     help="HTTP proxy that calls to http URLs go through, such as a sidecar's.",
 )
-@option(
+@switch(
     "--pass-status/--no-pass-status",
     default=False,
     envvar="PASS_STATUS",
@@ -150,15 +110,13 @@ def webserver_command(
     "separated by spaces.",
 )
 def proxy_command(
-    port: int,
-    host: str,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
+    serving: ServeOptions,
     proxy_url: str,
-    forward_headers: tuple[str, ...],
+    timeout_seconds: float,
+    keep_alive: bool,
+    http_proxy: str | None,
     pass_status: bool,
-    **options: Any,
+    forward_headers: tuple[str, ...],
 ) -> None:
     """Call a URL for each request, and show the answer and how long it took.
 
@@ -168,37 +126,29 @@ def proxy_command(
     from meshdemo import proxy
     from meshdemo.upstream import Upstream
 
-    app = proxy.create_app(Upstream(proxy_url, **options), forward_headers=forward_headers, pass_status=pass_status)
-    _serve(app, "proxy", host, port, threads, drain_seconds, access_log, f", proxying {proxy_url}")
+    upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, http_proxy=http_proxy)
+    app = proxy.create_app(upstream, forward_headers=forward_headers, pass_status=pass_status)
+    _serve(app, "proxy", serving, f", proxying {proxy_url}")
 
 
-def _serve(
-    app: WSGIApplication,
-    role: str,
-    host: str,
-    port: int,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
-    suffix: str = "",
-) -> None:
+def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str = "") -> None:
     """Serve a role until a signal, and end the process."""
+    host = serving.host
 
-    def started(bound_port: int) -> None:
+    def started(port: int) -> None:
         name = f"[{host}]" if ":" in host else host or "localhost"
         interfaces = "" if host else " on all interfaces"
-        click.echo(f"meshdemo {role} listening at http://{name}:{bound_port}/{interfaces}{suffix}")
+        click.echo(f"meshdemo {role} listening at http://{name}:{port}/{interfaces}{suffix}")
 
-    if access_log:
+    if serving.access_log:
         app = wsgi.with_access_log(app, role)
-    sockets = server.bind(host, port)
-    server.serve(app, sockets, threads=threads, drain_seconds=drain_seconds, started=started)
-    server.leave()
+    server.serve(app, server.bind(host, serving.port), serving, started)
+    server.exit_process()
 
 
 @main.command("up")
-@port_option
-@option("--replicas", type=click.IntRange(1, 50), default=3, help="Web servers of each version.")
+@up_options
+@option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version.")
 @option(
     "-f",
     "--filename",
@@ -210,16 +160,15 @@ def _serve(
 )
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
-@thread_options
-@access_log_option(default=False)
 @click.pass_context
 def up_command(
     ctx: click.Context,
     /,
+    serving: ServeOptions,
+    faults: Faults,
     replicas: int,
     filenames: tuple[Path, ...],
     dry_run: bool,
-    **options: Any,
 ) -> None:
     """Run the whole application on this machine.
 
@@ -231,7 +180,7 @@ def up_command(
     applied.
     """
     if filenames:
-        _up_with_manifests(ctx, filenames, dry_run, **options)
+        _up_with_manifests(ctx, filenames, dry_run, serving)
         return
     if dry_run:
         raise click.UsageError("--dry-run goes with -f only: without manifests there is no Envoy.")
@@ -244,8 +193,8 @@ def up_command(
         click.echo(f"  http://{local.LOOPBACK}:{service_port}/  the web servers without the proxy\n")
         click.echo("Press Ctrl+C to stop.")
 
-    local.run(replicas=replicas, started=started, **options)
-    server.leave()
+    local.run(serving, replicas=replicas, faults=faults, started=started)
+    server.exit_process()
 
 
 def _echo_urls(url: str) -> None:
@@ -262,15 +211,12 @@ def _up_with_manifests(
     ctx: click.Context,
     filenames: tuple[Path, ...],
     dry_run: bool,
-    port: int,
-    drain_seconds: float,
-    access_log: bool,
-    **_: Any,
+    serving: ServeOptions,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option_name = next(each.opts[0] for each in ctx.command.params if each.name == name)
+            option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
     try:
         from meshdemo.lab import lab
@@ -297,13 +243,20 @@ def _up_with_manifests(
         if dry_run:
             click.echo(lab.dry_run(filenames))
             return
-        say = functools.partial(click.echo, err=True)
-        lab.run(filenames, port=port, drain_seconds=drain_seconds, access_log=access_log, say=say, started=started)
+        streams.unblock()
+        lab.run(
+            filenames,
+            port=serving.port,
+            drain_seconds=serving.drain_seconds,
+            access_log=serving.access_log,
+            say=functools.partial(click.echo, err=True),
+            started=started,
+        )
     except ManifestError as error:
         raise click.UsageError(str(error)) from None
     except EnvoyError as error:
         raise server.StartError(str(error)) from None
-    server.leave()
+    server.exit_process()
 
 
 def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Expectation]:
@@ -324,7 +277,7 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
 @option(
     "-n",
     "--requests",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     show_default="100, or no limit with --duration",
     help="How many to send; 0 goes on until Ctrl+C.",
 )
@@ -335,17 +288,17 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
     show_default="none",
     help="Seconds after which no further request begins.",
 )
-@option("--rate", type=Number(0, 10000), default=20.0, help="Requests a second; 0 is as fast as it can.")
+@option("--rate", type=RATE, default=20.0, help="Requests a second; 0 is as fast as it can.")
 @option(
     "-c",
     "--concurrency",
-    type=click.IntRange(1, 1024),
+    type=WholeNumber(1, 1024),
     default=64,
     help="Requests under way at the same time at most.",
 )
 @option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
 @option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
-@option("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@switch("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
 @option(
     "--expect",
     "expectations",

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshdemo import proxy, server, webserver, wsgi
+from meshdemo.server import ServeOptions
 from meshdemo.upstream import Upstream
 from meshdemo.waitress_server import Server
+from meshdemo.webserver import Faults
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,34 +32,23 @@ def create_service(
     return service
 
 
-def create_web_servers(replicas: int, *, access_log: bool, **options: Any) -> list[WSGIApplication]:
-    """Return `replicas` web servers of each version, named `webserverv1-1` and so on; `options` are the role's."""
+def create_web_servers(replicas: int, faults: Faults, *, access_log: bool) -> list[WSGIApplication]:
+    """Return `replicas` web servers of each version, named `webserverv1-1` and so on."""
     servers = []
     for deployment, content in VERSIONS.items():
         for number in range(1, replicas + 1):
             hostname = f"{deployment}-{number}"
-            app = webserver.create_app(content=content, hostname=hostname, **options)
+            app = webserver.create_app(content=content, hostname=hostname, faults=faults)
             servers.append(wsgi.with_access_log(app, hostname) if access_log else app)
     return servers
 
 
-def run(
-    *,
-    port: int,
-    replicas: int,
-    threads: int,
-    drain_seconds: float,
-    access_log: bool,
-    started: Callable[[int, int], object],
-    **options: Any,
-) -> None:
+def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callable[[int, int], object]) -> None:
     """Serve the whole application on loopback until a signal; `started` is told the proxy's and the service's port."""
-    sockets = server.bind(LOOPBACK, port)
-    service = create_service(create_web_servers(replicas, access_log=access_log, **options))
-    service_port = Server(service, server.bind(LOOPBACK, 0), threads).port
+    sockets = server.bind(LOOPBACK, serving.port)
+    service = create_service(create_web_servers(replicas, faults, access_log=serving.access_log))
+    service_port = Server(service, server.bind(LOOPBACK, 0), serving.threads).port
     app = proxy.create_app(Upstream(f"http://{LOOPBACK}:{service_port}"))
-    if access_log:
+    if serving.access_log:
         app = wsgi.with_access_log(app, "proxy")
-    server.serve(
-        app, sockets, threads=threads, drain_seconds=drain_seconds, started=lambda port: started(port, service_port)
-    )
+    server.serve(app, sockets, serving, lambda port: started(port, service_port))

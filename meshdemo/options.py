@@ -1,21 +1,18 @@
-"""The options of the commands: their types, and the groups that several commands share."""
+"""What the commands share: groups of options, and how errors are said."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from meshdemo import server, webserver
-
-DAY_SECONDS = 86400
-# What the name of a header may hold (RFC 9110, 5.6.2), but for the underscore, which servers drop.
-HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^`|~-]+"
+from meshdemo.parameters import PORT, SECONDS, SHARE, Switch, WholeNumber
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -24,90 +21,34 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 option = functools.partial(click.option, show_envvar=True, show_default=True)
 
 
-class Url(click.ParamType[str]):
-    """An absolute http or https URL."""
-
-    name = "url"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        rule = None
-        try:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https"):
-                rule = "does not start with http:// or https://"
-            elif not parts.hostname or parts.port == 0 or re.search(r"[\x00-\x20\x7f\\]", value):
-                rule = "has no valid host and port"
-            elif "@" in parts.netloc:
-                rule = "holds a user name or password, which is never sent"
-            else:
-                parts.hostname.encode("idna")
-        except ValueError:
-            rule = "has no valid host and port"
-        if rule:
-            self.fail(f"{value!r} {rule}. Give a URL such as http://webserver:8080/path.", param, ctx)
-        return value
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Report whatever goes wrong as one line: bad usage without the usage text (exit 2), a failed start (exit 1)."""
+    try:
+        yield
+    except server.StartError as error:
+        raise click.ClickException(str(error)) from None
+    except click.UsageError as error:
+        if not isinstance(error, NoArgsIsHelpError):
+            error.ctx = None
+        raise
 
 
-class HeaderName(click.ParamType[str]):
-    """The name of a request header that may cross the proxy."""
+class Group(click.Group):
+    """A group whose commands report errors in one line."""
 
-    name = "name"
-    # Headers that belong to one connection (RFC 9110, 7.6.1) or that frame the message: the proxy writes its own.
-    refused = frozenset(
-        {
-            "connection",
-            "content-length",
-            "expect",
-            "host",
-            "keep-alive",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        }
-    )
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with one_line_errors():
+            return super().make_context(*args, **extra)
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(HEADER_NAME, value):
-            self.fail(f"{value!r} is not the name of a header.", param, ctx)
-        if value.lower() in self.refused:
-            self.fail(f"{value!r} belongs to one connection and cannot be forwarded.", param, ctx)
-        return value
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_line_errors():
+            return super().invoke(ctx)
 
 
-class Header(click.ParamType[tuple[str, str]]):
-    """A request header to send, as NAME:VALUE."""
-
-    name = "name:value"
-
-    def convert(
-        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        name, colon, content = value.partition(":")
-        name, content = name.strip(), content.strip()
-        if not colon or not re.fullmatch(HEADER_NAME, name) or not re.fullmatch(r"[\t\x20-\x7e\xa0-\xff]*", content):
-            self.fail(f"{value!r} is not a header. Give it as NAME:VALUE, such as end-user:tester.", param, ctx)
-        return name.lower(), content
-
-
-class Number(click.FloatRange):
-    """A finite number within a range; the range alone would let nan pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
-        return number
-
-
-RATIO = Number(0, 1)
-SECONDS = Number(0, DAY_SECONDS)
-POSITIVE_SECONDS = Number(0, DAY_SECONDS, min_open=True)
+def switch(names: str, *, default: bool, **attributes: Any) -> Callable[[Any], Any]:
+    """Return an option that is on or off, by the two names in `names`."""
+    return option(names, type=Switch(), default=default, **attributes)
 
 
 def group_of(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
@@ -115,9 +56,24 @@ def group_of(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     return lambda function: functools.reduce(lambda inner, outer: outer(inner), reversed(options), function)
 
 
+def as_one(name: str, kind: type[Any], *options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """Return a decorator that applies `options` and gives their values to the command as one `kind`, called `name`."""
+    fields = [field.name for field in dataclasses.fields(kind)]
+
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def command(*args: Any, **values: Any) -> Any:
+            own = {field: values.pop(field) for field in fields if field in values}
+            return function(*args, **{name: kind(**own)}, **values)
+
+        return group_of(*options)(command)
+
+    return decorate
+
+
 def access_log_option(default: bool) -> Callable[[Any], Any]:
     """Return the option for the access log, which is on for a role of its own and off for all of them together."""
-    return option(
+    return switch(
         "--access-log/--no-access-log",
         default=default,
         envvar="ACCESS_LOG",
@@ -126,12 +82,12 @@ def access_log_option(default: bool) -> Callable[[Any], Any]:
 
 
 port_option = option(
-    "--port", type=click.IntRange(0, 65535), default=3030, envvar="PORT", help="Port to listen on; 0 picks a free one."
+    "--port", type=PORT, default=server.DEFAULT_PORT, envvar="PORT", help="Port to listen on; 0 picks a free one."
 )
 thread_options = group_of(
     option(
         "--threads",
-        type=click.IntRange(1, 1024),
+        type=WholeNumber(1, 1024),
         default=server.DEFAULT_THREADS,
         envvar="THREADS",
         help="Requests served at the same time; more wait in turn.",
@@ -144,22 +100,25 @@ thread_options = group_of(
         help="Seconds to go on serving after SIGTERM, with /readyz at 503, so that load balancers notice.",
     ),
 )
-role_options = group_of(
-    port_option,
-    option(
-        "--host",
-        default="",
-        envvar="LISTEN_HOST",
-        show_default="all interfaces",
-        help="Address or name to listen on.",
-    ),
-    thread_options,
-    access_log_option(default=True),
+host_option = option(
+    "--host",
+    default="",
+    envvar="LISTEN_HOST",
+    show_default="all interfaces",
+    help="Address or name to listen on.",
 )
-fault_options = group_of(
+# These give the command a ServeOptions called `serving`.
+role_options = as_one(
+    "serving", server.ServeOptions, port_option, host_option, thread_options, access_log_option(default=True)
+)
+up_options = as_one("serving", server.ServeOptions, port_option, thread_options, access_log_option(default=False))
+# This gives it a Faults called `faults`.
+fault_options = as_one(
+    "faults",
+    webserver.Faults,
     option(
         "--fail-ratio",
-        type=RATIO,
+        type=SHARE,
         default=webserver.DEFAULT_RATIO,
         envvar="FAIL_RATIO",
         show_default="one third",
@@ -167,7 +126,7 @@ fault_options = group_of(
     ),
     option(
         "--slow-ratio",
-        type=RATIO,
+        type=SHARE,
         default=webserver.DEFAULT_RATIO,
         envvar="SLOW_RATIO",
         show_default="one third",

@@ -1,4 +1,4 @@
-"""Serving a WSGI application until a signal: binding, starting, draining, leaving."""
+"""Serving a WSGI application until a signal: binding, starting, draining, and ending the process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import queue
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
+from meshdemo import streams
 from meshdemo.waitress_server import BACKLOG, Server
 
 if TYPE_CHECKING:
@@ -20,8 +21,20 @@ if TYPE_CHECKING:
 #: Enough for 64 slow requests at once: with waitress' default of 4, four of them hold up everything else.
 DEFAULT_THREADS = 64
 DEFAULT_DRAIN_SECONDS = 5.0
+DEFAULT_PORT = 3030
 
 _POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How to serve; an empty `host` means every interface, and `port` 0 one that is free."""
+
+    port: int = DEFAULT_PORT
+    host: str = ""
+    threads: int = DEFAULT_THREADS
+    drain_seconds: float = DEFAULT_DRAIN_SECONDS
+    access_log: bool = True
 
 
 class StartError(Exception):
@@ -52,10 +65,10 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     if not host:
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise StartError(f"cannot listen on {host}: no such host. Name an address of this machine.") from None
-    unique = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found)
+    unique = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in answers)
     return sorted(unique)  # IPv4 first
 
 
@@ -73,28 +86,26 @@ def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.soc
 
 
 def serve(
-    app: WSGIApplication,
-    sockets: list[socket.socket],
-    *,
-    started: Callable[[int], object],
-    threads: int = DEFAULT_THREADS,
-    drain_seconds: float = DEFAULT_DRAIN_SECONDS,
+    app: WSGIApplication, sockets: list[socket.socket], options: ServeOptions, started: Callable[[int], object]
 ) -> None:
     """Serve until a signal says otherwise; call from the main thread. `started` is told the port once it listens.
 
     SIGTERM drains: `/readyz` says 503 while serving goes on for `drain_seconds`, so that load balancers notice; then
-    nothing new is accepted, requests in flight finish, and this returns. Ctrl+C, or a second SIGTERM, returns at once.
+    nothing new is accepted, requests that have arrived whole are answered, and this returns, at most 3 seconds later
+    for clients that are slow. Ctrl+C, or a second SIGTERM, returns at once.
+    From here on nothing that this process writes to its standard streams holds it up.
     """
+    streams.unblock()
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
-    server = Server(app, sockets, threads)
+    server = Server(app, sockets, options.threads)
     started(server.port)
     if signals.get() == signal.SIGINT:
         return
     server.drain()
-    if _arrives(signals, drain_seconds):
+    if _arrives(signals, options.drain_seconds):
         return
     closing = threading.Thread(target=server.close, daemon=True)
     closing.start()
@@ -111,11 +122,7 @@ def _arrives(signals: queue.SimpleQueue[int], seconds: float) -> bool:
     return True
 
 
-def leave(code: int = 0) -> None:
-    """End the process without waiting for threads that are still at work, some of which may write to a stream."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
+def exit_process(code: int = 0) -> NoReturn:
+    """End the process without waiting for threads that are still at work."""
+    streams.finish()
     os._exit(code)

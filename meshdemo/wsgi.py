@@ -24,7 +24,7 @@ LIVENESS_PATH = "/healthz"
 READINESS_PATH = "/readyz"
 PROBE_PATHS = frozenset({LIVENESS_PATH, READINESS_PATH})
 
-#: What a request body may hold, in bytes. More is counted but not kept, see server.py.
+#: What a request body may hold, in bytes. More is counted but not kept, see waitress_channel.py.
 BODY_LIMIT_BYTES = 1024 * 1024
 
 # The percent sign among them, so that what is encoded already is not encoded twice.
@@ -166,10 +166,11 @@ def with_access_log(
     stream: TextIO | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> WSGIApplication:
-    """Return `app` with a line per request on `stream` (default: standard error), written before the answer leaves.
+    """Return `app` with a line per request on `stream` (default: standard error), handed over before the answer leaves.
 
-    A line holds the time (UTC), `name`, the client's address, method, path, status, milliseconds and, when the
-    request has one, its x-request-id. The query is left out, since it may hold what should not be kept.
+    `stream` must neither wait nor fail, as a `streams.Writer` does not. A line holds the time (UTC), `name`, the
+    client's address, method, path, status, milliseconds and, when the request has one, its x-request-id. The query is
+    left out, since it may hold what should not be kept.
     """
 
     def logged(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -187,15 +188,6 @@ def with_access_log(
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             fields = [now, name, environ.get("REMOTE_ADDR", "-"), environ["REQUEST_METHOD"], raw_path(environ)]
             fields += [statuses[-1], f"{milliseconds:.1f}ms", environ.get("HTTP_X_REQUEST_ID", "")]
-            _write_line(stream or sys.stderr, " ".join(visible(field) for field in fields if field))
+            (stream or sys.stderr).write(" ".join(visible(field) for field in fields if field) + "\n")
 
     return logged
-
-
-def _write_line(stream: TextIO, line: str) -> None:
-    """Write one line at once; nobody reading the log must not fail a request."""
-    try:
-        stream.write(line + "\n")
-        stream.flush()
-    except (OSError, ValueError):
-        pass

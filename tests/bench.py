@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import http.client
 import json
 import os
 import platform
@@ -32,15 +34,18 @@ TENTH = (0.01, 0.09)  # a tenth of a core: seconds to run and to stand still, as
 # Processes
 
 
-def start(*command):
+def start(*command, folder=None):
     """Start a server that prints its address; return the process and its port."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder)
     port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
     return process, port
 
 
-def meshdemo(*args):
-    return start(sys.executable, "-m", "meshdemo", *args, "--host", "127.0.0.1", "--port", "0", "--no-access-log")
+def meshdemo(*args, log=False, folder=None):
+    """Start a role, from another checkout's folder where one is given."""
+    log_option = "--access-log" if log else "--no-access-log"
+    command = [sys.executable, "-m", "meshdemo", *args, "--host", "127.0.0.1", "--port", "0", log_option]
+    return start(*command, folder=folder)
 
 
 def own(*args):
@@ -325,6 +330,52 @@ def tenth(role, options, repetitions):
     return shown(found)
 
 
+def cost(repetitions, _seconds, against=None):
+    """Return processor time per answer, which a busy machine changes less than speed; of another checkout, in turn."""
+    rows = []
+    with contextlib.ExitStack() as held:
+        bare = held.enter_context(running(start(*own("hello"))))
+        web = held.enter_context(running(meshdemo("webserver")))
+        url = f"http://127.0.0.1:{web[1]}"
+        for name, count, args, log in (
+            ("webserver", 3000, ["webserver"], False),
+            ("webserver with its log", 3000, ["webserver"], True),
+            ("proxy", 500, ["proxy", "--proxy-url", url], False),
+        ):
+            servers = {"bare waitress": bare} if name == "webserver" else {}
+            for label, folder in ((name, None), (f"{name}, the other checkout", against)):
+                if label == name or against:
+                    servers[label] = held.enter_context(running(meshdemo(*args, log=log, folder=folder)))
+            for process, port in servers.values():
+                microseconds_each(process.pid, port, count // 10)  # what is done once
+            results = alternating(
+                repetitions,
+                count,
+                *(functools.partial(microseconds_each, process.pid, port) for process, port in servers.values()),
+            )
+            rows += [
+                (f"{label}: processor time an answer, in microseconds", shown(times, "{:.0f}"), "")
+                for label, times in zip(servers, results, strict=True)
+            ]
+    return rows
+
+
+def microseconds_each(pid, port, count):
+    """Return the processor time of a server for each of `count` requests on one connection, one after the other."""
+    before = cpu_nanoseconds(pid)
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for _ in range(count):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    connection.close()
+    return (cpu_nanoseconds(pid) - before) / count / 1000
+
+
+def cpu_nanoseconds(pid):
+    """Return the time that all threads of a process have run, not rounded to ticks (proc(5), schedstat)."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
 def imports(module, count=6):
     """Return the imports that cost most, by their own time in milliseconds."""
     done = subprocess.run(
@@ -339,9 +390,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
-    parser.add_argument("--only", choices=["web", "proxy", "truth", "start"], help="measure only this")
+    parser.add_argument("--only", choices=["web", "proxy", "truth", "start", "cost"], help="measure only this")
+    parser.add_argument("--against", help="folder of another checkout, whose cost is measured in turn with this one's")
     chosen = parser.parse_args()
-    parts = {"web": web_server_speed, "proxy": proxy_speed, "truth": truth, "start": start_and_memory}
+    parts = {
+        "web": web_server_speed,
+        "proxy": proxy_speed,
+        "truth": truth,
+        "start": start_and_memory,
+        "cost": functools.partial(cost, against=chosen.against),
+    }
     rows = []
     for name, part in parts.items():
         if chosen.only in (None, name):

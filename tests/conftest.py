@@ -53,8 +53,8 @@ def program() -> Iterator[Callable[..., Program]]:
     """Return a function that starts `python -m meshdemo ARGS` and waits for its address."""
     programs = []
 
-    def start(*args, env=None):
-        programs.append(Program(*args, env=env))
+    def start(*args, **options):
+        programs.append(Program(*args, **options))
         return programs[-1]
 
     yield start

@@ -1,12 +1,16 @@
 """The command line: options, the environment, and what is said of bad values."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 
 import click
 import pytest
 from click.testing import CliRunner
+from support import DEADLINE_SECONDS, ROOT
 
 from meshdemo import __version__, local, proxy, server, upstream, webserver
 from meshdemo.cli import DEFAULT_PROXY_URL, main
@@ -20,31 +24,36 @@ def run(monkeypatch):
 
     def run_command(*args, env=None):
         given = {}
-        monkeypatch.setattr(webserver, "create_app", lambda **options: given.update(options))
+
+        def create_web_server(*, content, hostname, faults):
+            given.update(content=content, hostname=hostname, **asdict(faults))
+
+        def serve(app, sockets, options, started):
+            given.update(asdict(options), access_log=app is not None)
+
+        def run_locally(serving, *, replicas, faults, started):
+            given.update(asdict(serving), replicas=replicas, **asdict(faults))
+
+        monkeypatch.setattr(webserver, "create_app", create_web_server)
         monkeypatch.setattr(upstream, "Upstream", lambda url, **options: given.update(options, proxy_url=url))
         monkeypatch.setattr(proxy, "create_app", lambda upstream, **options: given.update(options))
-        monkeypatch.setattr(server, "bind", lambda host, port: given.update(host=host, port=port))
-        monkeypatch.setattr(
-            server, "serve", lambda app, sockets, **options: given.update(options, logged=app is not None)
-        )
-        monkeypatch.setattr(local, "run", lambda **options: given.update(options))
-        monkeypatch.setattr(server, "leave", lambda: None)
-        result = CliRunner().invoke(main, args, env=env or {}, prog_name="meshdemo")
-        given.pop("started", None)
-        return result, given
+        monkeypatch.setattr(server, "bind", lambda host, port: [])
+        monkeypatch.setattr(server, "serve", serve)
+        monkeypatch.setattr(local, "run", run_locally)
+        monkeypatch.setattr(server, "exit_process", lambda: None)
+        return CliRunner().invoke(main, args, env=env or {}, prog_name="meshdemo"), given
 
     return run_command
 
 
 def test_defaults(run):
     """The defaults are those that the README promises."""
-    serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "logged": True}
+    serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "access_log": True}
     faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "http_proxy": None}
     assert run("proxy")[1] == {**serving, **calling, "pass_status": False, "forward_headers": ()}
-    alone = {"port": 3030, "replicas": 3, "threads": 64, "drain_seconds": 5, "access_log": False}
-    assert run("up")[1] == {**alone, **faults}
+    assert run("up")[1] == {**serving, **faults, "replicas": 3, "access_log": False}
 
 
 # Command, option with value, variable with value, name, expected value.
@@ -57,8 +66,8 @@ SETTINGS = [
             (["--host", "127.0.0.1"], ("LISTEN_HOST", "::1"), "host", "127.0.0.1", "::1"),
             (["--threads", "3"], ("THREADS", "4"), "threads", 3, 4),
             (["--drain-seconds", "0"], ("DRAIN_SECONDS", "1.5"), "drain_seconds", 0, 1.5),
-            (["--no-access-log"], ("ACCESS_LOG", "off"), "logged", False, False),
-            (["--access-log"], ("ACCESS_LOG", "1"), "logged", True, True),
+            (["--no-access-log"], ("ACCESS_LOG", "off"), "access_log", False, False),
+            (["--access-log"], ("ACCESS_LOG", "1"), "access_log", True, True),
         ]
     ],
     ("proxy", ["--proxy-url", "http://a/b"], ("PROXY_URL", "https://c:1"), "proxy_url", "http://a/b", "https://c:1"),
@@ -128,16 +137,18 @@ def test_every_option_of_a_role_has_a_variable_and_a_help():
 @pytest.mark.parametrize(
     ("args", "value", "rule"),
     [
-        (["webserver", "--port", "70000"], "70000", "0<=x<=65535"),
-        (["webserver", "--port", "http"], "http", "integer"),
-        (["webserver", "--fail-ratio", "1.1"], "1.1", "0<=x<=1"),
-        (["webserver", "--fail-ratio", "nan"], "nan", "0<=x<=1"),
-        (["webserver", "--slow-ratio", "-0.1"], "-0.1", "0<=x<=1"),
-        (["webserver", "--slow-ratio", "half"], "half", "float"),
-        (["webserver", "--delay", "-1"], "-1", "0<=x<=86400"),
-        (["webserver", "--delay", "inf"], "inf", "0<=x<=86400"),
-        (["proxy", "--timeout", "0"], "0", "0<x<=86400"),
-        (["proxy", "--threads", "0"], "0", "1<=x<=1024"),
+        (["webserver", "--port", "70000"], "'70000'", "is not a port from 0 to 65535."),
+        (["webserver", "--port", "http"], "'http'", "is not a port from 0 to 65535."),
+        (["webserver", "--fail-ratio", "1.1"], "'1.1'", "is not a share from 0 to 1, such as 0.3."),
+        (["webserver", "--fail-ratio", "30%"], "'30%'", "is not a share from 0 to 1, such as 0.3."),
+        (["webserver", "--fail-ratio", "nan"], "'nan'", "is not a share from 0 to 1"),
+        (["webserver", "--slow-ratio", "-0.1"], "'-0.1'", "is not a share from 0 to 1"),
+        (["webserver", "--slow-ratio", "half"], "'half'", "is not a share from 0 to 1"),
+        (["webserver", "--delay", "-1"], "'-1'", "is not a number of seconds from 0 to 86400, such as 2.5."),
+        (["webserver", "--delay", "inf"], "'inf'", "is not a number of seconds from 0 to 86400"),
+        (["proxy", "--timeout", "0"], "'0'", "is not a number of seconds above 0 and up to 86400, such as 2.5."),
+        (["proxy", "--threads", "1.5"], "'1.5'", "is not a whole number from 1 to 1024."),
+        (["proxy", "--threads", "0"], "'0'", "is not a whole number from 1 to 1024."),
         (["proxy", "--proxy-url", "webserver"], "webserver", "does not start with http"),
         (["proxy", "--proxy-url", "ftp://webserver"], "ftp://webserver", "does not start with http"),
         (["proxy", "--proxy-url", "http://"], "http://", "no valid host"),
@@ -152,11 +163,11 @@ def test_every_option_of_a_role_has_a_variable_and_a_help():
         (["proxy", "--proxy-url", "http://me:secret@a"], "http://me:secret@a", "user name or password"),
         (["proxy", "--forward-header", "Host"], "Host", "belongs to one connection"),
         (["proxy", "--forward-header", "a b"], "a b", "not the name of a header"),
-        (["up", "--replicas", "0"], "0", "1<=x<=50"),
+        (["up", "--replicas", "0"], "'0'", "is not a whole number from 1 to 50."),
         (["watch", "127.0.0.1:80"], "127.0.0.1:80", "does not start with http"),
-        (["watch", "http://a", "--rate", "-1"], "-1", "0<=x<=10000"),
-        (["watch", "http://a", "--requests", "-1"], "-1", "x>=0"),
-        (["watch", "http://a", "--concurrency", "0"], "0", "1<=x<=1024"),
+        (["watch", "http://a", "--rate", "-1"], "'-1'", "is not a number from 0 to 10000, such as 20."),
+        (["watch", "http://a", "--requests", "-1"], "'-1'", "is not a whole number of 0 or more."),
+        (["watch", "http://a", "--concurrency", "0"], "'0'", "is not a whole number from 1 to 1024."),
         (["watch", "http://a", "--header", "end-user"], "end-user", "NAME:VALUE"),
         (["watch", "http://a", "--header", "a b:c"], "a b:c", "NAME:VALUE"),
         (["watch", "http://a", "--header", "a:b\nc"], "a:b\\nc", "NAME:VALUE"),
@@ -175,13 +186,23 @@ def test_a_bad_value_is_named_in_one_line(run, args, value, rule):
     assert result.stderr.count("\n") == 1
     assert value in result.stderr
     assert rule in result.stderr
+    assert "valid" not in result.stderr.replace("no valid host", "").replace("Invalid value", "")
 
 
-def test_a_bad_variable_is_named(run):
-    """A bad value in the environment is reported with the variable's name."""
-    result, _ = run("webserver", env={"FAIL_RATIO": "2"})
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("FAIL_RATIO", "2", "'2' is not a share from 0 to 1, such as 0.3."),
+        ("PORT", "tcp://10.0.0.1:80", "'tcp://10.0.0.1:80' is not a port from 0 to 65535."),
+        ("ACCESS_LOG", "maybe", "'maybe' is neither on nor off: give 1 or 0."),
+    ],
+)
+def test_a_bad_variable_is_named(run, variable, value, words):
+    """A bad value in the environment is reported with the variable's name, in words."""
+    result, _ = run("webserver", env={variable: value})
     assert result.exit_code == 2
-    assert "FAIL_RATIO" in result.stderr
+    assert variable in result.stderr
+    assert result.stderr.endswith(f": {words}\n")
 
 
 @pytest.mark.parametrize("command", [*ROLES, "up"])
@@ -232,3 +253,50 @@ def test_web_server_does_not_load_the_http_client():
         "print([name for name in ('requests', 'urllib3', 'ssl', 'email') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+
+
+# Ctrl+C
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """Return a function that sends Ctrl+C's signal while a module is being imported; it gives status and output."""
+
+    def interrupt(*args, module, preexec_fn=None):
+        (tmp_path / f"{module}.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "meshdemo", *args],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=preexec_fn,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        )  # fmt: skip
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+        return process.returncode, stdout, stderr
+
+    return interrupt
+
+
+@pytest.mark.parametrize(
+    ("args", "module"),
+    [
+        (["webserver"], "click"),
+        (["webserver"], "waitress"),
+        (["proxy"], "requests"),
+        (["up"], "urllib3"),
+        (["watch", "http://127.0.0.1:9"], "requests"),
+        (["--help"], "click"),
+    ],
+)
+def test_ctrl_c_while_a_command_starts(interrupted, args, module):
+    """Ctrl+C while a command still loads what it needs ends it silently with status 130."""
+    assert interrupted(*args, module=module) == (130, "", "")
+
+
+def test_ctrl_c_in_a_job_in_the_background(interrupted):
+    """The same where the program that started this one ignores Ctrl+C, as a script does for what it runs with &."""
+
+    def ignore():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    assert interrupted("watch", "http://127.0.0.1:9", module="requests", preexec_fn=ignore) == (130, "", "")

@@ -7,13 +7,14 @@ from collections import Counter
 from support import get
 
 from meshdemo import local
+from meshdemo.webserver import Faults
 
 HOSTS = [f"webserverv{version}-{number}" for version in (1, 2) for number in (1, 2, 3)]
 
 
 def test_service_hands_each_request_to_the_endpoint_it_chose(call_app):
     """The choice is made anew for each request."""
-    servers = local.create_web_servers(3, access_log=False)
+    servers = local.create_web_servers(3, Faults(), access_log=False)
     choices = iter([5, 0, 3])
     service = local.create_service(servers, choose=lambda endpoints: endpoints[next(choices)])
     names = [re.search(r"on (\S+) with", call_app(service).text)[1] for _ in range(3)]
@@ -22,7 +23,7 @@ def test_service_hands_each_request_to_the_endpoint_it_chose(call_app):
 
 def test_web_servers_take_the_fault_options(call_app):
     """The options of the role reach every web server."""
-    for app in local.create_web_servers(2, access_log=False, fail_ratio=1.0):
+    for app in local.create_web_servers(2, Faults(fail_ratio=1.0), access_log=False):
         assert call_app(app, "/failsometimes").status == 500
 
 

@@ -12,6 +12,7 @@ from support import get
 from meshdemo import proxy, server, webserver, wsgi
 from meshdemo.upstream import Upstream
 from meshdemo.waitress_server import Server
+from meshdemo.webserver import Faults
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_64_slow_requests_at_once(serve):
 
     A busy machine may take longer; one of five rounds has to hold.
     """
-    backend = serve(webserver.create_app(slow_ratio=1, delay_seconds=1), threads=64)
+    backend = serve(webserver.create_app(faults=Faults(slow_ratio=1, delay_seconds=1)), threads=64)
     port = serve(proxy.create_app(Upstream(f"http://127.0.0.1:{backend}")), threads=64)
     rounds = []
     for _ in range(5):

@@ -7,10 +7,11 @@ import socket
 import pytest
 
 from meshdemo import webserver
+from meshdemo.webserver import Faults
 
 
-def create(**options):
-    return webserver.create_app(**{"content": "Webserver V1", "hostname": "pod-1", **options})
+def create(faults=webserver.DEFAULT_FAULTS, **random):
+    return webserver.create_app(content="Webserver V1", hostname="pod-1", faults=faults, **random)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
@@ -59,7 +60,7 @@ def test_json(call_app):
 def test_failsometimes_draws_for_each_request(call_app):
     """The path fails when the number drawn is below the ratio, and its body says so."""
     draws = iter([0.24, 0.25, 0.1, 0.9])
-    app = create(fail_ratio=0.25, draw=lambda: next(draws))
+    app = create(Faults(fail_ratio=0.25), draw=lambda: next(draws))
     responses = [call_app(app, "/failsometimes?x") for _ in range(4)]
     assert [response.status for response in responses] == [500, 200, 500, 200]
     assert responses[0].text == "Webserver V1 requested from /failsometimes on pod-1 with code 500"
@@ -68,7 +69,7 @@ def test_failsometimes_draws_for_each_request(call_app):
 @pytest.mark.parametrize(("ratio", "expected"), [(0.0, {200}), (1.0, {500})])
 def test_a_ratio_of_none_or_all_has_no_exception(call_app, ratio, expected):
     """Ratio 0 never fails and ratio 1 always does."""
-    app = create(fail_ratio=ratio)
+    app = create(Faults(fail_ratio=ratio))
     assert {call_app(app, "/failsometimes").status for _ in range(200)} == expected
 
 
@@ -81,7 +82,7 @@ def test_a_third_fails_by_default(call_app):
 
 def test_outcomes_do_not_follow_a_pattern(call_app):
     """With ratio one half both outcomes follow both outcomes, which a counter would not do."""
-    app = create(fail_ratio=0.5)
+    app = create(Faults(fail_ratio=0.5))
     statuses = [call_app(app, "/failsometimes").status for _ in range(200)]
     assert len(set(itertools.pairwise(statuses))) == 4
 
@@ -89,7 +90,7 @@ def test_outcomes_do_not_follow_a_pattern(call_app):
 def test_slowsometimes_waits_and_then_answers_as_usual(call_app):
     """The path waits for the delay when the number drawn is below the ratio; it never fails."""
     draws, waits = iter([0.1, 0.9]), []
-    app = create(slow_ratio=0.5, fail_ratio=1, delay_seconds=2.5, draw=lambda: next(draws), sleep=waits.append)
+    app = create(Faults(1, 0.5, 2.5), draw=lambda: next(draws), sleep=waits.append)
     texts = [call_app(app, "/slowsometimes").text for _ in range(2)]
     assert waits == [2.5]
     assert texts == ["Webserver V1 requested from /slowsometimes on pod-1 with code 200"] * 2

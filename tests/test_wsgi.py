@@ -135,17 +135,3 @@ def test_a_path_cannot_forge_a_log_line(call_app, target):
     assert line.count("\n") == 1
     assert re.fullmatch(r"[\x20-\x7e]+", line.rstrip("\n"))
     assert len(line.split()) == 8
-
-
-@pytest.mark.parametrize("failure", [OSError("pipe closed"), ValueError("I/O operation on closed file")])
-def test_a_log_that_nobody_reads_fails_no_request(call_app, failure):
-    """The answer is the same when the line cannot be written."""
-
-    class Closed(io.StringIO):
-        def write(self, text):
-            raise failure
-
-    def app(environ, start_response):
-        return wsgi.answer(environ, start_response, 200, "fine")
-
-    assert call_app(wsgi.with_access_log(app, "proxy", Closed())).text == "fine"

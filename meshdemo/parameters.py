@@ -1,0 +1,136 @@
+"""The kinds of values that options take; each says in words what it wants, with the value that it was given."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+DAY_SECONDS = 86400
+# What the name of a header may hold (RFC 9110, 5.6.2), but for the underscore, which servers drop.
+HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^`|~-]+"
+
+
+class Number(click.FloatRange):
+    """A number within a range; `meaning` says so in words, with an example."""
+
+    name = "number"
+
+    def __init__(self, meaning: str, low: float, high: float, *, above_low: bool = False) -> None:
+        super().__init__(low, high, min_open=above_low)
+        self._meaning, self._low, self._high, self._above_low = meaning, low, high, above_low
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if self._low <= number <= self._high and not (self._above_low and number == self._low):  # nan is in no range
+            return number
+        self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within a range; the message names it by `what`."""
+
+    name = "number"
+
+    def __init__(self, low: int, high: int | None = None, what: str = "a whole number") -> None:
+        super().__init__(low, high)
+        self._meaning = f"{what} of {low} or more" if high is None else f"{what} from {low} to {high}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
+
+
+class Switch(click.types.BoolParamType):
+    """Whether something is on, by a variable of the environment; on the command line the option's name says it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither on nor off: give 1 or 0.", param, ctx)
+
+
+SHARE = Number("a share from 0 to 1, such as 0.3", 0, 1)
+SECONDS = Number("a number of seconds from 0 to 86400, such as 2.5", 0, DAY_SECONDS)
+POSITIVE_SECONDS = Number("a number of seconds above 0 and up to 86400, such as 2.5", 0, DAY_SECONDS, above_low=True)
+RATE = Number("a number from 0 to 10000, such as 20", 0, 10000)
+PORT = WholeNumber(0, 65535, "a port")
+
+
+class Url(click.ParamType[str]):
+    """An absolute http or https URL."""
+
+    name = "url"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        rule = None
+        try:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https"):
+                rule = "does not start with http:// or https://"
+            elif not parts.hostname or parts.port == 0 or re.search(r"[\x00-\x20\x7f\\]", value):
+                rule = "has no valid host and port"
+            elif "@" in parts.netloc:
+                rule = "holds a user name or password, which is never sent"
+            else:
+                parts.hostname.encode("idna")
+        except ValueError:
+            rule = "has no valid host and port"
+        if rule:
+            self.fail(f"{value!r} {rule}. Give a URL such as http://webserver:8080/path.", param, ctx)
+        return value
+
+
+class HeaderName(click.ParamType[str]):
+    """The name of a request header that may cross the proxy."""
+
+    name = "name"
+    # Headers that belong to one connection (RFC 9110, 7.6.1) or that frame the message: the proxy writes its own.
+    refused = frozenset(
+        {
+            "connection",
+            "content-length",
+            "expect",
+            "host",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        }
+    )
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(HEADER_NAME, value):
+            self.fail(f"{value!r} is not the name of a header.", param, ctx)
+        if value.lower() in self.refused:
+            self.fail(f"{value!r} belongs to one connection and cannot be forwarded.", param, ctx)
+        return value
+
+
+class Header(click.ParamType[tuple[str, str]]):
+    """A request header to send, as NAME:VALUE."""
+
+    name = "name:value"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, colon, content = value.partition(":")
+        name, content = name.strip(), content.strip()
+        if not colon or not re.fullmatch(HEADER_NAME, name) or not re.fullmatch(r"[\t\x20-\x7e\xa0-\xff]*", content):
+            self.fail(f"{value!r} is not a header. Give it as NAME:VALUE, such as end-user:tester.", param, ctx)
+        return name.lower(), content
