@@ -48,7 +48,7 @@ def address(port: int) -> Resource:
 
 def is_inbound(listener: Resource) -> bool:
     """Return whether a listener takes what comes to a pod."""
-    return bool(listener["name"] == _INBOUND)
+    return str(listener["name"]).startswith(_INBOUND)
 
 
 def outbound_names(resources: Resources) -> list[str]:
@@ -239,7 +239,9 @@ def _inbound_only(resources: Resources) -> Resources:
     def is_used(name: str) -> bool:
         return json.dumps(name) in text
 
-    clusters = [each for each in resources.clusters if not each["name"].startswith("outbound|") or is_used(each["name"])]
+    clusters = [
+        each for each in resources.clusters if not each["name"].startswith("outbound|") or is_used(each["name"])
+    ]
     names = {cluster["name"] for cluster in clusters}
     return Resources(
         listeners=listeners,
