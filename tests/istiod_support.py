@@ -1,7 +1,8 @@
-"""What the tests with Istio's control plane share: a lab as a program, a file that is edited, calls, and their counts."""
+"""What the tests with Istio's control plane share: a lab as a program, a file to edit, and calls that are counted."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -26,6 +27,7 @@ class LabProgram:
         self.policy = folder / "policy.yaml"
         self.policy.write_text(policy)
         self.lines: list[str] = []
+        self.mark = 0
         clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "XDG_CACHE_HOME")}
         files = ["-f", str(K8S / "example.yaml"), "-f", str(self.policy)]
         self.process = subprocess.Popen(
@@ -59,10 +61,14 @@ class LabProgram:
 
         return wait_until(found, repr(text), seconds)
 
+    def ports_of(self, name: str) -> list[int]:
+        """Return the ports at which something was called so far, as the lab said it: `service/proxy`."""
+        found = [re.search(rf"http://\S+:(\d+)/  {re.escape(name)}$", line) for line in self.lines]
+        return [int(each[1]) for each in found if each]
+
     def port_of(self, name: str) -> int:
-        """Return the port at which something is called, as the lab says it: `service/proxy`."""
-        lines = [line for line in self.lines if re.search(rf"http://\S+/  {re.escape(name)}$", line)]
-        return int(re.search(r":(\d+)/  ", lines[-1])[1])
+        """Return the port at which something is called now."""
+        return self.ports_of(name)[-1]
 
     @property
     def port(self) -> int:
@@ -71,7 +77,7 @@ class LabProgram:
 
     def edit(self, text: str) -> list[str]:
         """Write the policies as an editor would, and return what the lab has said when the change is complete."""
-        before = len(self.lines)
+        before = self.mark = len(self.lines)
         if text == self.policy.read_text():
             return []
         self.policy.write_text(text)
@@ -83,7 +89,15 @@ class LabProgram:
         wait_until(verdict, "a verdict on an edit")
         if any("rolling out" in line for line in self.lines[before:]):
             self.wait_for_line("rolled out:", before)
+        for line in [line for line in self.lines[before:] if " to call: " in line]:
+            port = int(re.search(r":(\d+)/", line.partition(" to call: ")[2])[1])
+            wait_until(lambda port=port: _answers(port), line)
+        self.mark = len(self.lines)
         return self.lines[before:]
+
+    def logged(self, pod: str, path: str) -> int:
+        """Return how often a pod was called for a path since the last edit, as its access log says."""
+        return sum(line.startswith(pod) and f" GET {path} " in line for line in self.lines[self.mark :])
 
     def close(self):
         if self.process.poll() is None:
@@ -95,6 +109,13 @@ class LabProgram:
             self.process.wait()
         self._reader.join(DEADLINE_SECONDS)
         self.process.stdout.close()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return bool(get(port, "/readyz"))
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 class Answers(list[dict]):
