@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from meshdemo import __version__, server, webserver, wsgi
-from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
-from meshdemo.parameters import PORT, POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
+from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
+from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -111,6 +111,14 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     help="Request header to pass on beside the tracing headers and end-user; repeatable, in the environment "
     "separated by spaces.",
 )
+@option(
+    "--changes-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    envvar="CHANGES_FILE",
+    show_default="none",
+    help="File that says what was changed in the mesh, for marks on the live page; the lab writes it.",
+)
 def proxy_command(
     serving: ServeOptions,
     proxy_url: str,
@@ -119,6 +127,7 @@ def proxy_command(
     connect_to: tuple[tuple[str, int, str, int], ...],
     pass_status: bool,
     forward_headers: tuple[str, ...],
+    changes_file: Path | None,
 ) -> None:
     """Call a URL for each request, and show the answer and how long it took.
 
@@ -129,7 +138,13 @@ def proxy_command(
     from meshdemo.upstream import Upstream
 
     upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
-    app = proxy.create_app(upstream, forward_headers=forward_headers, pass_status=pass_status)
+    app = proxy.create_app(
+        upstream,
+        forward_headers=forward_headers,
+        pass_status=pass_status,
+        page_stream_limit=max(1, serving.threads // 2),
+        changes_file=changes_file,
+    )
     _serve(app, "proxy", serving, f", proxying {proxy_url}")
 
 
@@ -159,11 +174,7 @@ def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str =
     metavar="FILE|FOLDER",
     help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable, - is standard input.",
 )
-@option(
-    "--istiod",
-    is_flag=True,
-    help="Let Istio's own control plane configure an Envoy for each pod: all that Istio does; compiled at first use.",
-)
+@istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
 @click.pass_context
@@ -254,9 +265,9 @@ def _import_lab(what: str) -> ModuleType:
     show_default="k8s, here or in the clone that this runs from",
     help="Where the lessons are.",
 )
-@option("--istiod", is_flag=True, help="Let Istio's own control plane configure the lab: all lessons, and longer.")
+@istiod_option
 @option("--cluster", is_flag=True, help="Run them on the cluster of kubectl's current context instead of in the lab.")
-@option("--port", type=PORT, default=3030, help="Port of the lab's proxy; 0 picks a free one.")
+@port_option
 @click.pass_context
 def lesson_command(
     ctx: click.Context,

@@ -1,13 +1,16 @@
 """Binding, starting, draining and leaving, with whole programs and real signals."""
 
 import contextlib
+import ctypes
 import http.client
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from support import DEADLINE_SECONDS, get, is_refused, wait_until
@@ -277,3 +280,18 @@ def test_access_log_can_be_turned_off(program):
     get(web.port)
     web.signal(signal.SIGTERM)
     assert web.wait_for_end() == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a signal be aimed at a thread from outside")
+def test_a_signal_that_another_thread_takes(program):
+    """The system may give a signal to any thread of the process; it ends all the same."""
+    running = program("webserver", "--port", "0")
+    tasks = Path(f"/proc/{running.process.pid}/task")
+    threads = [int(each.name) for each in tasks.iterdir()]
+
+    def main_thread_waits():
+        return all((tasks / str(min(threads)) / "stat").read_text().split()[2] == "S" for _ in range(50))
+
+    wait_until(lambda: get(running.port)[0] == 200 and main_thread_waits(), "the main thread to wait for signals")
+    assert ctypes.CDLL(None).tgkill(running.process.pid, max(threads), int(signal.SIGINT)) == 0
+    assert running.wait_for_end()[0] == 0

@@ -48,7 +48,7 @@ def address(port: int) -> Resource:
 
 def is_inbound(listener: Resource) -> bool:
     """Return whether a listener takes what comes to a pod."""
-    return bool(listener["name"] == _INBOUND)
+    return str(listener["name"]).startswith(_INBOUND)
 
 
 def outbound_names(resources: Resources) -> list[str]:
@@ -92,12 +92,13 @@ class Local:
     def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
         self._ports = ports
         self._folder = folder
-        self._resources = resources
-        self._adapt = Standalone(
+        self._resources = resources = resources if ports.outbound else _inbound_only(resources)
+        standalone = Standalone(
             route_source=lambda name: self.source("routes", name),
             secrets=secrets,
             passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
-        ).adapt
+        )
+        self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
         listeners = [local for each in resources.listeners for local in self._listeners(each)]
         self.routes = [self._adapt(each) for each in resources.routes]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
@@ -156,7 +157,8 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        return [{**bound, "address": address(port)}]
+        number = listener["address"]["socket_address"]["port_value"]
+        return [self._with_lookup({**bound, "address": address(port)}, number)]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -223,6 +225,30 @@ class Local:
             )
             for target, app in targets.items()
         ]
+
+
+def _inbound_only(resources: Resources) -> Resources:
+    """Return what a pod that calls nobody needs.
+
+    Each file that an Envoy reads takes an inotify instance, of which all programs of a user have 128 (inotify(7)), and
+    Istio gives every pod the routes and clusters of all Services.
+    """
+    listeners = [listener for listener in resources.listeners if is_inbound(listener)]
+    text = json.dumps(listeners)
+
+    def is_used(name: str) -> bool:
+        return json.dumps(name) in text
+
+    clusters = [
+        each for each in resources.clusters if not each["name"].startswith("outbound|") or is_used(each["name"])
+    ]
+    names = {cluster["name"] for cluster in clusters}
+    return Resources(
+        listeners=listeners,
+        routes=[route for route in resources.routes if is_used(route["name"])],
+        clusters=clusters,
+        endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
+    )
 
 
 def _inner(locality: Resource) -> list[Resource]:

@@ -68,6 +68,11 @@ class Outside:
         in_parallel([*jobs, lambda: self._node.change(node_local, where)])
         self._start_gateways(state, where)
 
+    @property
+    def gateways(self) -> list[Sidecar]:
+        """Return the Envoys of the gateways."""
+        return list(self._gateways.values())
+
     def change_endpoints(self, where: Where) -> None:
         """Change who takes calls."""
         for envoy in self._envoys():

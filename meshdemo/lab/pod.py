@@ -144,7 +144,7 @@ def wanted_pod(pod: Pod, template: Template, resources: Resources | None, cluste
         pod,
         template,
         rules=connect_rules(resources, cluster) if pod.calls else (),
-        listens=tuple(outbound_names(resources)),
+        listens=tuple(outbound_names(resources)) if pod.calls else (),
         has_sidecar=True,
         takes_inbound=any(is_inbound(listener) for listener in resources.listeners),
     )

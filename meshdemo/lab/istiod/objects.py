@@ -11,6 +11,9 @@ from meshdemo.lab.manifests import NAMESPACE
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.
 _TLS_LABEL = {"security.istio.io/tlsMode": "istio"}
 _SYSTEM = "istio-system"
+#: By which labels a pod says where it is, with dots since a label has no slashes. A sidecar tells them with slashes
+#: (Istio, pkg/model, SanitizeLocalityLabel).
+_LOCALITY = frozenset({"istio-locality", "topology.istio.io/locality"})
 
 Object = dict[str, Any]
 
@@ -144,5 +147,5 @@ def _workload(name: str, kind: str, address: str, namespace: str, account: str, 
         "ip": address,
         "namespace": namespace,
         "serviceAccount": account,
-        "labels": dict(labels),
+        "labels": {name: value.replace(".", "/") if name in _LOCALITY else value for name, value in labels.items()},
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from meshdemo.lab.cluster import Cluster, Gateway, Pod
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.manifests import GATEWAY_API, ISTIO, SECURITY, TELEMETRY, Manifest, ManifestError
+from meshdemo.lab.manifests import GATEWAY_API, ISTIO, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick import gateways, routing
 from meshdemo.lab.quick.destination_rule import read_destination_rule
@@ -44,8 +44,8 @@ def configure(cluster: Cluster) -> Configuration:
         if kind in _NOTED:
             notes.append(f"{manifest.place}: not applied by the quick engine: {of.ISTIOD}")
         elif kind not in _READ:
-            raise ManifestError(manifest.place, of.NOT_HERE)
-    registry = _registry(cluster, notes)
+            raise of.refused(manifest.place)
+    registry = _registry(cluster)
     rule_sets = _rule_sets(cluster, registry, advice)
     resources = {pod.name: _sidecar(pod, registry, rule_sets) for pod in cluster.pods if pod.in_mesh and pod.calls}
     for gateway in cluster.gateways:
@@ -57,15 +57,13 @@ def _of_kind(cluster: Cluster, group: str, kind: str) -> Iterator[Manifest]:
     return (manifest for manifest in cluster.policies if (manifest.group, manifest.kind) == (group, kind))
 
 
-def _registry(cluster: Cluster, notes: list[str]) -> Registry:
+def _registry(cluster: Cluster) -> Registry:
     """Return all hosts and the policies for them."""
     hosts = {host.name: host for host in (*service_hosts(cluster), *gateway_services(cluster))}
     for manifest in _of_kind(cluster, ISTIO, "ServiceEntry"):
-        entries, of_entry = read_service_entry(manifest)
-        notes += of_entry
-        for host in entries:
+        for host in read_service_entry(manifest):
             if host.name in hosts:
-                raise ManifestError(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
+                raise of.refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
             hosts[host.name] = host
     policies = tuple(read_destination_rule(manifest) for manifest in _of_kind(cluster, ISTIO, "DestinationRule"))
     registry = Registry(hosts, policies, bool(cluster.services))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from meshdemo.lab.manifests import GATEWAY_API, ISTIO, NAMESPACE, Manifest, shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import NOT_HERE, Unsupported
+from meshdemo.lab.quick.fields import Some, Unsupported
 from meshdemo.lab.quick.model import Server
 from meshdemo.lab.schema import Anything, Boolean, Fields, List, Map, Object, Text, read
 
@@ -27,7 +27,12 @@ _SERVERS = Object(
                 {
                     "name": Text(),
                     "port": Object(
-                        {"number": of.PORT, "name": Text(), "protocol": Text(), "targetPort": Unsupported()},
+                        {
+                            "number": of.PORT,
+                            "name": Text(),
+                            "protocol": Some(known=("HTTP", "HTTP2")),
+                            "targetPort": Unsupported(),
+                        },
                         ("number", "name", "protocol"),
                     ),
                     "hosts": List(_HOST, least=1),
@@ -52,13 +57,16 @@ _LISTENERS = Object(
                 {
                     "name": _LISTENER_NAME,
                     "port": of.PORT,
-                    "protocol": Text(),
+                    "protocol": Some(known=("HTTP",)),
                     "hostname": _HOSTNAME,
                     "tls": Unsupported(),
                     "allowedRoutes": Object(
                         {
                             "namespaces": Object(
-                                {"from": Text(("Same", "All", "Selector", "None")), "selector": Unsupported()}
+                                {
+                                    "from": Some(("Same", "All", "Selector"), known=("Same", "All")),
+                                    "selector": Unsupported(),
+                                }
                             ),
                             "kinds": List(Object({"group": Text(), "kind": Text()}, ("kind",))),
                         }
@@ -112,15 +120,15 @@ def read_servers(manifest: Manifest) -> list[Server]:
 
 
 def _server(manifest: Manifest, server: Fields) -> Server:
-    protocol, tls = server["port"]["protocol"], server["tls"]
-    if protocol.upper() != "HTTP":
-        raise server.error("port.protocol", f"{shown(protocol)} {NOT_HERE}")
-    hosts = []
+    tls, hosts = server["tls"], []
     for index, text in enumerate(server["hosts"]):
         namespace, _, host = text.rpartition("/")
-        if namespace not in ("", "*", ".", NAMESPACE):
-            raise server.error(f"hosts[{index}]", f"{shown(text)} is for another namespace, and there is none here")
-        hosts.append(host)
+        if "." not in host and host != "*":
+            raise server.error(f"hosts[{index}]", f"{shown(host)} is a short name: write it in full")
+        if namespace in ("", "*", ".", NAMESPACE):
+            hosts.append(host)  # what is for other namespaces is for nothing here
+        elif tls:
+            raise of.refused(f"{server.place}.hosts[{index}]")
     return Server(
         gateway=f"{NAMESPACE}/{manifest.name}",
         port=server["port"]["number"],
@@ -133,11 +141,10 @@ def read_listeners(manifest: Manifest) -> list[Listener]:
     """Return the listeners of a Gateway of the Gateway API."""
     spec = read(manifest, _LISTENERS)
     if spec["gatewayClassName"] != _CLASS:
-        raise spec.error("gatewayClassName", f"{shown(spec['gatewayClassName'])} is not Istio's, which is {_CLASS}")
+        problem = f"{shown(spec['gatewayClassName'])} is not Istio's, which is {_CLASS}"
+        raise of.refused(f"{spec.place}.gatewayClassName", problem)
     seen: set[object] = set()
     for index, listener in enumerate(spec["listeners"]):
-        if listener["protocol"] != "HTTP":
-            raise listener.error("protocol", f"{shown(listener['protocol'])} {NOT_HERE}")
         for key in (listener["name"], (listener["port"], listener["hostname"])):
             if key in seen:
                 raise spec.error(f"listeners[{index}]", "has the name, or the port and hostname, of another")
@@ -157,9 +164,6 @@ def read_listeners(manifest: Manifest) -> list[Listener]:
 def _takes_http_routes(allowed: Fields | None) -> bool:
     if allowed is None:
         return True
-    namespaces = allowed["namespaces"]
-    if namespaces and namespaces["from"] in ("Selector", "None"):
-        raise namespaces.error("from", f"{namespaces['from']} {NOT_HERE}")
     groups = [(kind["group"] or GATEWAY_API, kind["kind"]) for kind in allowed["kinds"]]
     return not groups or (GATEWAY_API, "HTTPRoute") in groups
 

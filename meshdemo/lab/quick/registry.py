@@ -7,19 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.cluster import Cluster, Service, ServicePort
-from meshdemo.lab.manifests import NAMESPACE, ManifestError, shown
+from meshdemo.lab.manifests import NAMESPACE, shown
 from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.hosts import is_wildcard, specificity, subset_of
-from meshdemo.lab.quick.model import (
-    Destination,
-    Endpoint,
-    Hashing,
-    Host,
-    HostPolicy,
-    HostPort,
-    Subset,
-    TrafficPolicy,
-)
+from meshdemo.lab.quick.model import Destination
 
 #: What to do where a host is not known because the application's own Services are missing.
 NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"
@@ -53,9 +45,7 @@ class Registry:
         name = min(names, key=specificity)
         rules = sorted((policy for policy in self.policies if policy.host == name), key=lambda policy: policy.name)
         if len({rule.is_private for rule in rules}) > 1:
-            raise ManifestError(
-                f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host: {of.ISTIOD}"
-            )
+            raise of.refused(f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host")
         subsets: dict[str, Subset] = {}
         for subset in (subset for rule in rules for subset in rule.subsets):
             subsets.setdefault(subset.name, subset)
@@ -68,12 +58,12 @@ class Registry:
         host = self.find(destination.host, destination.place)
         if destination.port is not None and host.port(destination.port) is None:
             known = ", ".join(str(port.number) for port in host.ports)
-            raise ManifestError(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
+            raise of.refused(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
         if destination.subset:
             policy = self.policy_for(destination.host)
             if destination.subset not in [subset.name for subset in policy.subsets] if policy else True:
                 problem = f"no DestinationRule for {destination.host} defines the subset {shown(destination.subset)}"
-                raise ManifestError(f"{place}.subset", problem)
+                raise of.refused(f"{place}.subset", problem)
 
     def find(self, name: str, place: str) -> Host:
         """Return a host, or raise ManifestError."""
@@ -82,14 +72,17 @@ class Registry:
         except KeyError:
             short = name.removesuffix(f".{NAMESPACE}.svc.cluster.local")
             reason = "" if self.has_services else f"; {NO_SERVICE}"
-            raise ManifestError(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
+            raise of.refused(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
 
-    def port_of(self, destination: Destination, called: int) -> int:
-        """Return the port of a destination: said, the only one, or the one called (route.go, GetDestinationCluster)."""
-        ports = self.hosts[destination.host].ports
+    def port_of(self, destination: Destination, called: int, *, at_gateway: bool) -> int:
+        """Return the port of a destination (route.go, GetDestinationCluster).
+
+        A sidecar knows only the hosts of the port that is called, so that it takes no other, even where there is none.
+        """
         if destination.port is not None:
             return destination.port
-        return ports[0].number if len(ports) == 1 else called
+        ports = self.hosts[destination.host].ports
+        return ports[0].number if at_gateway and len(ports) == 1 else called
 
     def hashing_for_host(self, host: str, port: int) -> Hashing | None:
         """Return how calls of a host without rules are hashed (route.go, hashForService)."""
@@ -146,6 +139,12 @@ def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int
 def service_hosts(cluster: Cluster) -> Iterator[Host]:
     """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
     for service in cluster.services:
+        for index, port in enumerate(service.ports):
+            if port.protocol != "http":
+                place = f"Service/{service.name}: spec.ports[{index}]"
+                raise of.refused(
+                    place, f"is not for http, which its name or appProtocol has to say, but {port.protocol!r}"
+                )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
@@ -178,9 +177,7 @@ def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
         for index, subset in enumerate(policy.subsets):
             chosen = [port for port in host.ports for endpoint in port.endpoints if _has(endpoint, subset.labels)]
             if not chosen and any(port.endpoints for port in host.ports):
-                raise ManifestError(
-                    f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has these labels"
-                )
+                raise of.refused(f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has them")
 
 
 def _has(endpoint: Endpoint, labels: Mapping[str, str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from meshdemo.lab.quick.destinations import Hashing
 from meshdemo.lab.quick.envoy.words import (
     CORS,
     FAULT,
@@ -12,15 +13,13 @@ from meshdemo.lab.quick.envoy.words import (
     TYPE,
     cluster_name,
     duration,
-    per_mille,
-    whole_percent,
+    share,
     without_empty,
 )
 from meshdemo.lab.quick.model import (
     Cors,
     DirectResponse,
     Fault,
-    Hashing,
     HeaderChanges,
     Headers,
     Match,
@@ -183,7 +182,8 @@ def _action(route: Route, registry: Registry) -> dict[str, Any]:
 
 def _cluster(route: Route, registry: Registry, target: Target) -> str:
     destination = target.destination
-    return cluster_name(destination.host, registry.port_of(destination, route.port), destination.subset)
+    port = registry.port_of(destination, route.port, at_gateway=route.at_gateway)
+    return cluster_name(destination.host, port, destination.subset)
 
 
 def _weighted(route: Route, registry: Registry, target: Target) -> dict[str, Any]:
@@ -197,10 +197,9 @@ def _weighted(route: Route, registry: Registry, target: Target) -> dict[str, Any
 
 
 def _mirror(mirror: Mirror, route: Route, registry: Registry) -> dict[str, Any]:
-    share = whole_percent(mirror.percent) if mirror.whole_percent else per_mille(mirror.percent)
     return {
         "cluster": _cluster(route, registry, Target(mirror.destination)),
-        "runtime_fraction": {"default_value": share},
+        "runtime_fraction": {"default_value": share(mirror.share)},
         "trace_sampled": False,
         "disable_shadow_host_suffix_append": True,
     }
@@ -265,15 +264,12 @@ def _direct_response(response: DirectResponse) -> dict[str, Any]:
 def _fault(fault: Fault) -> dict[str, Any]:
     """Return an HTTPFault (TranslateFault): without a percentage it applies to no call."""
     written: dict[str, Any] = {"@type": FAULT_TYPE}
-    if fault.delay_seconds is not None:
-        share = whole_percent(fault.delay_whole_percent)
-        if fault.delay_percent is not None:
-            share = per_mille(fault.delay_percent)
-        written["delay"] = {"fixed_delay": duration(fault.delay_seconds), "percentage": share}
-    if fault.abort_status is not None:
-        written["abort"] = {"http_status": fault.abort_status}
-        if fault.abort_percent is not None:
-            written["abort"]["percentage"] = per_mille(fault.abort_percent)
+    if fault.delay:
+        delay = duration(fault.delay.seconds)
+        written["delay"] = {"fixed_delay": delay, "percentage": share(fault.delay.share)}
+    if fault.abort:
+        percentage = {"percentage": share(fault.abort.share)} if fault.abort.share else {}
+        written["abort"] = {"http_status": fault.abort.status, **percentage}
     return written
 
 
@@ -325,8 +321,8 @@ def _hash_policy(hashing: Hashing) -> dict[str, Any] | None:
     if hashing.source_address is not None:
         return {"connection_properties": without_empty({"source_ip": hashing.source_address})}
     if hashing.cookie is not None:
-        attributes = [without_empty({"name": name, "value": value}) for name, value in hashing.cookie_attributes]
-        ttl = _optional(hashing.cookie_seconds)
-        cookie = {"name": hashing.cookie, "ttl": ttl, "path": hashing.cookie_path, "attributes": attributes}
-        return {"cookie": without_empty(cookie)}
+        cookie = hashing.cookie
+        attributes = [without_empty({"name": name, "value": value}) for name, value in cookie.attributes]
+        written = {"name": cookie.name, "ttl": _optional(cookie.seconds), "path": cookie.path}
+        return {"cookie": without_empty({**written, "attributes": attributes})}
     return None
