@@ -62,11 +62,16 @@ class Classroom:
                 return key
 
     def _present(self, lesson: Lesson, keys: Keys) -> str:
-        """Show a lesson: its comment, its commands as they run, and what came of them; return a key that ended it."""
+        """Show a lesson: what to expect, its commands as they run, what came of them, and why.
+
+        Return the key with which the person ended it.
+        """
         where = self._stage.where
         click.echo(click.style(f"\n{lesson.number}. {lesson.title}", bold=True) + f"  ({lesson.path}, {where})\n")
         try:
-            click.echo("\n".join(fit(lesson.comment(), terminal.size_of(sys.stdout)[0])))
+            comment = fit(lesson.comment(), terminal.size_of(sys.stdout)[0])
+            why = next((index for index, line in enumerate(comment) if line.startswith("Why")), len(comment))
+            click.echo("\n".join(comment[:why]))
             reason = self._stage.why_not(lesson)
             if reason:
                 click.echo(f"\n{reason}")
@@ -76,6 +81,7 @@ class Classroom:
             for command in lesson.commands():
                 if key := self._run(command, keys):
                     return key
+            click.echo("\n".join(["", *comment[why:]]))
         except StartError as error:
             _echo_error(error)
         return ""
@@ -83,14 +89,14 @@ class Classroom:
     def _run(self, command: Command, keys: Keys) -> str:
         """Run a command while the stage is looked after; return the key with which the person has ended it."""
         if not command.is_watch:
-            click.echo(f"\n$ {' | '.join(map(shlex.join, command.pipeline))}")
+            _echo_command(" | ".join(map(shlex.join, command.pipeline)))
             output, verdict = promises.run_plain(self._stage, command)
             click.echo("(done)" if output is None else output.rstrip("\n"))
             if verdict:
                 click.echo(promises.format_verdict(verdict))
             return ""
         words = self._stage.translate(command.pipeline[-1]) or []
-        click.echo(f"\n$ {shlex.join(words)}")
+        _echo_command(shlex.join(words))
         pressed = ""
 
         def look_at_keys(seconds: float) -> bool:
@@ -121,12 +127,26 @@ class Classroom:
 
 
 def fit(comment: Sequence[str], width: int) -> list[str]:
-    """Return the lines of a comment in a window of `width` columns: paragraphs flow, and what is indented stays so."""
+    """Return a comment as lines of at most `width` columns: paragraphs flow, and commands can be copied as they are."""
     lines: list[str] = []
     for is_text, group in itertools.groupby(comment, lambda line: line[:1].strip() != ""):
         for text in [" ".join(group)] if is_text else group:
-            lines += terminal.wrap(terminal.visible(text), width, "" if is_text else "      ")
+            words = terminal.visible(text.strip())
+            if is_text or not words:
+                lines += terminal.wrap(words, width, "")
+            else:
+                lines += [f"  {line}" for line in fit_command(words, width - 2)]
     return lines
+
+
+def fit_command(command: str, width: int) -> list[str]:
+    """Return a command as lines of at most `width` columns, which can be copied as they are."""
+    *lines, last = terminal.wrap(command, width - 2)
+    return [*(f"{line} \\" for line in lines), last]
+
+
+def _echo_command(command: str) -> None:
+    click.echo("\n" + "\n".join(fit_command(f"$ {command}", terminal.size_of(sys.stdout)[0])))
 
 
 def _echo_error(error: StartError) -> None:

@@ -8,7 +8,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +25,8 @@ class Keys:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
+        with suppress(termios.error):  # the terminal has gone
+            termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
 
     def read(self, seconds: float) -> str:
         """Return the key that is pressed within `seconds`, else nothing; `q` when the terminal has gone."""
@@ -43,9 +44,10 @@ class Keys:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Let others use the terminal as it was."""
-        termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
+        self.__exit__(None, None, None)
         try:
             yield
         finally:
-            termios.tcflush(self._number, termios.TCIFLUSH)
-            tty.setcbreak(self._number)
+            with suppress(termios.error):
+                termios.tcflush(self._number, termios.TCIFLUSH)
+                tty.setcbreak(self._number)

@@ -107,7 +107,9 @@ def _check_watch(stage: Stage, command: Command) -> list[dict[str, Any]]:
         report = json.loads(output)
     except ValueError:
         reason = errors.strip().splitlines()
-        raise StartError(f"{shlex.join(words)}: {reason[-1] if reason else 'it says nothing'}") from None
+        raise StartError(
+            f"{shlex.join(words)}: {reason[-1].removeprefix('Error: ') if reason else 'it says nothing'}"
+        ) from None
     if report.get("problem"):
         raise StartError(report["problem"])
     return list(report["expectations"])
@@ -181,6 +183,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
 
 
 def _finish(stage: Stage, process: subprocess.Popen[bytes], given: str = "") -> tuple[str, str]:

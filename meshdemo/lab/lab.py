@@ -275,6 +275,9 @@ class Lab:
                 jobs.append(lambda sidecar=pod.sidecar, local=local: sidecar.change(local, where))
         in_parallel(jobs)
         self._outside.change(self.state, where)
+        sidecars = [pod.sidecar for pod in self._pods.present if pod.sidecar]
+        if any(sidecar.has_new_inbound for sidecar in sidecars):
+            in_parallel([envoy.renew_connections for envoy in (*sidecars, *self._outside.gateways)])
 
     def _mark(self, texts: Sequence[str]) -> None:
         """Tell the page of each proxy what has changed."""

@@ -54,7 +54,7 @@ def _bound_to(port: int) -> Resource:
 
 def is_inbound(listener: Resource) -> bool:
     """Return whether a listener takes what comes to a pod."""
-    return bool(listener["name"] == _INBOUND)
+    return str(listener["name"]).startswith(_INBOUND)
 
 
 def outbound_names(resources: Resources) -> list[str]:

@@ -14,7 +14,7 @@ import envoy as envoy_package
 
 from meshdemo.lab.admin import Admin
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.loopback import Local, Where, file_name
+from meshdemo.lab.loopback import Local, Where, file_name, is_inbound
 
 _TYPE = "type.googleapis.com/envoy.config."
 _KINDS = {
@@ -33,7 +33,14 @@ _POLL_SECONDS = 0.02
 # What stands before the reason in a line of Envoy's log.
 _PREFIX = re.compile(r"^\[.*?\]\[.*?\]\[.*?\]\[.*?\] \[.*?\] (error initializing configuration '.*?': )?")
 # What Envoy warns of at every start, and addresses of its code.
-_NOISE = ("Deprecated field", "no configured limit to the number of allowed active", "] #", "[backtrace]", "envoy bug")
+_NOISE = (
+    "Deprecated field",
+    "no configured limit to the number of allowed active",
+    "] #",
+    "[backtrace]",
+    "envoy bug",
+    "[envoy_bug]",
+)
 # How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
 _DRAIN_SECONDS = "45"
 
@@ -88,6 +95,9 @@ class Sidecar:
         self._versions: dict[str, str] = {}
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._restart_at: float | None = None
+        self._generation = 0
+        #: Whether its last change was one of how it takes the calls that come to its pod.
+        self.has_new_inbound = False
         #: Whether it takes calls, as `look_after` saw it.
         self.is_ready = False
 
@@ -153,6 +163,7 @@ class Sidecar:
         more, finds the new one when it starts.
         """
         former, self._local = self._local, local
+        self.has_new_inbound = False
         if not self.is_ready:
             self._write_all(where)
             return
@@ -161,17 +172,29 @@ class Sidecar:
         rejected = self._admin.rejected()
         try:
             self._write_endpoints(where)
-            self._write("clusters", "", local.clusters + leaving)
+            self._write_clusters(local.clusters + leaving)
             self._wait_for("clusters", rejected)
             self._write_routes()
             self._write_listeners()
             self._wait_for("listeners", rejected)
             self._wait_for("routes", rejected)
-            self._write("clusters", "", local.clusters)
+            self._write_clusters(local.clusters)
         except EnvoyError:
             self._local = former
             self._write_all(where)
             raise
+        self.has_new_inbound = _inbound(former) != _inbound(local)
+
+    def renew_connections(self) -> None:
+        """Call over new connections from now on, and let those that exist end with their calls.
+
+        Whoever accepted one answers one more call on it by the policy that was in force then.
+        """
+        if self.is_ready:
+            self._generation += 1
+            rejected = self._admin.rejected()
+            self._write_clusters(self._local.clusters)
+            self._wait_for("clusters", rejected)
 
     def change_endpoints(self, where: Where) -> None:
         """Change who takes calls, and nothing else: outlier detection keeps what it knows."""
@@ -211,9 +234,12 @@ class Sidecar:
 
     def _write_all(self, where: Where) -> None:
         self._write_endpoints(where)
-        self._write("clusters", "", self._local.clusters)
+        self._write_clusters(self._local.clusters)
         self._write_routes()
         self._write_listeners()
+
+    def _write_clusters(self, clusters: list[Resource]) -> None:
+        self._write("clusters", "", [_numbered(cluster, self._generation) for cluster in clusters])
 
     def _write_endpoints(self, where: Where) -> None:
         for name, assignment in self._local.endpoints(where).items():
@@ -268,3 +294,16 @@ class Sidecar:
         lines = (self.folder / "log").read_text("utf-8", "replace").splitlines()
         told = [line for line in lines if not any(each in line for each in _NOISE)][-_LOG_LINES:]
         return "\n".join(f"  {line}" for line in told) or "  (its log is empty)"
+
+
+def _inbound(local: Local) -> list[Resource]:
+    return [listener for listener in local.listeners if is_inbound(listener)]
+
+
+def _numbered(cluster: Resource, generation: int) -> Resource:
+    """Return a cluster with a number: when it is another one, Envoy replaces the cluster with its connections."""
+    if not generation or cluster.get("type") != "EDS":
+        return cluster
+    metadata = cluster.get("metadata", {})
+    filters = {**metadata.get("filter_metadata", {}), "meshdemo": {"generation": generation}}
+    return {**cluster, "metadata": {**metadata, "filter_metadata": filters}}

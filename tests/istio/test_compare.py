@@ -37,7 +37,8 @@ def other(*arguments):
 @pytest.fixture
 def istiod(monkeypatch):
     """Let Istio make what the quick engine makes, unless a test says otherwise."""
-    monkeypatch.setattr(compare, "istiod", quick.configure)
+    configure = quick.configure
+    monkeypatch.setattr(compare, "istiod", configure)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.manifests import ManifestError
 
-CLUSTER, _ = load(None)
+CLUSTER = load(None)
 WEB = "outbound|80||webserver.default.svc.cluster.local"
 V1 = "outbound|80|v1|webserver.default.svc.cluster.local"
 TYPE = "type.googleapis.com/"
@@ -491,7 +491,7 @@ def made():
     found = []
     for policy, path in policies().items():
         try:
-            cluster, _ = load(path)
+            cluster = load(path)
             configuration = quick.configure(cluster)
         except ManifestError:
             continue
