@@ -69,9 +69,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
         if host == "*":
             raise spec.error(f"hosts[{index}]", "'*' is every host, which none can be")
         if is_wildcard(host):
-            raise of.refused(
-                f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is not supported here"
-            )
+            raise of.refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
         if host.endswith(".svc.cluster.local"):
             raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {of.ISTIOD}")
     for endpoint in spec["endpoints"]:
