@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshdemo.lab.cluster import Cluster, Gateway, Pod, matches
+from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of
@@ -46,6 +46,9 @@ def configure(cluster: Cluster) -> Configuration:
             notes.append(f"{manifest.place}: not applied by the quick engine: {of.ISTIOD}")
         elif kind not in _READ:
             raise of.refused(manifest.place)
+    for deployment in cluster.deployments:
+        for label in sorted(LOCALITY_LABELS & dict(deployment.template.labels).keys()):
+            notes.append(f"{deployment.place}: label {label}: not applied by the quick engine: {of.ISTIOD}")
     registry = _registry(cluster)
     istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
     listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]
