@@ -260,7 +260,7 @@ def test_entries_with_endpoints():
             "'abc' is not a whole number",
         ),
         ({"resolution": "DNS", "endpoints": [{"address": "a.com", "ports": [1]}]}, "a list is not an object"),
-        ({"resolution": "DNS", "hosts": ["*.a.com"]}, "is not the name of a host"),
+        ({"resolution": "DNS", "hosts": ["*.a.com"]}, "is a wildcard.*istiod"),
         ({"resolution": "DNS", "hosts": ["short"]}, "is a name as Services have it"),
         ({"resolution": "DNS", "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]}, "'TLS' is not supported"),
         ({"resolution": "DNS_ROUND_ROBIN", "endpoints": [{"address": "a.com"}, {"address": "b.com"}]}, "more than one"),

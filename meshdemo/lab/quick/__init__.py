@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Pod, matches
+from meshdemo.lab.cluster import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of
@@ -28,6 +28,13 @@ _NOTED = {
     (SECURITY, "RequestAuthentication"),
     (TELEMETRY, "Telemetry"),
 }
+# Labels by which Istio prefers pods near the caller, or takes them for those of another network.
+_LABELS_REFUSED = {
+    "istio-locality",
+    "topology.istio.io/network",
+    "topology.istio.io/cluster",
+    "topology.istio.io/subzone",
+}
 _READ = {(ISTIO, kind) for kind in ("VirtualService", "DestinationRule", "ServiceEntry", "Gateway")} | {
     (GATEWAY_API, kind) for kind in ("HTTPRoute", "Gateway")
 }
@@ -47,8 +54,9 @@ def configure(cluster: Cluster) -> Configuration:
         elif kind not in _READ:
             raise of.refused(manifest.place)
     for deployment in cluster.deployments:
-        for label in sorted(LOCALITY_LABELS & dict(deployment.template.labels).keys()):
-            notes.append(f"{deployment.place}: label {label}: not applied by the quick engine: {of.ISTIOD}")
+        for name, _ in deployment.template.labels:
+            if name in _LABELS_REFUSED:
+                raise of.refused(f"{deployment.place}: spec.template.metadata.labels.{name}")
     registry = _registry(cluster)
     istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
     listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]
