@@ -19,9 +19,9 @@ _RESET = r"^upstream connect error or disconnect/reset before headers\. (retried
 class Reason(NamedTuple):
     """One line of REASONS.
 
-    `status` is the HTTP status, or None for any. `pattern` is a regular expression that is searched in the text, its
-    white space folded. `flag` is Envoy's response flag, or RBAC or JWT, for which Envoy has none. `explanation` begins
-    in lower case and ends without a full stop.
+    `status` is the HTTP status, or None for any. `pattern` is searched in the text, its white space folded; it is a
+    regular expression. `flag` is Envoy's response flag, or RBAC or JWT,
+    for which Envoy has none. `explanation` begins in lower case and ends without a full stop.
     """
 
     status: int | None

@@ -1,7 +1,8 @@
 """The quick engine as a whole: what each sidecar and gateway gets, what is noted, and what is refused."""
 
 import pytest
-from quick_support import SUBSETS, cluster_of, http_route, manifest, to, virtual_service
+import yaml
+from quick_support import EXAMPLE, SUBSETS, cluster_of, http_route, manifest, to, virtual_service
 
 from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.quick import configure
@@ -47,7 +48,7 @@ def test_without_policies(sidecar):
         "webserver",
         "webserver.default.svc",
         "webserver.default",
-        "10.96.0.2",
+        "10.96.0.3",
     ]
     retries = action(resources)["retry_policy"]
     assert (retries["num_retries"], retries["retry_on"].partition(",")[0]) == (2, "connect-failure")
@@ -209,6 +210,15 @@ def test_kinds_that_would_change_routing_are_refused(tmp_path, kind):
     """What would change what a sidecar does is refused by its name."""
     with pytest.raises(ManifestError, match=rf"{kind}/x: is not supported by the quick engine: --istiod applies it$"):
         configure(cluster_of(tmp_path, manifest(kind, {}, "x")))
+
+
+def test_pods_near_and_far_are_refused(tmp_path):
+    """Pods that say where they are would be preferred by callers near them."""
+    near = next(each for each in yaml.safe_load_all(EXAMPLE.read_text()) if each["kind"] == "Deployment")
+    near["spec"]["template"]["metadata"]["labels"]["istio-locality"] = "here.a"
+    deployment = manifest("Deployment", near["spec"], near["metadata"]["name"])
+    with pytest.raises(ManifestError, match=r"labels.istio-locality: is not supported by the quick engine"):
+        configure(cluster_of(tmp_path, deployment))
 
 
 def test_nothing_but_policies(tmp_path):

@@ -1,5 +1,7 @@
 """DestinationRules, ServiceEntries and Gateways, read into what can be called and how."""
 
+import dataclasses
+
 import pytest
 from quick_support import SUBSETS, cluster_of, manifest
 
@@ -193,6 +195,10 @@ def test_private_policies(tmp_path):
     """What is for its own namespace alone is not seen by a gateway of another."""
     known = registry(tmp_path, rule(exportTo=["."]))
     host = "webserver.default.svc.cluster.local"
+    (outside,) = entry(resolution="DNS", exportTo=["."])
+    both = dataclasses.replace(known, hosts={**known.hosts, outside.name: outside})
+    assert outside.name in both.seen_from("default").hosts
+    assert outside.name not in both.seen_from("istio-system").hosts
     assert known.seen_from("default").policy_for(host)
     assert not known.seen_from("istio-system").policy_for(host)
 
@@ -254,7 +260,7 @@ def test_entries_with_endpoints():
             "'abc' is not a whole number",
         ),
         ({"resolution": "DNS", "endpoints": [{"address": "a.com", "ports": [1]}]}, "a list is not an object"),
-        ({"resolution": "DNS", "hosts": ["*.a.com"]}, "is not the name of a host"),
+        ({"resolution": "DNS", "hosts": ["*.a.com"]}, "is a wildcard.*istiod"),
         ({"resolution": "DNS", "hosts": ["short"]}, "is a name as Services have it"),
         ({"resolution": "DNS", "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]}, "'TLS' is not supported"),
         ({"resolution": "DNS_ROUND_ROBIN", "endpoints": [{"address": "a.com"}, {"address": "b.com"}]}, "more than one"),
@@ -271,11 +277,10 @@ def test_servers_of_istios_gateway():
     port = {"number": 80, "name": "http", "protocol": "HTTP"}
     servers = [{"port": port, "hosts": ["default/a.com", "*.b.com", "elsewhere/c.com"]}]
     spec = {"selector": {"istio": "ingressgateway"}, "servers": servers}
-    assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io")) == [
-        Server("default/g", 80, ("a.com", "*.b.com"))
-    ]
+    found = read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))
+    assert found == ({"istio": "ingressgateway"}, [Server("default/g", 80, ("a.com", "*.b.com"))])
     servers[0] |= {"hosts": ["a.com"], "tls": {"httpsRedirect": True}}
-    assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))[0].https_only
+    assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))[1][0].https_only
 
 
 def test_listeners_of_the_gateway_api():

@@ -15,6 +15,8 @@ REGEXES = [
     r"\d+\.\d+",
     r"[^\]\[a-z]+?",
     r"(?P<name>[-\w.]+)@x",
+    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    "(a{500}|b{900})c{1000}",
     "[]a]",
     "",
 ]
@@ -29,7 +31,7 @@ NO_REGEXES = {
     "is open": "(a",
     "is a lone repetition": "*",
     "repeats too often": "a{1001}",
-    "repeats too often in all": "(a{100}){11}",
+    "repeats too often in all": "(x(a{100})b){11}",
     "has a range backwards": "[b-a]",
     "is too long": "a" * 1025,
     "has an escape that only Python knows": r"\Z",

@@ -12,7 +12,7 @@ import time
 import click
 import pytest
 from samples import unanswered, web
-from support import ROOT, free_port, http_response, read_request, replying
+from support import DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
 
 from meshdemo import watch
 from meshdemo.expectations import parse_expectation
@@ -317,10 +317,13 @@ def test_duration_of_the_command(tcp_server):
     assert document["planned"] is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl+C", "SIGTERM"])
-@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN], ids=["by hand", "as a job in the background"])
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    [(signal.SIGINT, signal.SIG_DFL), (signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL)],
+    ids=["Ctrl+C", "Ctrl+C to a job in the background", "SIGTERM"],
+)
 def test_stopped_in_a_pipe(tcp_server, number, handler):
-    """However it was started, a signal ends an endless watch with what came so far, and what was under way is said."""
+    """Ctrl+C ends an endless watch with the result so far, and says what was under way and not counted."""
     seen = []
 
     def behave(connection):
@@ -335,13 +338,27 @@ def test_stopped_in_a_pipe(tcp_server, number, handler):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )  # fmt: skip
-    while len(seen) < 28:
-        time.sleep(0.02)
+    wait_until(lambda: len(seen) >= 28, "the watch")
     watching.send_signal(number)
     stdout, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 0
     assert "Traceback" not in stderr
     assert re.search(r"^\d+ requests in .*\nStopped early: [3-9] calls were under way and not counted\.$", stdout, re.M)
+
+
+def test_ctrl_c_does_not_wait_for_answers(tcp_server):
+    """Ctrl+C ends a watch although nothing has been answered, and would not be for a minute."""
+    server = tcp_server(lambda connection: connection.recv(1) and server.closing.wait(60))
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "meshdemo", "watch", server.url, "-n", "0", "--rate", "100", "--timeout", "60"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    wait_until(lambda: server.connections, "the first call")
+    watching.send_signal(signal.SIGINT)
+    stdout, _ = watching.communicate(timeout=DEADLINE_SECONDS)
+    assert watching.returncode == 0
+    assert stdout.startswith("0 requests in ")
+    assert stdout.endswith("Stopped early: 1 call was under way and not counted.\n")
 
 
 def test_full_disk(tcp_server, monkeypatch):

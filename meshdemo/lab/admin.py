@@ -30,6 +30,10 @@ class Admin:
         found = re.search(r'version_text: "(.*)"', self._stats(rf"^{re.escape(_UPDATES[kind])}\.version_text$"))
         return found[1] if found else ""
 
+    def taken_endpoints(self) -> set[str]:
+        """Return the versions of the endpoints that were accepted, whichever cluster they are of."""
+        return set(re.findall(r'version_text: "(.*)"', self._stats(r"^cluster\..*\.version_text$")))
+
     def rejected(self) -> int:
         """Return how many updates of any kind have been rejected."""
         text = self._stats(r"(\.cds|\.lds|\.rds\..*|^cluster\..*)\.update_rejected$")

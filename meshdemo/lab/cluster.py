@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from meshdemo.lab.manifests import NAMESPACE, Manifest
@@ -145,6 +145,10 @@ class Service:
     ports: tuple[ServicePort, ...]
     is_public: bool = False
     namespace: str = NAMESPACE
+    #: Whether pods near the caller are preferred (trafficDistribution); here all are equally near.
+    prefers_near: bool = False
+    place: str = ""
+    annotations: Labels = field(default_factory=dict)
 
     @property
     def host(self) -> str:

@@ -57,9 +57,9 @@ class Pods:
 
     @property
     def settled(self) -> bool:
-        """Return whether every pod is as it is to be, and ready."""
+        """Return whether every pod is as it is to be, and takes calls."""
         return self._slots.keys() == self._wanted.keys() and all(
-            slot.current.wanted == self._wanted[name] and slot.current.is_ready for name, slot in self._slots.items()
+            slot.current.wanted == self._wanted[name] and self._takes_calls(slot) for name, slot in self._slots.items()
         )
 
     def not_ready(self, deployment: str | None = None) -> list[str]:
@@ -68,7 +68,7 @@ class Pods:
             name
             for name in self._wanted
             if deployment in (None, _deployment(name))
-            and (name not in self._slots or not self._slots[name].current.is_ready)
+            and (name not in self._slots or not self._takes_calls(self._slots[name]))
         )
 
     def where(self, address: str, port: int) -> int | None:
@@ -101,6 +101,9 @@ class Pods:
         for pod in pods:
             pod.retire()
             self._leaving.append(pod)
+
+    def _takes_calls(self, slot: _Slot) -> bool:
+        return self.taking_calls.get(slot.current.pod.address) is slot.current
 
     def _start(self, wanted: Wanted) -> RunningPod:
         self._count += 1

@@ -74,7 +74,7 @@ def parse(text: str) -> list[tuple[int, Any]]:
 class _Yaml(yaml.SafeLoader):
     """YAML as kubectl reads it: no dates, no sets, no numbers to the base of 60, no key twice."""
 
-    _count = 0
+    _count = _merged = 0
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
             (tag, _NUMBERS.get(tag.rpartition(":")[2], pattern))
@@ -103,17 +103,21 @@ class _Yaml(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replace `<<` by what it merges, as long as that is not too much."""
-        size = len(node.value)
-        for key, value in node.value:
-            if key.tag == _MERGE:
-                for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                    if isinstance(merged, yaml.MappingNode):
-                        self.flatten_mapping(merged)
-                        size += len(merged.value)
-                        if size > _VALUE_LIMIT:
-                            raise yaml.constructor.ConstructorError(None, None, "merges too much", node.start_mark)
-        super().flatten_mapping(node)
+        """Replace `<<` by what it merges: of the same keys an object's own count, and then the first."""
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for _, value in [pair for pair in node.value if pair[0].tag == _MERGE]:
+            for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(each, yaml.MappingNode):
+                    raise yaml.constructor.ConstructorError(None, None, "only objects can be merged", each.start_mark)
+                self.flatten_mapping(each)
+                self._merged += len(each.value)
+                if self._merged > _VALUE_LIMIT:
+                    raise yaml.constructor.ConstructorError(None, None, "merges too much", node.start_mark)
+                for pair in each.value:
+                    merged.setdefault(pair[0].value, pair)
+        names = {key.value for key, _ in own}
+        node.value = [pair for name, pair in merged.items() if name not in names] + own
 
 
 for _tag in ("binary", "omap", "pairs", "set", "timestamp"):

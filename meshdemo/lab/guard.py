@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-# Every process of the lab is in the group of this one's child. When the lab's end of the pipe closes, also because the
-# lab was killed, the group is killed and the folder removed.
+from meshdemo import server
+
+# Every process of the lab is in the group of this one's child, the leader. When the lab's end of standard input closes,
+# also because the lab was killed, the group is killed and the folder removed. When this one is killed, the leader's
+# pipe closes, and it kills its group itself.
 _PROGRAM = """
-import os, shutil, signal, sys
+import json, os, shutil, signal, sys, tempfile
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-read, write = os.pipe()
+ready, is_ready = os.pipe()
+lives, living = os.pipe()
 leader = os.fork()
 if leader == 0:
     os.setpgid(0, 0)
-    os.write(write, b"x")
-    os.close(0)
-    os.close(1)
-    while True:
-        signal.pause()
-os.read(read, 1)
-print(leader, flush=True)
-sys.stdin.read()
+    os.write(is_ready, b"x")
+    for number in (0, 1, 2, ready, is_ready, living):
+        os.close(number)
+    os.read(lives, 1)
+    os.killpg(0, signal.SIGKILL)
+os.read(ready, 1)
+folder = tempfile.mkdtemp(prefix="meshdemo-", dir=sys.argv[1])
+try:
+    print(json.dumps([folder, leader]), flush=True)
+    sys.stdin.read()
+except OSError:
+    pass
 os.killpg(leader, signal.SIGKILL)
 os.waitpid(leader, 0)
 for _ in range(50):
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    if not os.path.exists(sys.argv[1]):
+    shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.exists(folder):
         break
+os._exit(0)
 """
 # A Unix socket's path holds 107 characters at most.
 _LONGEST_FOLDER = 60
@@ -41,26 +50,28 @@ class Guard:
     """A folder and a process group that end with this process, however it ends."""
 
     def __init__(self) -> None:
-        short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
-        self.folder = Path(tempfile.mkdtemp(prefix="meshdemo-", dir=None if short else "/tmp"))  # noqa: S108
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                process_group=0,
-            )
-            if self._process.stdout is None:
-                raise RuntimeError("a process without its pipe")
-            #: The process group that everything started has to be in.
-            self.group = int(self._process.stdout.readline())
-        except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
+        temporary = tempfile.gettempdir()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, temporary if len(temporary) <= _LONGEST_FOLDER else "/tmp"],  # noqa: S108
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            process_group=0,
+        )
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            self.close()
+            raise server.StartError(f"cannot make a folder in {temporary}, or start a process that ends all others.")
+        folder, group = json.loads(line)
+        #: A folder that nobody else may look into.
+        self.folder = Path(folder)
+        #: The process group that everything started has to be in.
+        self.group = int(group)
 
     def close(self) -> None:
         """End everything in the group at once, and remove the folder."""
-        if self._process.stdin:
-            self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
         self._process.wait()

@@ -108,6 +108,8 @@ class Lab:
             self._outside.check()
             self._outside.look_after()
             self._move_pods()
+        sidecars = [pod.sidecar for pod in self._pods.present if pod.sidecar and pod.sidecar.is_ready]
+        in_parallel([sidecar.wait_for_endpoints for sidecar in sidecars])
         self._outside.listen(self._pods.where)
         self._listening = True
 
@@ -128,6 +130,8 @@ class Lab:
     def stop(self) -> None:
         """End everything at once, and leave nothing."""
         self._stopped = True
+        for pod in self._pods.present:
+            pod.retire()  # so that none starts again what the guard ends
         self._guard.close()
 
     def drain(self) -> None:

@@ -21,6 +21,7 @@ from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthroug
 HOST = "127.0.0.1"
 _INBOUND = "virtualInbound"
 _CATCH_ALL = "virtualOutbound"
+_OUTBOUND = "outbound|"
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
 
@@ -44,6 +45,11 @@ class Ports:
 def address(port: int) -> Resource:
     """Return an address on loopback."""
     return {"socket_address": {"address": HOST, "port_value": port}}
+
+
+def _bound_to(port: int) -> Resource:
+    """Return the parts of a listener at a port that nobody else may have; Envoy would share it with its own kind."""
+    return {"address": address(port), "enable_reuse_port": False}
 
 
 def is_inbound(listener: Resource) -> bool:
@@ -99,10 +105,9 @@ class Local:
             passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
         )
         self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
-        listeners = [local for each in resources.listeners for local in self._listeners(each)]
+        self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
         self.routes = [self._adapt(each) for each in resources.routes]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
-        self.listeners = [self._adapt(each) for each in listeners]
 
     def source(self, kind: str, name: str = "") -> Resource:
         """Return a source that reads a file again when it is moved into the folder."""
@@ -112,18 +117,21 @@ class Local:
 
     def endpoints(self, where: Where) -> dict[str, Resource]:
         """Return the endpoints by the name of their cluster: those that take calls now."""
-        assignments = {}
+        assignments: dict[str, Resource] = {name: {"cluster_name": name} for name in self.endpoint_names()}
         for each in self._resources.endpoints:
+            if each["cluster_name"] not in assignments:
+                continue
             localities = [
                 {**locality, "lb_endpoints": [e for e in (_moved(e, where) for e in _inner(locality)) if e]}
                 for locality in each.get("endpoints", [])
             ]
             assignments[each["cluster_name"]] = {**each, "endpoints": localities}
-        for cluster in self.clusters:
-            if cluster.get("type") == "EDS":
-                name = cluster["eds_cluster_config"].get("service_name") or cluster["name"]
-                assignments.setdefault(name, {"cluster_name": name})
         return assignments
+
+    def endpoint_names(self) -> list[str]:
+        """Return the names of the endpoints that the clusters ask for."""
+        clusters = [cluster for cluster in self.clusters if cluster.get("type") == "EDS"]
+        return [cluster["eds_cluster_config"].get("service_name") or cluster["name"] for cluster in clusters]
 
     def static(self, where: Where) -> Resource:
         """Return all of it in one piece, for Envoy to check."""
@@ -158,7 +166,7 @@ class Local:
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
         number = listener["address"]["socket_address"]["port_value"]
-        return [self._with_lookup({**bound, "address": address(port)}, number)]
+        return [self._with_lookup({**bound, **_bound_to(port)}, number)]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -178,7 +186,7 @@ class Local:
         return {
             **bound,
             "name": f"{_INBOUND}_{port}",
-            "address": address(self._ports.inbound[port]),
+            **_bound_to(self._ports.inbound[port]),
             "filter_chains": json.loads(text),
             "listener_filters": [
                 {key: value for key, value in each.items() if key != "filter_disabled"}

@@ -37,7 +37,6 @@ class Outside:
         self._ports = ports
         self._reader = reader
         self._say = say
-        self._listening = False
         self._numbers = itertools.count()
         self._node = self._envoy("node")
         self._gateways: dict[str, Sidecar] = {}
@@ -52,7 +51,6 @@ class Outside:
         for envoy in self._envoys():
             envoy.change_endpoints(where)
             envoy.listen()
-        self._listening = True
 
     def change(self, state: State, where: Where) -> None:
         """Change to another state; raise EnvoyError when it is not taken."""
@@ -66,7 +64,9 @@ class Outside:
             jobs.append(lambda sidecar=sidecar, local=local: sidecar.change(local, where))
         node_local = self._node_local(state.cluster, self._node)
         in_parallel([*jobs, lambda: self._node.change(node_local, where)])
-        self._start_gateways(state, where)
+        for sidecar in self._start_gateways(state, where):
+            sidecar.wait_until_ready()
+            sidecar.listen()
 
     @property
     def gateways(self) -> list[Sidecar]:
@@ -121,12 +121,16 @@ class Outside:
         folder = self._guard.folder / f"outside-{next(self._numbers)}"
         return Sidecar(name, folder, self._guard.group, self._say)
 
-    def _start_gateways(self, state: State, where: Where) -> None:
+    def _start_gateways(self, state: State, where: Where) -> list[Sidecar]:
+        """Start those that do not run, without waiting, and return them; they do not listen yet."""
+        started = []
         for gateway in state.cluster.gateways:
             if gateway.name not in self._gateways and state.resources(gateway.name):
                 sidecar = self._envoy(gateway.name)
-                sidecar.start(self._gateway_local(gateway, state, sidecar), where, listening=self._listening)
+                sidecar.start(self._gateway_local(gateway, state, sidecar), where, listening=False)
                 self._gateways[gateway.name] = sidecar
+                started.append(sidecar)
+        return started
 
     def _public_ports(self, cluster: Cluster) -> list[tuple[node.Entrance, int]]:
         """Return the ports of what is called from outside: --port for the first, the others count on from there."""

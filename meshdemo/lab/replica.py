@@ -56,6 +56,7 @@ class Replica:
         self._say = say
         self._ready = False
         self._retired = threading.Event()
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         #: The process, for those who look at it; None before the first start.
         self.process: subprocess.Popen[str] | None = None
@@ -75,8 +76,12 @@ class Replica:
         self._thread.start()
 
     def retire(self) -> None:
-        """End it as Kubernetes does: SIGTERM now, so that it drains, and SIGKILL when the grace is over."""
-        self._retired.set()
+        """End it as Kubernetes does: SIGTERM now, so that it drains, and SIGKILL when the grace is over.
+
+        No process is started once this has returned.
+        """
+        with self._starting:
+            self._retired.set()
 
     def wait(self, seconds: float) -> None:
         """Wait until it has ended."""
@@ -98,17 +103,20 @@ class Replica:
     def _run_once(self) -> int | str:
         """Run one process from its start to its end, and return its exit status, or why there was none."""
         try:
-            process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                process_group=self._process_group,
-            )
+            with self._starting:
+                if self._retired.is_set():
+                    return "none"
+                process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                    process_group=self._process_group,
+                )
         except (OSError, ValueError) as error:
             return f"none: {error}"
         self.process = process

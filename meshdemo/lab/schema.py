@@ -221,7 +221,7 @@ class Object:
             if name not in given or value[name] in ("", [], {}):
                 raise ManifestError(f"{place}.{name}", "is missing")
         parsed = {name: _empty(kind) for name, kind in self.fields.items()}
-        for name in given:
+        for name in (each for each in value if each in given):  # in the order of the file
             parsed[name] = self.fields[name].parse(value[name], f"{place}.{name}")
         return Fields(parsed, place, given)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -29,13 +30,16 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LOG_LINES = 15
 _POLL_SECONDS = 0.02
-# Lines of Envoy's log that say nothing to a person: what it warns of at every start, and stack traces, before which the
-# reason stands.
-_USUAL = (
+# What stands before the reason in a line of Envoy's log.
+_PREFIX = re.compile(r"^\[.*?\]\[.*?\]\[.*?\]\[.*?\] \[.*?\] (error initializing configuration '.*?': )?")
+# What Envoy warns of at every start, and addresses of its code.
+_NOISE = (
     "Deprecated field",
-    "no configured limit to the number of allowed active downstream connections",
-    "[envoy_bug]",
+    "no configured limit to the number of allowed active",
+    "] #",
     "[backtrace]",
+    "envoy bug",
+    "[envoy_bug]",
 )
 # How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
 _DRAIN_SECONDS = "45"
@@ -72,7 +76,8 @@ def check(configuration: Resource, path: Path, process_group: int) -> None:
         path.unlink(missing_ok=True)
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise EnvoyError(f"Envoy does not accept this: {lines[-1] if lines else 'it gives no reason'}")
+        reason = _PREFIX.sub("", lines[-1]) if lines else "it gives no reason"
+        raise EnvoyError(f"Envoy does not accept this: {reason}")
 
 
 class Sidecar:
@@ -128,6 +133,8 @@ class Sidecar:
                 if now > self._started_at + _START_SECONDS:
                     raise EnvoyError(f"Envoy of {self.name} takes no calls after {_START_SECONDS} s")
                 return
+            if not self.is_ready and self._admin.rejected():
+                raise EnvoyError(f"Envoy of {self.name} does not take what it has:\n{self._last_lines()}")
         except EnvoyError as error:
             if self.is_ready and now > self._started_at + _LONGEST_PAUSE_SECONDS:
                 self._pause_seconds = _FIRST_PAUSE_SECONDS
@@ -136,6 +143,16 @@ class Sidecar:
             self._restart_at = now + self._pause_seconds
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
             return
+        self.is_ready = True
+
+    def wait_until_ready(self) -> None:
+        """Return when it takes calls; raise EnvoyError when it has ended, or does not within some seconds."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._admin.is_live():
+            self.check()
+            if time.monotonic() > deadline:
+                raise EnvoyError(f"Envoy of {self.name} takes no calls after {_START_SECONDS} s")
+            time.sleep(_POLL_SECONDS)
         self.is_ready = True
 
     def change(self, local: Local, where: Where) -> None:
@@ -183,8 +200,13 @@ class Sidecar:
         """Change who takes calls, and nothing else: outlier detection keeps what it knows."""
         self._write_endpoints(where)
 
+    def wait_for_endpoints(self) -> None:
+        """Return when it calls those who take calls now, as it was told; raise EnvoyError when it does not."""
+        self._wait_for("endpoints", self._admin.rejected())
+
     def listen(self) -> None:
         """Open the listeners, and return when they take calls; raise EnvoyError when they cannot be opened."""
+        self.wait_for_endpoints()
         rejected = self._admin.rejected()
         self._listening = True
         self._write_listeners()
@@ -258,18 +280,19 @@ class Sidecar:
 
     def _has_taken(self, kind: str) -> bool:
         """Return whether the newest version is in force; resources that it did not change keep an older one."""
+        if kind == "endpoints":
+            names = [file_name(kind, name) for name in self._local.endpoint_names()]
+            return {self._versions[name] for name in names} <= self._admin.taken_endpoints()
         active = self._admin.active(kind)
         if kind == "routes":
-            text = json.dumps(self._local.listeners)
-            names = [each["name"] for each in self._local.routes]
-            used = [name for name in names if f'"route_config_name": {json.dumps(name)}' in text]
-            return all(active.get(name) == self._versions[file_name("routes", name)] for name in used)
+            names = [route["name"] for route in self._local.routes]
+            return all(active.get(name) == self._versions[file_name("routes", name)] for name in names)
         wanted = {resource["name"] for resource in json.loads(self._written[f"{kind}.json"])}
         return self._admin.taken(kind) == self._versions[f"{kind}.json"] and wanted <= active.keys()
 
     def _last_lines(self) -> str:
         lines = (self.folder / "log").read_text("utf-8", "replace").splitlines()
-        told = [line for line in lines if not any(each in line for each in _USUAL)][-_LOG_LINES:]
+        told = [line for line in lines if not any(each in line for each in _NOISE)][-_LOG_LINES:]
         return "\n".join(f"  {line}" for line in told) or "  (its log is empty)"
 
 

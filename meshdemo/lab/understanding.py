@@ -113,7 +113,8 @@ class Reader:
             resources = configuration.resources.get(of.name)
             if resources is not None:
                 apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
-                ports = _any_ports(apps, outbound_names(resources))
+                calls = isinstance(of, Gateway) or of.calls
+                ports = _any_ports(apps, outbound_names(resources) if calls else ())
                 local = Local(resources, ports, self._guard.folder, self.secrets(of, resources))
                 static = local.static(lambda _address, port: port)
                 path = self._guard.folder / f"check-{number}.json"

@@ -65,6 +65,7 @@ _SERVICE = Object(
         "externalName": Refused("use a ServiceEntry"),
         "externalIPs": Refused(ONLY_HERE),
         "sessionAffinity": Text(("None",)),
+        "trafficDistribution": Text(("PreferClose", "PreferSameZone", "PreferSameNode")),
         **dict.fromkeys(
             [
                 "allocateLoadBalancerNodePorts",
@@ -77,7 +78,6 @@ _SERVICE = Object(
                 "loadBalancerIP",
                 "loadBalancerSourceRanges",
                 "publishNotReadyAddresses",
-                "trafficDistribution",
                 "sessionAffinityConfig",
             ],
             Anything(),
@@ -116,6 +116,12 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
         others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
     _check_targets(cluster, manifests)
+    names = {pod.name for pod in cluster.pods}
+    for gateway in cluster.gateways:
+        if gateway.name in names:
+            raise ManifestError(
+                f"{gateway.manifests[0].place}: spec.selector", f"{gateway.name!r} is the name of a pod"
+            )
     return cluster
 
 
@@ -191,6 +197,9 @@ def _service(manifest: Manifest, number: int) -> Service:
             for port in spec["ports"]
         ),
         is_public=spec["type"] == "LoadBalancer",
+        prefers_near=spec["trafficDistribution"] is not None,
+        place=manifest.place,
+        annotations=annotations_of(manifest),
     )
 
 
@@ -226,6 +235,8 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         else:
             selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
             key = (f"{manifest.name}-istio", NAMESPACE)
+        if any(name == key[0] and namespace != key[1] for name, namespace in groups):
+            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {key[0]!r} already")
         groups.setdefault(key, []).append(manifest)
         labels.setdefault(key, {}).update(selector)
         if len(groups) > _MOST_GATEWAYS:
@@ -237,7 +248,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             name=service,
             service=service,
             address=f"{POD_NETWORK}{_NETWORKS}.{number}",
-            service_address=f"10.96.1.{number}",
+            service_address=f"10.97.0.{number}",
             labels=labels[service, namespace],
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
@@ -260,6 +271,12 @@ def _gateway_ports(manifest: Manifest) -> Iterable[int]:
 def _spec(manifest: Manifest) -> dict[str, Any]:
     spec = manifest.document.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def annotations_of(manifest: Manifest) -> dict[str, str]:
+    """Return the annotations of an object."""
+    annotations = (manifest.document.get("metadata") or {}).get("annotations")
+    return dict(annotations) if isinstance(annotations, dict) else {}
 
 
 def labels_of(manifest: Manifest) -> Labels:

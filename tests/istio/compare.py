@@ -34,7 +34,7 @@ def compare(documents: list[Document], folder: Path) -> tuple[str, list[str]]:
     path.write_text(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True))
     refusal = None
     try:
-        cluster, _ = load(path)
+        cluster = load(path)
     except ManifestError as error:
         return (
             (REFUSED, [refused_field(error)])

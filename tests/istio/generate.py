@@ -244,7 +244,15 @@ class Generator:
             },
             {
                 "tls": lambda: {"mode": self._one(("DISABLE", "ISTIO_MUTUAL", "SIMPLE"))},
-                **({"retryBudget": lambda: {"percent": 30}} if ports else {}),
+                **(
+                    {
+                        "retryBudget": lambda: self._some(
+                            {"percent": self._of((0, 25, 33.3)), "minRetryConcurrency": self._of((1, 9))}
+                        )
+                    }
+                    if ports
+                    else {}
+                ),
             },
         )
         if ports and self._chance(0.12):
@@ -259,11 +267,17 @@ class Generator:
     def _load_balancer(self) -> dict[str, Any]:
         rare: Options = {
             "localityLbSetting": lambda: {"enabled": self._chance(0.5)},
-            "warmup": lambda: {"duration": self._one(_DURATIONS[:2])},
+            "warmupDurationSecs": self._of(_DURATIONS),
         }
+        common = self._some({}, rare)
+        if self._chance(0.06):
+            more = self._some({"minimumPercent": self._of((0, 1, 50, 100)), "aggression": self._of((1, 1.5, 3))})
+            common["warmup"] = {"duration": self._one(_DURATIONS), **more}
+        if self._chance(0.02):
+            return self._one(({}, {"consistentHash": {}}))
         if self._chance(0.5):
             simple = self._one(("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "LEAST_CONN", "UNSPECIFIED"))
-            return {"simple": "PASSTHROUGH" if self._chance(0.02) else simple, **self._some({}, rare)}
+            return {"simple": "PASSTHROUGH" if self._chance(0.02) else simple, **common}
         key: dict[str, Any] = self._one(
             (
                 {"httpHeaderName": self._one(_HEADERS)},
@@ -281,7 +295,7 @@ class Generator:
                     {"maglev": {"tableSize": self._one((2, 1009, 65537))}},
                 )
             )
-        return {"consistentHash": key, **self._some({}, rare)}
+        return {"consistentHash": key, **common}
 
     def _ttl(self) -> str:
         return self._one((*_DURATIONS, "0s"))
@@ -408,6 +422,8 @@ class Generator:
             rule["mirror"] = self._destination()
             if self._chance(0.5):
                 rule["mirrorPercentage"] = {"value": self._one(_PERCENTAGES)}
+            elif self._chance(0.05):
+                rule["mirrorPercent"] = self._one((0, 40, 100))
         if "mirrors" in rule:
             rule["mirrors"] = self._several(
                 lambda: {
@@ -455,7 +471,7 @@ class Generator:
             "headers": conditions(names),
             "withoutHeaders": conditions(_HEADERS),
             "queryParams": conditions(("q", "r", "Upper")),
-            "method": lambda: self._string_match(("GET", "POST", "P"), ("G.*", ".*")),
+            "method": lambda: self._string_match(("GET", "POST", "P"), ("G.*", ".*")) if self._chance(0.95) else {},
             "ignoreUriCase": self._of((True, True, False)),
             "name": self._of(("one", "two")),
         }
@@ -552,15 +568,17 @@ class Generator:
         )
 
     def _fault(self) -> dict[str, Any]:
-        def percentage() -> dict[str, Any]:
+        def percentage(is_delay: bool) -> dict[str, Any]:
             if self._chance(0.1):
                 return self._one(({}, {"percentage": {}}))
+            if is_delay and self._chance(0.05):
+                return {"percent": self._one((0, 30, 100))}
             return {"percentage": {"value": self._one(_PERCENTAGES)}}
 
         return self._at_least_one(
             {
-                "delay": lambda: {"fixedDelay": self._one(_DURATIONS), **percentage()},
-                "abort": lambda: {"httpStatus": self._one((200, 404, 418, 500, 503, 599)), **percentage()},
+                "delay": lambda: {"fixedDelay": self._one(_DURATIONS), **percentage(True)},
+                "abort": lambda: {"httpStatus": self._one((200, 404, 418, 500, 503, 599)), **percentage(False)},
             }
         )
 
@@ -575,7 +593,10 @@ class Generator:
                 "maxAge": self._of(("1s", "1m", "24h", "90s")),
                 "allowCredentials": self._of((True, False)),
             },
-            {"unmatchedPreflights": self._of(("FORWARD", "IGNORE", "UNSPECIFIED"))},
+            {
+                "unmatchedPreflights": self._of(("FORWARD", "IGNORE", "UNSPECIFIED")),
+                "allowOrigin": lambda: ["https://a.example.com"],
+            },
         )
 
     # -- Gateway API
@@ -717,7 +738,7 @@ class Generator:
             "ResponseHeaderModifier": operations,
             "URLRewrite": lambda: self._route_rewrite(is_prefix),
             "RequestMirror": self._route_mirror,
-            "CORS": lambda: {"allowOrigins": ["https://a.example.com"], **self._some({"maxAge": self._of((5, 60))})},
+            "CORS": self._route_cors,
         }
         filters = []
         for kind in kinds:
@@ -728,6 +749,19 @@ class Generator:
             filters.append({"type": "RequestMirror", "requestMirror": self._route_mirror()})
         self._random.shuffle(filters)
         return filters
+
+    def _route_cors(self) -> dict[str, Any]:
+        origins = (["https://a.example.com"], ["*"], ["https://*.example.com:8443", "http://b.example.com"])
+        return self._some(
+            {
+                "allowOrigins": self._of(origins),
+                "allowMethods": self._of((["GET"], ["GET", "PUT"], ["*"])),
+                "allowHeaders": lambda: self._random.sample(_HEADERS, 2),
+                "exposeHeaders": lambda: self._random.sample(_HEADERS, 2),
+                "maxAge": self._of((1, 5, 60)),
+                "allowCredentials": self._of((True, False)),
+            }
+        )
 
     def _route_path(self, is_prefix: bool) -> dict[str, str]:
         if is_prefix and self._chance(0.6):

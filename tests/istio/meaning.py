@@ -109,19 +109,25 @@ def meaning(configuration: Configuration, cluster: Cluster) -> dict[str, Any]:
     """
     names = [pod.name for pod in cluster.pods if pod.calls and pod.in_mesh][:1]
     names += [gateway.name for gateway in cluster.gateways]
-    return {name: _workload(configuration.resources.get(name, Resources())) for name in names}
+    # Which addresses a cluster gives out decides nothing; whose they are does.
+    owners = {pod.address: pod.name for pod in (*cluster.pods, *cluster.gateways)}
+    owners |= {service.address: f"address of {service.name}" for service in cluster.services}
+    owners |= {gateway.service_address: f"address of {gateway.service}" for gateway in cluster.gateways}
+    return {name: _workload(configuration.resources.get(name, Resources()), owners) for name in names}
 
 
-def _workload(resources: Resources) -> dict[str, Any]:
+def _workload(resources: Resources, owners: Mapping[str, str]) -> dict[str, Any]:
     listeners = dict(_listeners(resources.listeners))
-    routes = {each["name"]: _routes(each) for each in resources.routes}
+    routes = {each["name"]: _routes(each, owners) for each in resources.routes}
     # Routes that no listener asks for are never used.
     used = {value.get("routes") for value in listeners.values()}
     routes = {name: value for name, value in routes.items() if name in used}
     # Nor are clusters that nothing leads to: Istio makes one of every Service and subset.
     reachable = set(_cluster_names([listeners, routes]))
     endpoints = {each["cluster_name"]: each for each in resources.endpoints}
-    clusters = {each["name"]: _cluster(each, endpoints) for each in resources.clusters if each["name"] in reachable}
+    clusters = {
+        each["name"]: _cluster(each, endpoints, owners) for each in resources.clusters if each["name"] in reachable
+    }
     return {"listeners": listeners, "routes": routes, "clusters": clusters}
 
 
@@ -188,13 +194,13 @@ def _http(manager: dict[str, Any], is_tls: bool) -> dict[str, Any]:
 # -- Routes ------------------------------------------------------------------------------------------------------------
 
 
-def _routes(configuration: Resource) -> dict[str, Any]:
+def _routes(configuration: Resource, owners: Mapping[str, str]) -> dict[str, Any]:
     """Return hosts by their domains: not the order or the names of virtual hosts decide, the longest domain does."""
     value = _clean(configuration)
     value.pop("name")
     grouped: dict[str, list[str]] = {}
     for host in value.pop("virtual_hosts", []):
-        domains = host.pop("domains")
+        domains = [owners.get(domain, domain) for domain in host.pop("domains")]
         host.pop("name", None)
         host["routes"] = _reachable([_route(route) for route in host.get("routes", [])])
         host = _per_filter(_header_operations(_without_defaults(host, "virtual_host")))
@@ -360,7 +366,7 @@ def _per_filter(holder: dict[str, Any]) -> dict[str, Any]:
 # -- Clusters ----------------------------------------------------------------------------------------------------------
 
 
-def _cluster(cluster: Resource, endpoints: Mapping[str, Resource]) -> dict[str, Any]:
+def _cluster(cluster: Resource, endpoints: Mapping[str, Resource], owners: Mapping[str, str]) -> dict[str, Any]:
     service_name = cluster.get("eds_cluster_config", {}).get("service_name") or cluster["name"]
     value = _clean(cluster)
     value.pop("name")
@@ -373,7 +379,7 @@ def _cluster(cluster: Resource, endpoints: Mapping[str, Resource]) -> dict[str, 
         # Endpoints that a control plane tells, and endpoints that stand there, are endpoints.
         value["type"] = "STATIC"
         assignment = _clean(endpoints.get(service_name, {}))
-    value["endpoints"] = _endpoints(assignment or {})
+    value["endpoints"] = _endpoints(assignment or {}, owners)
     thresholds = value.pop("circuit_breakers", {}).get("thresholds", [])
     limits = {**_DEFAULTS["threshold"], **next((each for each in thresholds if "priority" not in each), {})}
     value["limits"] = {name: limit for name, limit in limits.items() if limit not in ("DEFAULT", _UNLIMITED)}
@@ -405,7 +411,7 @@ def _leave_out_mutual_tls(cluster: dict[str, Any]) -> None:
         cluster.pop("transport_socket_matches")
 
 
-def _endpoints(assignment: dict[str, Any]) -> Any:
+def _endpoints(assignment: dict[str, Any], owners: Mapping[str, str]) -> Any:
     """Return addresses by group, one group without any property as a plain list. Their order does not matter.
 
     Weights count by proportion within a group; what a group weighs decides nothing while it is alone.
@@ -418,7 +424,10 @@ def _endpoints(assignment: dict[str, Any]) -> Any:
         for each, weight in zip(group.get("lb_endpoints", []), weights, strict=True):
             address = each["endpoint"]["address"]
             socket = address.get("socket_address")
-            text = f"{socket['address']}:{socket['port_value']}" if socket else json.dumps(address, sort_keys=True)
+            if socket:
+                text = f"{owners.get(socket['address'], socket['address'])}:{socket['port_value']}"
+            else:
+                text = json.dumps(address, sort_keys=True)
             text += f" weight {weight // divisor}" if weight != divisor else ""
             health = each.get("health_status", "UNKNOWN")
             # An endpoint without a health check counts as healthy.

@@ -35,7 +35,7 @@ def main() -> int:
     problems = []
     values = {}
     for name, path in policies().items():
-        cluster, _ = load(path)
+        cluster = load(path)
         try:
             values[name] = meaning(istiod(cluster), cluster)
         except ManifestError as error:
@@ -43,7 +43,7 @@ def main() -> int:
     reasons = []
     for name, path in invalid().items():
         try:
-            cluster, _ = load(path)
+            cluster = load(path)
             istiod(cluster)
             problems.append(f"{path}: Istio takes it; it belongs into policies/")
         except ManifestError as error:

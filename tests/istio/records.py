@@ -11,7 +11,7 @@ from meaning import meaning
 
 from meshdemo.lab import quick
 from meshdemo.lab.cluster import Cluster
-from meshdemo.lab.manifests import Loader, Manifest, ManifestError
+from meshdemo.lab.manifests import Loader, ManifestError
 from meshdemo.lab.workloads import read_cluster
 
 HERE = Path(__file__).parent
@@ -42,15 +42,15 @@ def invalid() -> dict[str, Path]:
     return {path.stem: path for path in sorted((HERE / "invalid").glob("*.yaml"))}
 
 
-def load(path: Path | None) -> tuple[Cluster, list[Manifest]]:
+def load(path: Path | None) -> Cluster:
     """Return the example with a policy beside it, or raise ManifestError."""
     manifests, _ = Loader([EXAMPLE, *([path] if path else [])]).load()
-    return read_cluster(manifests), manifests
+    return read_cluster(manifests)
 
 
 def quick_meaning(path: Path | None) -> dict[str, Any]:
     """Return the meaning of what the quick engine makes of a policy, or raise ManifestError."""
-    cluster, _ = load(path)
+    cluster = load(path)
     return meaning(quick.configure(cluster), cluster)
 
 

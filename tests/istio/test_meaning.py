@@ -1,6 +1,7 @@
 """What counts as the same: for each rule a pair that is, and a pair that is not; and nothing else is left out."""
 
 import copy
+import dataclasses
 import json
 import random
 import re
@@ -13,7 +14,7 @@ from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.manifests import ManifestError
 
-CLUSTER, _ = load(None)
+CLUSTER = load(None)
 WEB = "outbound|80||webserver.default.svc.cluster.local"
 V1 = "outbound|80|v1|webserver.default.svc.cluster.local"
 TYPE = "type.googleapis.com/"
@@ -371,6 +372,23 @@ def test_rule(rule):
     assert differences(one, different)
 
 
+def test_addresses_are_those_of_somebody():
+    """Other addresses of the same pods and Services make no difference; an address of somebody else does."""
+    service, pod = CLUSTER.services[0], CLUSTER.pods[0]
+    renumbered = dataclasses.replace(
+        CLUSTER,
+        services=(dataclasses.replace(service, address="10.0.0.7"), *CLUSTER.services[1:]),
+        pods=(dataclasses.replace(pod, address="10.0.0.8"), *CLUSTER.pods[1:]),
+    )
+
+    def of(cluster, *addresses):
+        return meaning(configuration(host={"domains": [addresses[0]]}, members=[member(addresses[1])]), cluster)
+
+    assert of(CLUSTER, service.address, pod.address) == of(renumbered, "10.0.0.7", "10.0.0.8")
+    assert of(CLUSTER, service.address, pod.address) != of(CLUSTER, CLUSTER.services[1].address, pod.address)
+    assert of(CLUSTER, service.address, pod.address) != of(CLUSTER, service.address, CLUSTER.pods[1].address)
+
+
 def test_differences_name_the_place():
     """A difference is told by its place, with what is expected and what stands there."""
     one, other = {"a": [{"b": 1}, 2], "c": 3}, {"a": [{"b": 2}, 2], "d": 4}
@@ -473,7 +491,7 @@ def made():
     found = []
     for policy, path in policies().items():
         try:
-            cluster, _ = load(path)
+            cluster = load(path)
             configuration = quick.configure(cluster)
         except ManifestError:
             continue

@@ -20,6 +20,8 @@ _LEFT_OUT = (
     "the filters {names}"
 )
 _PLACE = "Istio's control plane"
+# Each answer takes some megabytes that Istio's packages never give back: after so many the program is started anew.
+_ANSWERS = 100
 
 
 class Istiod:
@@ -34,6 +36,7 @@ class Istiod:
         self._program = build.find()
         self._process: subprocess.Popen[str] | None = None
         self._errors: deque[str] = deque(maxlen=20)
+        self._answers = 0
 
     def configure(self, cluster: Cluster) -> Configuration:
         """Return what Istio's control plane makes of a cluster, and what its analysis says of the files.
@@ -72,11 +75,15 @@ class Istiod:
             process.wait()
             reason = next((each for each in self._errors if each.strip()), "it gives no reason")
             raise ManifestError(_PLACE, f"ended with status {process.returncode}: {reason}")
+        self._answers += 1
+        if self._answers >= _ANSWERS:
+            self.close()
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _start(self) -> subprocess.Popen[str]:
         self._errors.clear()
+        self._answers = 0
         process = subprocess.Popen(
             [self._program.executable, *self._program.definitions],
             stdin=subprocess.PIPE,

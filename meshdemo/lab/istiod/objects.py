@@ -96,8 +96,11 @@ def _service(service: Service) -> Object:
         }
         for port in service.ports
     ]
-    return _named("v1", "Service", service.name, service.namespace, service.labels) | {
-        "spec": {"selector": dict(service.selector), "clusterIP": service.address, "ports": ports}
+    document = _named("v1", "Service", service.name, service.namespace, service.labels)
+    document["metadata"]["annotations"] = dict(service.annotations)
+    near = {"trafficDistribution": "PreferClose"} if service.prefers_near else {}
+    return document | {
+        "spec": {"selector": dict(service.selector), "clusterIP": service.address, "ports": ports, **near}
     }
 
 

@@ -114,6 +114,8 @@ def _response(fields: Fields) -> DirectResponse:
         raise body.error("bytes", "excludes string")
     if encoded is not None:
         try:
+            if not encoded:
+                raise ValueError
             base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             raise body.error("bytes", f"{shown(encoded)} is not base64") from None

@@ -77,6 +77,7 @@ def _pool(pool: Fields) -> Pool:
         idle_seconds=http["idleTimeout"] if http["idleTimeout"] is not None else tcp["idleTimeout"],
         connection_seconds=tcp["maxConnectionDuration"],
         keepalive=tcp["tcpKeepalive"],
+        names_http2=bool(http["maxConcurrentStreams"] or http["http2KeepAlive"]),
     )
 
 

@@ -62,6 +62,8 @@ class Pool:
     idle_seconds: float | None = None
     connection_seconds: float | None = None
     keepalive: Mapping[str, int] | None = None
+    #: Whether something is said of HTTP/2, which makes no difference where it is not spoken.
+    names_http2: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,16 @@ class Host:
     """Something that can be called: a Service, or a host of a ServiceEntry.
 
     `names` are all the names and addresses it is called by, the full one first. `lookup`: its endpoints are names,
-    all of whose addresses count (all), or one at a time (one); empty for addresses.
+    all of whose addresses count (all), or one at a time (one); empty for addresses. `prefers_near`: callers prefer
+    endpoints near them. `is_private`: only its own namespace knows it.
     """
 
     name: str
     names: tuple[str, ...]
     ports: tuple[HostPort, ...]
     lookup: str = ""
+    prefers_near: bool = False
+    is_private: bool = False
 
     def port(self, number: int) -> HostPort | None:
         """Return a port by its number."""

@@ -23,12 +23,11 @@ def refused(place: str, problem: str = "is not supported by the quick engine") -
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PSEUDO_HEADERS = ":method|:scheme|:authority|:path|:status"
 _LABEL_VALUE = r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 # What RE2 and Python's own syntax have in common, one token at a time; what only one of them knows is refused, since
 # the expression has to mean the same to Istio as to the check here.
-_REGEX_FIELD_NAME = re.compile(
+_REGEX_TOKEN = re.compile(
     r"""[^\\()\[\]{}*+?]                          # a character, dot, anchor or alternative
     | \\(?: [dDsSwWbBAaftnrv] | x[0-9A-Fa-f]{2} | [^0-9A-Za-z\s] )
     | \((?: \?: | \?P<[A-Za-z_]\w*> | \?[ims]+: | (?!\?) ) | \)
@@ -36,6 +35,8 @@ _REGEX_FIELD_NAME = re.compile(
     | (?: [*+?] | \{(?P<least>\d{1,4})(?P<most>,\d{0,4})?\} )\??(?![*+?{])""",
     re.VERBOSE,
 )
+# What only Perl and Python know: looking around, referring back, possessive and atomic groups, comments.
+_NOT_OF_RE2 = re.compile(r"\(\?(?:[=!>#(]|<[=!]|P[=>])|\\[1-9]|[*+?}]\??[*+?{]")
 _REGEX_LENGTH = 1024
 _REGEX_REPEATS = 1000
 _FLAGS = re.compile(r"\(\?[ims]+\)")
@@ -97,22 +98,33 @@ class Regex(Text):
 
 def check_regex(text: str, place: str) -> None:
     """Raise ManifestError for what is no regular expression of RE2, or may be none."""
+    problem = f"{shown(text)} is not a regular expression of RE2"
     flags = _FLAGS.match(text)
-    position, repeats = flags.end() if flags else 0, 1
-    problem = f"{shown(text)} is not a regular expression of RE2 that can be judged here"
+    position = flags.end() if flags else 0
+    most, last, groups = 1, 1, []  # how often something repeats: the most in this group, its last part, outer groups
     while position < len(text):
-        token = _REGEX_FIELD_NAME.match(text, position)
+        token = _REGEX_TOKEN.match(text, position)
         if token is None:
-            raise ManifestError(place, f"{problem}, from {shown(text[position:])} on")
-        if token["least"] is not None:
-            repeats *= max(int(token["least"]), int((token["most"] or "").strip(",") or 0), 1)
+            if _NOT_OF_RE2.match(text, position) or _NOT_OF_RE2.match(text, position - 1):
+                raise ManifestError(place, f"{problem}, from {shown(text[position:])} on")
+            raise refused(place, f"{problem} that the quick engine can judge, from {shown(text[position:])} on")
         position = token.end()
+        if token[0].startswith("("):
+            groups.append(most)
+            most = last = 1
+        elif token[0] == ")" and groups:
+            last, most = most, max(most, groups.pop())
+        elif token["least"] is not None:
+            last *= max(int(token["least"]), int((token["most"] or "").strip(",") or 0), 1)
+            most = max(most, last)
+        elif token[0][0] not in "*+?":
+            last = 1
+        if last > _REGEX_REPEATS:
+            raise ManifestError(place, f"{problem}, which repeats nothing more than {_REGEX_REPEATS} times")
     try:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ManifestError(place, f"{shown(text)} is not a regular expression: {error}") from None
-    if repeats > _REGEX_REPEATS:
-        raise ManifestError(place, f"{shown(text)} repeats more than {_REGEX_REPEATS} times")
+        raise ManifestError(place, f"{problem}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ HOSTNAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 NAME = Text(pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}", rule="the name of a header or parameter")
 _HOST = Text(pattern=HOSTNAME, rule="a host name")
-_VALUE = Text(pattern=r"[!-~]+([\t ]?[!-~]+)*", rule="a value in printable ASCII")
+_VALUE = Text(pattern=r"[!-~]+([\t ][!-~]+)*", rule="a value in printable ASCII")
 _ORIGIN = Text(
     pattern=r"\*|https?://((\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+|\*)(:[0-9]{1,5})?",
     rule="an origin such as https://example.com",

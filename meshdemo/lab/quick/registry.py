@@ -26,9 +26,14 @@ class Registry:
     has_services: bool
 
     def seen_from(self, namespace: str) -> Registry:
-        """Return what pods of a namespace see: policies that are not exported stay in their own."""
-        own = namespace == NAMESPACE
-        return dataclasses.replace(self, policies=tuple(each for each in self.policies if own or not each.is_private))
+        """Return what pods of a namespace see: what is not exported stays in its own."""
+        if namespace == NAMESPACE:
+            return self
+        return dataclasses.replace(
+            self,
+            hosts={name: host for name, host in self.hosts.items() if not host.is_private},
+            policies=tuple(policy for policy in self.policies if not policy.is_private),
+        )
 
     def ports(self) -> list[int]:
         """Return all port numbers where HTTP is spoken."""
@@ -81,8 +86,8 @@ class Registry:
         """
         if destination.port is not None:
             return destination.port
-        ports = self.hosts[destination.host].ports
-        return ports[0].number if at_gateway and len(ports) == 1 else called
+        host = self.hosts.get(destination.host)
+        return host.ports[0].number if host and at_gateway and len(host.ports) == 1 else called
 
     def hashing_for_host(self, host: str, port: int) -> Hashing | None:
         """Return how calls of a host without rules are hashed (route.go, hashForService)."""
@@ -94,7 +99,7 @@ class Registry:
 
     def hashing_for(self, destination: Destination) -> Hashing | None:
         """Return how calls of a rule's destination are hashed (route.go, HashForHTTPDestination)."""
-        policy = self.policy_for(destination.host)
+        policy = self.policy_for(destination.host) if destination.host in self.hosts else None
         if policy is None:
             return None
         subset = next((each.policy for each in policy.subsets if each.name == destination.subset), None)
@@ -139,16 +144,19 @@ def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int
 def service_hosts(cluster: Cluster) -> Iterator[Host]:
     """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
     for service in cluster.services:
+        for name in service.annotations:
+            if name.startswith("networking.istio.io/"):
+                raise of.refused(f"{service.place}: metadata.annotations.{name}")
         for index, port in enumerate(service.ports):
             if port.protocol != "http":
-                place = f"Service/{service.name}: spec.ports[{index}]"
+                place = f"{service.place}: spec.ports[{index}]"
                 raise of.refused(
-                    place, f"is not for http, which its name or appProtocol has to say, but {port.protocol!r}"
+                    place, f"is not for http, which its name or appProtocol has to say, but {shown(port.protocol)}"
                 )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
-        yield Host(full, names, ports)
+        yield Host(full, names, ports, prefers_near=service.prefers_near)
 
 
 def gateway_services(cluster: Cluster) -> Iterator[Host]:
@@ -158,10 +166,8 @@ def gateway_services(cluster: Cluster) -> Iterator[Host]:
         domain = f"{gateway.service}.{gateway.namespace}"
         is_near = gateway.namespace == NAMESPACE
         short = (gateway.service, f"{domain}.svc", domain) if is_near else (domain, f"{domain}.svc")
-        address = f"10.96.1.{gateway.address.rpartition('.')[2]}"
-        endpoint = gateway.address
-        ports = tuple(HostPort(port, (Endpoint(endpoint, port, gateway.labels),)) for port in gateway.ports)
-        yield Host(full, (full, f"{full}.", *short, address), ports)
+        ports = tuple(HostPort(port, (Endpoint(gateway.address, port, gateway.labels),)) for port in gateway.ports)
+        yield Host(full, (full, f"{full}.", *short, gateway.service_address), ports)
 
 
 def _pods(cluster: Cluster, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:

@@ -8,12 +8,13 @@ from meshdemo.lab.manifests import Manifest, shown
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.destinations import Endpoint, Host, HostPort
 from meshdemo.lab.quick.fields import Some, Unsupported
+from meshdemo.lab.quick.hosts import is_wildcard
 from meshdemo.lab.schema import Anything, Fields, Integer, List, Map, Object, Text, read
 
 _LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(), least=1, most=256),
+        "hosts": List(of.Host(wildcard=True), least=1, most=256),
         "addresses": List(Text()),
         "ports": List(
             Object(
@@ -65,6 +66,10 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
     if lookup == "one" and len(spec["endpoints"]) > 1:
         raise spec.error("endpoints", "has more than one, for resolution DNS_ROUND_ROBIN")
     for index, host in enumerate(spec["hosts"]):
+        if host == "*":
+            raise spec.error(f"hosts[{index}]", "'*' is every host, which none can be")
+        if is_wildcard(host):
+            raise of.refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
         if host.endswith(".svc.cluster.local"):
             raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {of.ISTIOD}")
     for endpoint in spec["endpoints"]:
@@ -75,6 +80,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
             names=(host, f"{host}.", *spec["addresses"]),
             ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in spec["ports"]),
             lookup=lookup,
+            is_private=of.is_private(spec),
         )
         for host in dict.fromkeys(spec["hosts"])
     ]

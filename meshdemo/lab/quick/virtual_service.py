@@ -126,7 +126,7 @@ _RULE = Record(
 )
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(wildcard=True)),
+        "hosts": List(of.Host(wildcard=True), most=1000),
         "gateways": List(_GATEWAY),
         "http": List(_RULE),
         "tls": Unsupported(([],)),

@@ -101,9 +101,10 @@ def _cluster(name: str, host: Host, policy: TrafficPolicy | None) -> dict[str, A
     cluster["common_lb_config"] = {"healthy_panic_threshold": {}}
     if policy.outliers:
         cluster["outlier_detection"] = _outliers(policy.outliers)
-        if policy.outliers.min_health_percent:
-            threshold = {"value": policy.outliers.min_health_percent}
-            cluster["common_lb_config"] = {"healthy_panic_threshold": threshold}
+        threshold = without_empty({"value": policy.outliers.min_health_percent})
+        cluster["common_lb_config"] = {"healthy_panic_threshold": threshold}
+    if host.prefers_near:
+        cluster["common_lb_config"]["locality_weighted_lb_config"] = {}
     if options := _http_options(pool):
         cluster["typed_extension_protocol_options"] = {_HTTP_OPTIONS: options}
     if pool.keepalive is not None:
@@ -135,7 +136,7 @@ def _http_options(pool: Pool) -> dict[str, Any] | None:
     for name, seconds in (("idle_timeout", pool.idle_seconds), ("max_connection_duration", pool.connection_seconds)):
         common[name] = None if seconds is None else duration(seconds)
     common = without_empty(common)
-    if not common:
+    if not common and not pool.names_http2:
         return None
     return {
         "@type": TYPE + _HTTP_OPTIONS,

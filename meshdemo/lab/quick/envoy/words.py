@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshdemo.lab.quick.model import Share
+from meshdemo.lab.quick.model import Share, StringMatch
 
 TYPE = "type.googleapis.com/"
 FAULT = "envoy.filters.http.fault"
@@ -44,3 +44,8 @@ def share(part: Share) -> dict[str, Any]:
     if part.is_whole:
         return without_empty({"numerator": int(part.percent)})
     return {**without_empty({"numerator": int(part.percent * 10_000)}), "denominator": "MILLION"}
+
+
+def string_matcher(match: StringMatch) -> dict[str, Any]:
+    """Return what a text has to be."""
+    return {"safe_regex": {"regex": match.value}} if match.kind == "regex" else {match.kind: match.value}

@@ -1,0 +1,93 @@
+"""YAML as kubectl reads it, and nothing that could eat memory or time."""
+
+import pytest
+
+from meshdemo.lab.documents import DocumentError, parse, shown
+
+
+def only(text):
+    ((_, document),) = parse(text)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("0x1f", 31),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        ("yes", True),
+        ("~", None),
+        ("2026-13-45", "2026-13-45"),
+        ("2026-01-02", "2026-01-02"),
+        ("1:30", "1:30"),
+        ("=", "="),
+        ("'1'", "1"),
+    ],
+)
+def test_scalars(text, value):
+    """Numbers, truth values and texts are those of kubectl; dates and times are texts."""
+    found = only(f"a: {text}")["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_documents_and_lines():
+    """Several documents come with their first lines, empty ones not at all; JSON is YAML."""
+    assert parse('---\na: 1\n---\n---\n# nothing\n---\n{"b": [1]}\n') == [(2, {"a": 1}), (7, {"b": [1]})]
+
+
+def test_keys_are_texts():
+    """Keys that JSON would have as texts become texts."""
+    assert only("2: a\ntrue: b\nc: d") == {"2": "a", "true": "b", "c": "d"}
+
+
+def test_aliases_and_merges():
+    """Aliases and merges work, also where a merged object says otherwise itself."""
+    assert only("a: &a {x: 1}\nb: *a") == {"a": {"x": 1}, "b": {"x": 1}}
+    text = "b: &b {a: 1}\nd: {e: {x: &x {<<: *b, a: 2}}}\ny: {<<: *x}"
+    assert only(text)["y"] == {"a": 2}
+    assert only("a: {<<: [{x: 1, y: 1}, {x: 2, z: 2}], y: 3}")["a"] == {"x": 1, "y": 3, "z": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: [", 1, "not YAML"),
+        ("a: 1\na: 2", 2, "the key 'a' stands there twice"),
+        ("b: 1\n? [a]\n: b", 2, "a key is not a text"),
+        ("a: !!int abc", 1, "is not of the type it is said to be"),
+        ("a: !!binary x", 1, "could not determine a constructor"),
+        ("a: {<<: 5}", 1, "only objects can be merged"),
+        ("a: &a [*a]", 1, "holds too much"),
+        ("- .inf", 1, "inf is not a number that JSON can hold"),
+        ("[1, " * 101 + "1" + "]" * 101, 1, "holds too much"),
+        ("[" + "1, " * 100_000 + "1]", 1, "holds too much"),
+        ("[" * 3000, None, "nested too deep"),
+        ("a: \0", None, "special characters are not allowed"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else None,
+)
+def test_what_is_refused(text, line, words):
+    """What is no document, or too much of one, is refused with its line."""
+    with pytest.raises(DocumentError, match=words) as caught:
+        parse(text)
+    assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({}, "an object"),
+        ([1], "a list"),
+        ("a", "'a'"),
+        (10**5000, "a number of very many digits"),
+        ("x" * 10**6, "'" + "x" * 39 + "..."),
+        (True, "True"),
+    ],
+    ids=["object", "list", "text", "large number", "long text", "truth"],
+)
+def test_shown(value, text):
+    """A value is shown in short, whatever it is."""
+    assert shown(value) == text

@@ -1,0 +1,49 @@
+"""Noticing edits, and reading beside everything else."""
+
+import threading
+
+import pytest
+from support import wait_until
+
+from meshdemo.lab.following import Aside, Files
+
+
+def test_edits_are_noticed_once_they_are_complete(tmp_path):
+    """An edit counts when two looks in a row see the same, and is told once; so are files that come and go."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a")
+    files = Files([tmp_path])
+    assert not files.have_changed()
+    path.write_text("ab")
+    assert [files.have_changed() for _ in range(3)] == [False, True, False]
+    (tmp_path / "b.yaml").write_text("")
+    assert [files.have_changed() for _ in range(3)] == [False, True, False]
+    path.unlink()
+    assert [files.have_changed() for _ in range(3)] == [False, True, False]
+    (tmp_path / "readme.txt").write_text("")
+    assert [files.have_changed() for _ in range(3)] == [False, False, False]
+
+
+def test_a_file_that_is_replaced(tmp_path):
+    """A file that an editor moves into place counts, though it has the same size."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a")
+    files = Files([path])
+    (tmp_path / "new").write_text("b")
+    (tmp_path / "new").replace(path)
+    assert [files.have_changed() for _ in range(3)] == [False, True, False]
+
+
+def test_aside():
+    """A job's result is there when it is done, once; its error is raised, once."""
+    go, aside = threading.Event(), Aside()
+    assert (aside.is_busy, aside.result()) == (False, None)
+    aside.begin(lambda: go.wait(10) and "done")
+    assert (aside.is_busy, aside.result()) == (True, None)
+    go.set()
+    assert wait_until(aside.result, "the result") == "done"
+    assert (aside.is_busy, aside.result()) == (False, None)
+    aside.begin(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        wait_until(aside.result, "the error")
+    assert not aside.is_busy

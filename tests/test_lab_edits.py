@@ -1,0 +1,208 @@
+"""The lab under a hundred calls a second while its files are edited: not one call is lost."""
+
+import re
+import time
+
+import pytest
+from support import get, is_refused, wait_until
+from support_lab import EXAMPLE, K8S, RunningLab, call
+
+
+@pytest.fixture(scope="module")
+def shared_lab(tmp_path_factory):
+    """Run the example and one more file, for all tests."""
+    running = RunningLab(tmp_path_factory.mktemp("lab"), EXAMPLE, K8S / "policy.yaml")
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def running(shared_lab):
+    """Give the lab with the files as they were."""
+    shared_lab.edit("policy.yaml", "# nothing yet\n")
+    shared_lab.edit("example.yaml", EXAMPLE.read_text())
+    shared_lab.wait_until_settled()
+    shared_lab.lines.clear()
+    return shared_lab
+
+
+def roll(running, *edit):
+    """Edit the example, and return when all pods are as it says."""
+    since = len(running.lines)
+    assert "rolling out" in " ".join(running.replace("example.yaml", *edit))
+    running.wait_for_line("rolled out", since)
+
+
+def test_scaling(running):
+    """Scaling 3, 4, 2, 3 starts or ends only the difference, and loses nothing."""
+    kept = {pod.pod.name: pod.key for pod in running.lab._pods.present}
+    with running.load() as calls:
+        for before, after in ((3, 4), (4, 2), (2, 3)):
+            roll(running, f"replicas: {before}", f"replicas: {after}")
+            time.sleep(0.2)
+    assert not calls.lost
+    assert len(calls) > 100
+    assert set(calls.pods["Webserver V1"]) == {f"webserverv1-{number}" for number in range(1, 5)}
+    keys = {pod.pod.name: pod.key for pod in running.lab._pods.present}
+    for name in ("proxy-1", "webserverv1-1", "webserverv1-2", "webserverv2-1", "webserverv2-2"):
+        assert keys[name] == kept[name]
+
+
+def test_other_content(running):
+    """A changed argument is rolled out pod by pod, and never are fewer ready than there are to be."""
+    fewest = []
+
+    def count():
+        fewest.append(sum(pod.pod.name.startswith("webserverv1") for pod in running.lab._pods.taking_calls.values()))
+        return "rolled out" in " ".join(running.lines)
+
+    with running.load() as calls:
+        running.replace("example.yaml", "Webserver V1", "Webserver V1b")
+        wait_until(count, "the new pods")
+        time.sleep(0.3)
+    assert not calls.lost
+    assert min(fewest) == 3
+    assert set(calls.versions) == {"Webserver V1", "Webserver V1b", "Webserver V2"}
+    assert set(running.call(count=100).versions) == {"Webserver V1b", "Webserver V2"}
+
+
+def test_other_environment(running):
+    """A changed variable of web servers and of the proxy is rolled out without loss."""
+    with running.load() as calls:
+        roll(running, "          ports:\n", '          env: [{name: FAIL_RATIO, value: "1"}]\n          ports:\n')
+        time.sleep(0.3)
+    assert not calls.lost
+    assert set(running.call("/failsometimes", count=60).statuses) == {500}
+
+
+def test_an_argument_that_cannot_be(running):
+    """Where new pods do not start, the old ones go on and the reason is said; a mended file is rolled out."""
+    with running.load() as calls:
+        running.replace("example.yaml", "Webserver V1]", 'Webserver V1, --fail-ratio, "2"]')
+        reason = running.wait_for_line("| Error: Invalid value for '--fail-ratio'")
+        assert re.match(r"webserverv1-\d \| ", reason)
+        running.wait_for_line("ended with status 2; starting it again in 0.5 s")
+        running.wait_for_line(
+            "still rolling out: Deployment/webserverv1 changed; where new pods are not ready, the old"
+        )
+        running.edit("example.yaml", EXAMPLE.read_text().replace("Webserver V1", "Webserver V1c"))
+        running.wait_for_line("rolled out: Deployment/webserverv1 changed")
+        time.sleep(0.3)
+    assert not calls.lost
+    assert set(running.call(count=100).versions) == {"Webserver V1c", "Webserver V2"}
+
+
+def test_another_argument_of_the_proxy(running):
+    """The port in front stays open while the proxy is replaced, and the new argument is in force."""
+    url = running.lab.addresses()[0].url
+    with running.load() as calls:
+        roll(running, "args: [proxy, ", "args: [proxy, --pass-status, ")
+        time.sleep(0.3)
+    assert not calls.lost
+    assert running.lab.addresses()[0].url == url
+    running.edit("policy.yaml", (K8S / "istio/abort.yaml").read_text())
+    wait_until(lambda: get(running.port)[0] == 503, "a status that is passed")
+
+
+def test_another_name_of_the_proxy(running):
+    """A renamed proxy takes over the same address once it is ready."""
+    with running.load() as calls:
+        text = EXAMPLE.read_text().replace(
+            "kind: Deployment\nmetadata:\n  name: proxy", "kind: Deployment\nmetadata:\n  name: front"
+        )
+        lines = running.edit("example.yaml", text)
+        assert "example.yaml: Deployment/proxy removed, rolling out" in " ".join(lines)
+        running.wait_for_line("rolled out: Deployment/front added, Deployment/proxy removed")
+        time.sleep(0.3)
+    assert not calls.lost
+    assert {pod.pod.name for pod in running.lab._pods.taking_calls.values()} >= {"front-1"}
+
+
+def test_another_name_of_web_servers(running):
+    """Renamed web servers take over from the old ones without loss, under the split as well."""
+    running.edit("policy.yaml", (K8S / "istio/split.yaml").read_text())
+    with running.load() as calls:
+        text = EXAMPLE.read_text().replace(
+            "kind: Deployment\nmetadata:\n  name: webserverv1", "kind: Deployment\nmetadata:\n  name: blue"
+        )
+        running.edit("example.yaml", text)
+        running.wait_for_line("rolled out")
+        time.sleep(0.3)
+    assert not calls.lost
+    assert set(running.call(count=100).pods["Webserver V1"]) == {"blue-1", "blue-2", "blue-3"}
+
+
+def test_two_edits_in_quick_succession(running):
+    """An edit while another is being rolled out leads to what the last one says, without loss."""
+    with running.load() as calls:
+        running.replace("example.yaml", "Webserver V1", "Webserver V1d")
+        running.replace("example.yaml", "Webserver V1d", "Webserver V1e")
+        running.replace("example.yaml", "replicas: 3", "replicas: 2")
+        running.wait_for_line("rolled out")
+        running.wait_until_settled()
+        time.sleep(0.3)
+    assert not calls.lost
+    tally = running.call(count=100)
+    assert set(tally.versions) == {"Webserver V1e", "Webserver V2"}
+    assert sum(len(pods) for pods in tally.pods.values()) == 4
+
+
+def test_proxy_and_web_servers_at_once(running):
+    """Everything is replaced by one edit without loss."""
+    with running.load() as calls:
+        text = EXAMPLE.read_text().replace("args: [proxy, ", "args: [proxy, --pass-status, ")
+        text = text.replace("Webserver V1", "Webserver V1f").replace("Webserver V2", "Webserver V2f")
+        running.edit("example.yaml", text)
+        running.wait_for_line("rolled out")
+        time.sleep(1.5)  # longer than the old proxy drains
+    assert not calls.lost
+    assert set(running.call(count=60).versions) == {"Webserver V1f", "Webserver V2f"}
+
+
+def test_a_policy_while_calls_are_under_way(running):
+    """Slow calls in flight and quick ones survive an edit, which is in force within two seconds."""
+    running.edit("policy.yaml", (K8S / "istio/split.yaml").read_text())
+    with running.load("/slowsometimes") as slow, running.load() as quick:
+        time.sleep(0.5)
+        started = time.monotonic()
+        running.edit("policy.yaml", (K8S / "istio/header.yaml").read_text())
+        assert time.monotonic() - started < 2
+        assert running.call().versions == {"Webserver V1": 60}
+    assert not slow.lost
+    assert not quick.lost
+
+
+def test_no_pods_at_all(running):
+    """With 0 replicas everywhere nothing answers, the port stays open, and pods come back with the next edit."""
+    running.replace("example.yaml", "replicas: 3", "replicas: 0")
+    assert running.call(count=5).statuses == {503: 5}
+    running.replace("example.yaml", "replicas: 1", "replicas: 0")
+    wait_until(lambda: not running.lab._pods.taking_calls, "all pods to leave")
+    assert call(running.url).error
+    assert not is_refused(running.port)
+    running.edit("example.yaml", EXAMPLE.read_text())
+    running.wait_until_settled()
+    assert running.call(count=60).statuses == {200: 60}
+
+
+def test_a_killed_replica(running):
+    """When a replica is killed under load, at most the calls that it held fail; it is started again and takes part."""
+    running.edit("policy.yaml", (K8S / "istio/all-v1.yaml").read_text())
+    victim = next(pod for pod in running.lab._pods.present if pod.pod.name == "webserverv1-2")
+    with running.load(rate=150, concurrency=8) as calls:
+        time.sleep(0.3)
+        victim.replicas[0].process.kill()
+        running.wait_for_line("webserverv1-2 ended with status -9; starting it again in 0.5 s")
+    assert sum(calls.lost.values()) <= 4
+    wait_until(lambda: "webserverv1-2" in running.call(count=40).pods["Webserver V1"], "the replica to return")
+
+
+@pytest.mark.parametrize("whose", ["proxy-1", "the node"])
+def test_an_envoy_that_ends(running, whose):
+    """An Envoy that ends is started again, with its last words, and the lab goes on."""
+    pods = {pod.pod.name: pod for pod in running.lab._pods.present}
+    sidecar = running.lab._outside._node if whose == "the node" else pods[whose].sidecar
+    sidecar._process.kill()
+    assert "starting it again in" in running.wait_for_line(f"Envoy of {sidecar.name} ended with status -9")
+    wait_until(lambda: sidecar.is_ready, "the Envoy")
+    wait_until(lambda: all(call(running.url).status == 200 for _ in range(20)), "all to be well again")

@@ -1,0 +1,151 @@
+"""A cluster's configuration on loopback: other ports and files, and nothing else."""
+
+import json
+
+import pytest
+from support import documents
+from support_lab import EXAMPLE, K8S, manifest
+
+from meshdemo.lab import quick
+from meshdemo.lab.engine import Resources
+from meshdemo.lab.loopback import Local, Ports, connect_rules, file_name, is_inbound, outbound_names
+from meshdemo.lab.workloads import read_cluster
+
+CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
+
+
+def listener(name, port, address="0.0.0.0", chains=(CHAIN,)):
+    at = {"socket_address": {"address": address, "port_value": port}}
+    return {"name": name, "address": at, "filter_chains": list(chains)}
+
+
+def endpoints(name, *pods):
+    found = [
+        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
+        for address, port in pods
+    ]
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": found}]}
+
+
+def eds(name):
+    return {"name": name, "type": "EDS", "eds_cluster_config": {"service_name": name}}
+
+
+@pytest.fixture
+def cluster():
+    lesson = documents(K8S / "istio/split.yaml")
+    return read_cluster([manifest(each) for each in [*documents(EXAMPLE), *lesson]])
+
+
+def test_where_calls_leave(cluster):
+    """A call leaves by its Service's own listener, else its port's, else the one for all where others are refused."""
+    address = cluster.service("webserver").address
+    passing = {"filters": [{"typed_config": {"cluster": "PassthroughCluster"}}]}
+    found = [listener("0.0.0.0_80", 80), listener(f"{address}_9", 9, address), listener("virtualInbound", 15006)]
+    names = ["webserver", "webserver.default", "webserver.default.svc", "webserver.default.svc.cluster.local"]
+    own = {(f"{name}:9", f"{address}_9") for name in names}
+    rules = connect_rules(Resources([*found, listener("virtualOutbound", 15001, chains=[passing])]), cluster)
+    assert set(rules) == own | {(":80", "0.0.0.0_80")}
+    assert rules[-1] == (":80", "0.0.0.0_80")
+    rules = connect_rules(Resources([*found, listener("virtualOutbound", 15001)]), cluster)
+    assert rules[-1] == (":", "virtualOutbound")
+
+
+def test_outbound_listeners(tmp_path):
+    """Each outbound listener gets its port on loopback, which nobody else may share."""
+    resources = Resources([{**listener("0.0.0.0_80", 80), "bind_to_port": False}])
+    assert outbound_names(resources) == ["0.0.0.0_80"]
+    (found,) = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), tmp_path, None).listeners
+    assert found["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 21000}}
+    assert found["enable_reuse_port"] is False
+    assert "bind_to_port" not in found
+
+
+def test_inbound_listeners(tmp_path):
+    """Of the inbound listener each port of the pod gets one, with the chains that are for it."""
+
+    def chain(name, **match):
+        return {"name": name, "filter_chain_match": match, "filters": []}
+
+    chains = [
+        chain("loop", destination_port=15006),
+        chain("mine", destination_port=3030, transport_protocol="tls"),
+        chain("any"),
+    ]
+    filters = [{"name": "envoy.filters.listener.original_dst"}, {"name": "envoy.filters.listener.tls_inspector"}]
+    inbound = {**listener("virtualInbound", 15006, chains=chains), "listener_filters": filters}
+    assert is_inbound(inbound)
+    ports = Ports(apps={3030: 21000, 9: 21001}, inbound={3030: 21002, 9: 21003})
+    found = {each["name"]: each for each in Local(Resources([inbound]), ports, tmp_path, None).listeners}
+    mine, others = found["virtualInbound_3030"], found["virtualInbound_9"]
+    assert mine["address"]["socket_address"]["port_value"] == 21002
+    assert [each["name"] for each in mine["filter_chains"]] == ["mine"]
+    assert mine["filter_chains"][0]["filter_chain_match"] == {"transport_protocol": "tls"}
+    assert [each["name"] for each in others["filter_chains"]] == ["any"]
+    assert [each["name"] for each in mine["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
+
+
+def test_own_clusters(tmp_path):
+    """What leads to the pod's own program leads to its port on loopback."""
+    clusters = [
+        {"name": "inbound|3030||", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"},
+        {"name": "inbound|9||", "type": "ORIGINAL_DST"},
+        {"name": "InboundPassthroughCluster", "type": "ORIGINAL_DST"},
+    ]
+    local = Local(Resources(clusters=clusters), Ports(apps={3030: 21000}), tmp_path, None)
+    found = {each["name"]: each for each in local.clusters}
+    assert set(found) == {"inbound|3030||", "InboundPassthroughCluster|3030"}
+    at = found["inbound|3030||"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+    assert at == {"socket_address": {"address": "127.0.0.1", "port_value": 21000}}
+
+
+def test_endpoints(tmp_path):
+    """Only pods that take calls are endpoints, hashed by the address of the cluster; outside addresses stay."""
+    name = "outbound|80||a"
+    resources = Resources(
+        [listener("0.0.0.0_80", 80)],
+        clusters=[eds(name), eds("outbound|80||b")],
+        endpoints=[endpoints(name, ("10.244.0.1", 3030), ("10.244.0.2", 3030), ("192.0.2.1", 80)), endpoints("c")],
+    )
+    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), tmp_path, None)
+    found = local.endpoints(lambda address, port: 22000 if (address, port) == ("10.244.0.1", 3030) else None)
+    assert set(found) == {name, "outbound|80||b"}
+    assert found["outbound|80||b"] == {"cluster_name": "outbound|80||b"}
+    first, outside = found[name]["endpoints"][0]["lb_endpoints"]
+    assert first["endpoint"]["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 22000}}
+    assert first["metadata"]["filter_metadata"]["envoy.lb"] == {"hash_key": "10.244.0.1:3030"}
+    assert outside["endpoint"]["address"]["socket_address"]["address"] == "192.0.2.1"
+
+
+def test_a_pod_that_calls_nobody(tmp_path):
+    """What nobody uses is not there, since Envoy would watch a file for it."""
+    resources = Resources(
+        [listener("0.0.0.0_80", 80), listener("virtualInbound", 15006)],
+        routes=[{"name": "80"}],
+        clusters=[eds("outbound|80||a"), {"name": "BlackHoleCluster", "type": "STATIC"}],
+        endpoints=[endpoints("outbound|80||a", ("10.244.0.1", 3030))],
+    )
+    local = Local(resources, Ports(apps={3030: 21000}, inbound={3030: 21001}), tmp_path, None)
+    assert [each["name"] for each in local.clusters] == ["BlackHoleCluster"]
+    assert (local.routes, local.endpoints(lambda *_: 1)) == ([], {})
+
+
+def test_the_names_of_files():
+    """No name of a resource leads anywhere as the name of a file, and no two are the same."""
+    names = {file_name("routes", name) for name in ("80", "../80", "a" * 1000, "a\0", "outbound|80||a")}
+    assert len(names) == 5
+    assert all(len(name) < 50 and "/" not in name for name in names)
+
+
+def test_the_split_lesson(cluster, tmp_path):
+    """The lesson's weights come through as they are, with the route in a file of its own."""
+    resources = quick.configure(cluster).resources["proxy-1"]
+    ports = {name: 21000 + index for index, name in enumerate(outbound_names(resources))}
+    local = Local(resources, Ports(apps={3030: 22000}, outbound=ports), tmp_path, None)
+    text = json.dumps(local.routes)
+    assert '"weight": 75' in text
+    assert '"weight": 25' in text
+    assert file_name("routes", "80") in json.dumps(local.listeners)
+    static = json.dumps(local.static(lambda _address, port: port))
+    assert "rds" not in static
+    assert "EDS" not in static

@@ -1,0 +1,138 @@
+"""Files of Kubernetes objects: what is read, in which order, and what is refused with its place."""
+
+import io
+import os
+
+import pytest
+
+from meshdemo.lab.manifests import STDIN, Loader, ManifestError, files_of, printable, suggestion
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {}\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a file and gives its path."""
+
+    def write(name, text):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def load(*paths):
+    manifests, notes = Loader(paths).load()
+    return manifests, notes
+
+
+def refusal(*paths):
+    with pytest.raises(ManifestError) as caught:
+        load(*paths)
+    return str(caught.value)
+
+
+def test_an_object(write):
+    """An object has its file, line, group, version, kind, name and document."""
+    path = write("a.yaml", "# comment\n---\n" + SERVICE % "web")
+    (manifest,), notes = load(path)
+    assert (manifest.path, manifest.line, manifest.group, manifest.version) == (path, 3, "", "v1")
+    assert manifest.label == "Service/web"
+    assert manifest.place == f"{path}: Service/web"
+    assert notes == []
+
+
+def test_a_list(write):
+    """The items of a List are objects."""
+    path = write(
+        "a.yaml", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: a}}\n"
+    )
+    assert [each.name for each in load(path)[0]] == ["a"]
+
+
+def test_folders(write, tmp_path):
+    """Of a folder its YAML and JSON files count, in order, and no others."""
+    for name in ("b.yaml", "a.yml", "c.json", "readme.md"):
+        write(name, "")
+    (tmp_path / "d.yaml").mkdir()
+    assert [path.name for path in files_of([tmp_path])] == ["a.yml", "b.yaml", "c.json"]
+
+
+def test_the_later_one_counts(write):
+    """Objects of one name replace each other, and both files are named."""
+    first, second = write("a.yaml", SERVICE % "web"), write("b.yaml", SERVICE % "web")
+    manifests, notes = load(first, second)
+    assert [each.path for each in manifests] == [second]
+    assert notes == [f"{first}: Service/web: replaced by the one in {second}"]
+
+
+def test_standard_input(monkeypatch):
+    """Standard input is read once, and remembered."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((SERVICE % "web").encode())))
+    loader = Loader([STDIN])
+    for _ in range(2):
+        (manifest,), _ = loader.load()
+        assert manifest.place == "standard input: Service/web"
+
+
+def test_standard_input_that_is_closed(monkeypatch):
+    """Without standard input that is said."""
+    monkeypatch.setattr("sys.stdin", None)
+    assert refusal(STDIN) == "standard input: is closed"
+
+
+def test_files_that_cannot_be_read(write, tmp_path):
+    """A file that is missing, a pipe, and what is not UTF-8 are named."""
+    assert refusal(tmp_path / "none.yaml").endswith("none.yaml: does not exist")
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").endswith("pipe: is not a file")
+    write("a.yaml", "").write_bytes(b"\xff")
+    assert "not encoded in UTF-8" in refusal(tmp_path / "a.yaml")
+    write("a.yaml", "").write_bytes(b"\xef\xbb\xbf" + (SERVICE % "web").encode())
+    assert len(load(tmp_path / "a.yaml")[0]) == 1
+
+
+def test_large_files(write):
+    """A file of more than 2 MiB is none of ours."""
+    assert refusal(write("a.yaml", "#" * (2 * 1024**2 + 1))).endswith("a.yaml: holds more than 2 MiB")
+
+
+def test_versions(write):
+    """Each kind is known in the versions that its API serves, and others are refused with these."""
+    text = "apiVersion: networking.istio.io/%s\nkind: VirtualService\nmetadata: {name: a}\n"
+    for version in ("v1", "v1beta1", "v1alpha3"):
+        assert load(write("a.yaml", text % version))[0][0].version == version
+    assert "is not served, only networking.istio.io/v1, " in refusal(write("a.yaml", text % "v2"))
+
+
+def test_foreign_kinds(write):
+    """A kind of an API that is not known here is an object like any other."""
+    text = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n"
+    assert load(write("a.yaml", text))[0][0].label == "Widget/a"
+
+
+def test_the_namespace(write):
+    """The namespace `default` may be named."""
+    text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: default}\n"
+    assert load(write("a.yaml", text))[0][0].name == "a"
+
+
+@pytest.mark.parametrize("name", ["-a", "a-", "A", "a_b", "a/b", "..", "a..b", "", "a" * 254, "a\0"])
+def test_names(write, name):
+    """Names are those of RFC 1123, so that none leads anywhere as part of a path."""
+    text = f'{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": {name!a}}}}}'.replace("'", '"')
+    assert "metadata.name" in refusal(write("a.yaml", text)) or "not YAML" in refusal(write("a.yaml", text))
+
+
+def test_printable():
+    """No control character reaches the terminal, and no line is without end."""
+    assert printable("a\x1b[31m\nb\u202e") == "a\\x1b[31m\nb\\x202e"
+    assert len(printable("x" * 10**6)) < 3000
+
+
+def test_suggestion():
+    """A word that is nearly right is suggested, whatever its case."""
+    assert suggestion("wieght", ["weight", "host"]) == ", did you mean weight?"
+    assert suggestion("LEAST_CON", ["LEAST_CONN"]) == ", did you mean LEAST_CONN?"
+    assert suggestion("x", ["weight"]) == ""

@@ -1,0 +1,41 @@
+"""Ports on loopback that are chosen once."""
+
+import random
+import socket
+
+import pytest
+
+from meshdemo.lab.ports import Ports
+from meshdemo.server import StartError
+
+
+def test_a_port_stays_until_it_is_given_back():
+    """A key has one port, no two have the same, and a port that was given back may be another's."""
+    ports = Ports(random.Random(1))
+    assert ports.get("a") == ports.get("a")
+    assert len({ports.get(number) for number in range(200)}) == 200
+    first = ports.get("a")
+    ports.release("a")
+    assert ports.wish("b", first) == first
+
+
+def test_wishes():
+    """A wish is granted where the port is free, else the next one is."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        taken = busy.getsockname()[1]
+        ports = Ports()
+        found = ports.wish("a", taken)
+        assert found > taken
+        assert ports.wish("a", taken) == found
+        assert ports.wish("b", taken) > found
+
+
+def test_claims():
+    """A port that is asked for is had or refused; 0 is any."""
+    ports = Ports()
+    assert ports.claim("any", 0) > 0
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        with pytest.raises(StartError, match="is already in use"):
+            ports.claim("front", busy.getsockname()[1])
+        port = busy.getsockname()[1]
+    assert ports.claim("front", port) == port == ports.get("front")

@@ -1,0 +1,212 @@
+"""One Envoy: its start, its changes, what it refuses, and how it is started again."""
+
+import http.client
+import time
+
+import pytest
+from support import free_port, get, is_refused, wait_until
+
+from meshdemo.lab import sidecar as sidecar_module
+from meshdemo.lab.engine import Resources
+from meshdemo.lab.guard import Guard
+from meshdemo.lab.loopback import Local, Ports, outbound_names
+from meshdemo.lab.sidecar import EnvoyError, Sidecar, check
+
+TYPE = "type.googleapis.com/envoy.extensions.filters."
+
+
+def resources(text, *names, extra_cluster=None, **more):
+    """Return listeners that answer a text over a route, each with a cluster of its own."""
+    listeners, routes, clusters = [], [], []
+    for name in names:
+        manager = {
+            "@type": TYPE + "network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": name,
+            "rds": {"route_config_name": name},
+            "http_filters": [
+                {"name": "envoy.filters.http.router", "typed_config": {"@type": TYPE + "http.router.v3.Router"}}
+            ],
+        }
+        chain = {"filters": [{"name": "envoy.http_connection_manager", "typed_config": manager}]}
+        at = {"socket_address": {"address": "0.0.0.0", "port_value": 80}}
+        listeners.append({"name": name, "address": at, "filter_chains": [chain]})
+        match = {"match": {"prefix": "/called"}, "route": {"cluster": f"outbound|80||{name}"}}
+        answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": text}}}
+        hosts = [{"name": "all", "domains": ["*"], "routes": [match, answer]}]
+        routes.append({"name": name, "virtual_hosts": hosts, **more})
+        eds = {"name": f"outbound|80||{name}", "type": "EDS", "eds_cluster_config": {"service_name": name}}
+        clusters.append({**eds, "connect_timeout": "1s"})
+    return Resources(listeners, routes, clusters + ([extra_cluster] if extra_cluster else []))
+
+
+@pytest.fixture
+def guard():
+    guard = Guard()
+    yield guard
+    guard.close()
+
+
+class Running:
+    """An Envoy with its ports on loopback, and the lines that it says."""
+
+    def __init__(self, guard):
+        self.lines = []
+        self.ports = {}
+        self.sidecar = Sidecar("test", guard.folder / "test", guard.group, self.lines.append)
+
+    def local(self, found):
+        for name in outbound_names(found):
+            self.ports.setdefault(name, free_port())
+        return Local(found, Ports(outbound=self.ports), self.sidecar.folder, None)
+
+    def start(self, found, **options):
+        self.sidecar.start(self.local(found), nobody, **options)
+        self.wait_until_ready()
+
+    def wait_until_ready(self):
+        def look():
+            self.sidecar.look_after()
+            return self.sidecar.is_ready
+
+        wait_until(look, "Envoy")
+
+    def change(self, found):
+        self.sidecar.change(self.local(found), nobody)
+
+    def answer(self, name="a"):
+        return get(self.ports[name])[2]
+
+
+def nobody(address, port):
+    return None
+
+
+@pytest.fixture
+def running(guard):
+    found = Running(guard)
+    yield found
+    found.sidecar.stop()
+
+
+def test_changes(running):
+    """When a change returns it is in force; what it leaves alone goes on, and what it takes away is gone."""
+    running.start(resources("one", "a"))
+    assert running.answer() == "one"
+    for text in ("two", "three", "three", "four"):
+        running.change(resources(text, "a"))
+        assert running.answer() == text
+    running.change(resources("five", "a", "b"))
+    assert (running.answer(), running.answer("b")) == ("five", "five")
+    running.change(resources("six", "b"))
+    assert running.answer("b") == "six"
+    wait_until(lambda: is_refused(running.ports["a"]), "the listener to close")
+
+
+def test_without_listening(running):
+    """Before `listen` nothing can be called; when that returns it can."""
+    running.start(resources("one", "a"), listening=False)
+    assert is_refused(running.ports["a"])
+    running.sidecar.listen()
+    assert running.answer() == "one"
+
+
+def test_a_port_that_is_taken(running, tcp_server):
+    """A port that somebody else has is an error with its reason, at once, and no two share one."""
+    server = tcp_server(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother"))
+    running.ports["a"] = server.port
+    running.start(resources("one", "a"), listening=False)
+    started = time.monotonic()
+    with pytest.raises(EnvoyError, match=r"(?s)does not take the change:.*cannot bind"):
+        running.sidecar.listen()
+    assert time.monotonic() - started < 4
+
+
+def test_a_change_that_is_refused(running):
+    """What Envoy refuses is an error with its reason, the former state stays, and the next good change is taken."""
+    running.start(resources("one", "a"))
+    bad = {"name": "bad", "type": "STATIC", "connect_timeout": "-1s"}
+    with pytest.raises(EnvoyError, match="does not take the change"):
+        running.change(resources("two", "a", extra_cluster=bad))
+    assert running.answer() == "one"
+    running.change(resources("three", "a"))
+    assert running.answer() == "three"
+    with pytest.raises(EnvoyError, match="does not take the change"):
+        running.change(resources("four", "a", max_direct_response_body_size_bytes=1))
+    running.change(resources("five", "a"))
+    assert running.answer() == "five"
+
+
+def test_no_call_is_lost_by_changes(running):
+    """While routes and clusters come and go every call is answered."""
+    running.start(resources("0", "a"))
+    connection = http.client.HTTPConnection("127.0.0.1", running.ports["a"], timeout=10)
+    for number in range(10):
+        extra = {"name": f"extra{number}", "type": "STATIC", "connect_timeout": "1s"}
+        running.change(resources(str(number), "a", extra_cluster=extra))
+        for _ in range(5):
+            connection.request("GET", "/")
+            response = connection.getresponse()
+            assert (response.status, response.read().decode()) == (200, str(number))
+    connection.close()
+
+
+def test_one_that_ends(running):
+    """An Envoy that ends is started again with what it should have, after pauses that grow."""
+    running.start(resources("one", "a"))
+    running.sidecar._process.kill()
+    running.sidecar._process.wait()
+    running.change(resources("two", "a"))
+    with pytest.raises(EnvoyError, match="ended with status -9"):
+        running.sidecar.check()
+    running.sidecar.look_after()
+    assert not running.sidecar.is_ready
+    running.wait_until_ready()
+    assert running.answer() == "two"
+    running.sidecar._process.kill()
+    running.sidecar._process.wait()
+    running.wait_until_ready()
+    pauses = [line.splitlines()[-1] for line in running.lines]
+    assert pauses == ["starting it again in 0.5 s", "starting it again in 1 s"]
+
+
+def test_a_program_that_does_not_run(running, monkeypatch):
+    """A program that ends at once is told with its last words."""
+    monkeypatch.setattr(sidecar_module, "program", lambda: "/bin/false")
+    running.sidecar.start(running.local(resources("one", "a")), nobody)
+    with pytest.raises(EnvoyError, match="Envoy of test ended with status 1"):
+        running.sidecar.wait_until_ready()
+
+
+def test_the_admin_interface(running):
+    """It is a Unix socket that only its user can open."""
+    running.start(resources("one", "a"))
+    admin = running.sidecar.folder / "admin"
+    assert admin.is_socket()
+    assert admin.stat().st_mode & 0o077 == 0
+
+
+def static(route):
+    found = resources("one", "a")
+    found.routes[0]["virtual_hosts"][0]["routes"].insert(0, route)
+    return found
+
+
+def test_check(guard):
+    """Envoy judges a configuration before anything is changed, and says why it refuses one."""
+
+    def checked(found):
+        local = Local(found, Ports(outbound={"a": 21000}), guard.folder, None)
+        check(local.static(nobody), guard.folder / "check.json", guard.group)
+
+    checked(resources("one", "a"))
+    regex = {"match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}
+    with pytest.raises(EnvoyError, match=r"^Envoy does not accept this: missing \)"):
+        checked(static(regex))
+    assert not (guard.folder / "check.json").exists()
+
+
+def test_check_where_envoy_does_not_run(guard, monkeypatch):
+    """Where the program cannot run that is said."""
+    monkeypatch.setattr(sidecar_module, "program", lambda: "/no/such/envoy")
+    with pytest.raises(EnvoyError, match="Envoy does not run on this system"):
+        check({}, guard.folder / "check.json", guard.group)

@@ -1,0 +1,55 @@
+"""Configuration for an Envoy without Istio's agent and Istio's filters."""
+
+from meshdemo.lab.standalone import Secrets, Standalone, passthrough
+
+ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+
+
+def standalone(secrets=None, passes_through=False):
+    return Standalone(lambda name: {"file": name}, secrets, passes_through)
+
+
+def test_filters_of_istio_are_left_out():
+    """Filters and settings that only Istio's build has are left out, all others stay."""
+    found = standalone().adapt(
+        {"filters": [{"name": "istio.stats"}, {"name": "envoy.a"}], "per_filter": {"istio.x": 1, "envoy.y": 2}}
+    )
+    assert found == {"filters": [{"name": "envoy.a"}], "per_filter": {"envoy.y": 2}}
+
+
+def test_routes_are_files():
+    """A route comes from its file."""
+    found = standalone().adapt({"rds": {"route_config_name": "80", "config_source": {"ads": {}}}})
+    assert found == {"rds": {"route_config_name": "80", "config_source": {"file": "80"}}}
+
+
+def test_certificates_are_files(tmp_path):
+    """Certificates come from files: the identity's own, a gateway's by name, one that is missing from nowhere."""
+    secrets = Secrets(
+        tmp_path / "chain", tmp_path / "key", tmp_path / "root", {"mine": (tmp_path / "c", tmp_path / "k")}
+    )
+
+    def adapted(name):
+        value = {
+            "tls_certificate_sds_secret_configs": [{"name": name}],
+            "combined_validation_context": {"default_validation_context": {"match": 1}},
+        }
+        return standalone(secrets).adapt(value)
+
+    own = adapted("default")
+    assert own["tls_certificates"][0]["certificate_chain"] == {"filename": str(tmp_path / "chain")}
+    assert own["validation_context"] == {"match": 1, "trusted_ca": {"filename": str(tmp_path / "root")}}
+    assert adapted("kubernetes://mine")["tls_certificates"][0]["private_key"] == {"filename": str(tmp_path / "k")}
+    missing = adapted("kubernetes://none")["tls_certificates"][0]["private_key"]["filename"]
+    assert missing.endswith("no-such-secret")
+
+
+def test_outside_hosts_are_looked_up():
+    """Where calls pass through, Envoy looks hosts up before it routes; elsewhere nothing is added."""
+    filters = [{"name": "router", "typed_config": {"@type": ROUTER}}]
+    names = [each["name"] for each in standalone(passes_through=True).adapt(filters)]
+    assert names == ["envoy.filters.http.dynamic_forward_proxy", "router"]
+    assert standalone().adapt(filters) == filters
+    found = passthrough({"name": "PassthroughCluster", "type": "ORIGINAL_DST", "connect_timeout": "10s"})
+    assert found["cluster_type"]["name"] == "envoy.clusters.dynamic_forward_proxy"
+    assert "type" not in found

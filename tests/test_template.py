@@ -1,0 +1,114 @@
+"""Reading pod templates: arguments, environment, ports and probes as Kubernetes has them."""
+
+import pytest
+from support_lab import manifest
+
+from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.schema import Object, read
+from meshdemo.lab.template import TEMPLATE, read_template
+
+
+def template(container=None, pod=None, notes=None):
+    container = {"name": "web", "args": ["webserver"], **(container or {})}
+    spec = {"template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container], **(pod or {})}}}
+    document = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": spec}
+    fields = read(manifest(document), Object({"template": TEMPLATE}))
+    return read_template(fields["template"], [] if notes is None else notes)
+
+
+def container(**fields):
+    (found,) = template(fields).containers
+    return found
+
+
+def test_defaults():
+    """Without anything else a pod has 30 s of grace, the default account and the program's own port."""
+    found = template()
+    assert (found.grace_seconds, found.service_account, found.labels) == (30, "default", (("app", "a"),))
+    assert (found.containers[0].role, found.containers[0].port) == ("webserver", 3030)
+    assert (found.containers[0].startup, found.containers[0].readiness, found.containers[0].liveness) == (None,) * 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "port"),
+    [
+        ({"args": ["webserver", "--port", "80"]}, 80),
+        ({"args": ["webserver", "--port=81"]}, 81),
+        ({"env": [{"name": "PORT", "value": "82"}]}, 82),
+        ({"args": ["webserver", "--port", "80"], "env": [{"name": "PORT", "value": "82"}]}, 80),
+        ({"args": ["webserver", "--port", "$(P)"], "env": [{"name": "P", "value": "83"}]}, 83),
+    ],
+)
+def test_the_port(fields, port):
+    """The port is the program's own: --port before PORT before the default."""
+    assert container(**fields).port == port
+
+
+def test_named_ports():
+    """A port by name is found, and the one that the program listens on comes first."""
+    found = container(ports=[{"name": "other", "containerPort": 9}, {"name": "http", "containerPort": 3030}])
+    assert found.ports == (("http", 3030), ("other", 9))
+
+
+def test_probes():
+    """Probes have Kubernetes' defaults, their own values, and ports by name or number."""
+    found = container(
+        ports=[{"name": "http", "containerPort": 3030}],
+        startupProbe={"httpGet": {"port": 3030}, "failureThreshold": 30},
+        readinessProbe={"httpGet": {"path": "/readyz", "port": "http"}, "successThreshold": 2},
+        livenessProbe={
+            "httpGet": {"path": "/healthz", "port": "http"},
+            "initialDelaySeconds": 3,
+            "periodSeconds": 5,
+            "timeoutSeconds": 2,
+            "terminationGracePeriodSeconds": 4,
+        },
+    )
+    assert (found.startup.path, found.startup.port, found.startup.failure_threshold) == ("/", 3030, 30)
+    assert (found.readiness.path, found.readiness.success_threshold) == ("/readyz", 2)
+    assert (found.readiness.period_seconds, found.readiness.timeout_seconds) == (10, 1)
+    assert (found.readiness.failure_threshold, found.readiness.initial_delay_seconds) == (3, 0)
+    assert (found.liveness.initial_delay_seconds, found.liveness.period_seconds) == (3, 5)
+    assert (found.liveness.timeout_seconds, found.liveness.grace_seconds) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a$(X)b", "axb"), ("$(NONE)", "$(NONE)"), ("$$(X)", "$(X)"), ("$", "$"), ("$(X", "$(X"), ("$X", "$X")],
+)
+def test_references_to_variables(text, value):
+    """$(NAME) in arguments and variables is replaced as Kubernetes does it."""
+    variables = [{"name": "X", "value": "x"}, {"name": "Y", "value": text}]
+    found = container(args=["webserver", "--content", text], env=variables)
+    assert found.args[2] == value
+    assert dict(found.environment)["Y"] == value
+
+
+def test_what_runs_elsewhere():
+    """A container of another program is told, and not run."""
+    notes = []
+    assert template({"args": ["nginx"]}, notes=notes).containers == ()
+    (note,) = notes
+    assert note == (
+        "file.yaml: Deployment/a: spec.template.spec.containers[0]: not run here: "
+        "its args do not begin with webserver or proxy"
+    )
+    assert template({"command": ["sh"]}, notes=notes).containers == ()
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "pythonhome", "LD_PRELOAD", "BROWSER", "PATH", "A=B", "É", "A\n", ""])
+def test_variables_that_are_refused(name):
+    """What Python or the system obeys, or what is no name, is refused with its place."""
+    with pytest.raises(ManifestError, match=r"env\[0\]\.name"):
+        container(env=[{"name": name, "value": "x"}])
+
+
+def test_more_refusals():
+    """A probe of readiness ends nothing, one of liveness needs one success."""
+    request = {"httpGet": {"port": 3030}}
+    with pytest.raises(ManifestError, match="terminationGracePeriodSeconds"):
+        container(readinessProbe={**request, "terminationGracePeriodSeconds": 1})
+    with pytest.raises(ManifestError, match="successThreshold: must be 1"):
+        container(livenessProbe={**request, "successThreshold": 2})
+    with pytest.raises(ManifestError, match="nothing listens at 9 here, only at 3030"):
+        container(livenessProbe={"httpGet": {"port": 9}})

@@ -1,0 +1,108 @@
+"""From files to what is to run: read, configured, checked, and blamed on the right object."""
+
+import json
+
+import pytest
+from support_lab import EXAMPLE, K8S
+
+from meshdemo.lab import quick
+from meshdemo.lab.engine import Configuration, Resources
+from meshdemo.lab.guard import Guard
+from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.understanding import Reader, as_json
+
+
+@pytest.fixture
+def guard():
+    guard = Guard()
+    yield guard
+    guard.close()
+
+
+class Engine:
+    """An engine that makes of each policy a cluster with a timeout that the policy's label says."""
+
+    def configure(self, cluster):
+        def timeout(policy):
+            return policy.document["metadata"].get("labels", {}).get("timeout", "1")
+
+        clusters = [
+            {"name": each.label, "type": "STATIC", "connect_timeout": timeout(each) + "s"} for each in cluster.policies
+        ]
+        notes = tuple(f"{each.place}: seen" for each in cluster.policies)
+        return Configuration({"proxy-1": Resources(clusters=clusters)}, notes, notes)
+
+
+class Broken:
+    def configure(self, cluster):
+        return {}["nothing"]
+
+
+POLICY = """---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: %s, labels: {timeout: "%s"}}
+spec: {host: webserver}
+"""
+
+
+def test_a_state(guard):
+    """A state has its files, their cluster and the configuration; notes are said once."""
+    reader = Reader([EXAMPLE, K8S / "istio/split.yaml"], Engine(), guard)
+    state = reader.configure(reader.read())
+    assert len(state.cluster.pods) == 7
+    assert state.resources("webserverv1-1") is None
+    assert len(state.notes) == 2
+    assert state.notes[0].endswith("split.yaml: VirtualService/webserver: seen")
+
+
+def test_pods_that_linger(guard):
+    """Pods that no file has any more are part of the cluster that is configured, those of the same name are not."""
+    reader = Reader([EXAMPLE], Engine(), guard)
+    files = reader.read()
+    gone = files.cluster.pods[0].__class__(**{**vars(files.cluster.pods[0]), "name": "gone-1"})
+    state = reader.configure(files, [*files.cluster.pods, gone])
+    assert [pod.name for pod in state.cluster.pods][7:] == ["gone-1"]
+    assert len(state.files.cluster.pods) == 7
+
+
+def test_who_is_to_blame(guard, tmp_path):
+    """What Envoy refuses is told at the object without which it takes the rest."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY % ("good", "1") + POLICY % ("bad", "-1") + POLICY % ("also", "2"))
+    reader = Reader([EXAMPLE, path], Engine(), guard)
+    with pytest.raises(ManifestError, match=r"policy\.yaml: DestinationRule/bad: Envoy does not accept this: "):
+        reader.configure(reader.read())
+    path.write_text(POLICY % ("bad", "-1") + POLICY % ("worse", "-2"))
+    with pytest.raises(ManifestError, match=r"example\.yaml, .*policy\.yaml: Envoy does not accept this: "):
+        reader.configure(reader.read())
+
+
+def test_a_defect(guard):
+    """An error that is none about the files is one line that says so, and where it was."""
+    reader = Reader([EXAMPLE], Broken(), guard)
+    with pytest.raises(ManifestError, match=r"meshdemo itself failed .* KeyError\('nothing'\) \(test_understanding.py"):
+        reader.configure(reader.read())
+
+
+def test_no_deployment(guard):
+    """Policies alone are no application."""
+    with pytest.raises(ManifestError, match=r"split\.yaml: no Deployment of this application: add -f k8s/example"):
+        Reader([K8S / "istio/split.yaml"], quick, guard).read()
+
+
+def test_json(guard):
+    """Each Envoy's configuration stands under its name."""
+    reader = Reader([EXAMPLE, K8S / "istio/ingress.yaml"], quick, guard)
+    found = json.loads(as_json(reader.configure(reader.read())))
+    assert {"proxy-1", "istio-ingressgateway"} <= set(found)
+    assert all(set(each) == {"listeners", "routes", "clusters", "endpoints"} for each in found.values())
+
+
+def test_certificates(guard):
+    """Who needs a certificate gets one, and nobody else."""
+    reader = Reader([EXAMPLE], quick, guard)
+    pod = reader.read().cluster.pods[0]
+    assert reader.secrets(pod, Resources()) is None
+    needing = Resources(clusters=[{"tls_certificate_sds_secret_configs": [{"name": "default"}]}])
+    assert reader.secrets(pod, needing).chain.exists()

@@ -1,0 +1,156 @@
+"""Reading Deployments, Services and gateways into a cluster."""
+
+import pytest
+from support import documents
+from support_lab import EXAMPLE, K8S, manifest
+
+from meshdemo.lab.manifests import Loader, ManifestError
+from meshdemo.lab.workloads import read_cluster
+
+
+def read(*found, networks=None):
+    return read_cluster([manifest(each) for each in found], networks)
+
+
+def example():
+    return {(each["kind"], each["metadata"]["name"]): each for each in documents(EXAMPLE)}
+
+
+def gateway(name, selector, *ports):
+    servers = [{"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]} for port in ports]
+    spec = {"selector": selector, "servers": servers}
+    return {"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": name}, "spec": spec}
+
+
+def test_the_example():
+    """The example is seven pods of three Deployments and four Services, and nothing about it is to be said."""
+    cluster = read(*documents(EXAMPLE))
+    assert [(each.name, each.replicas) for each in cluster.deployments] == [
+        ("proxy", 1),
+        ("webserverv1", 3),
+        ("webserverv2", 3),
+    ]
+    assert [pod.name for pod in cluster.pods][:3] == ["proxy-1", "webserverv1-1", "webserverv1-2"]
+    assert {service.name: service.is_public for service in cluster.services} == {
+        "proxy": True,
+        "webserver": False,
+        "webserverv1": False,
+        "webserverv2": False,
+    }
+    assert cluster.notes == ()
+    assert cluster.policies == ()
+    webserver = cluster.service("webserver.default.svc.cluster.local")
+    assert len(cluster.endpoints(webserver, webserver.ports[0])) == 6
+    assert cluster.pods[0].labels == {"app": "proxy", "version": "v1"}
+    assert len({pod.address for pod in cluster.pods}) == 7
+
+
+@pytest.mark.parametrize("folder", ["istio", "gateway-api"])
+def test_every_lesson_is_read(folder):
+    """Each lesson is read with the example, whichever engine applies it."""
+    for path in sorted((K8S / folder).glob("*.yaml")):
+        manifests, _ = Loader([EXAMPLE, path]).load()
+        assert read_cluster(manifests).policies
+
+
+def test_addresses_stay():
+    """A Deployment keeps its addresses when others come and go, and no two have the same, however many come and go."""
+    networks = {}
+    objects = example()
+    proxy, web = objects["Deployment", "proxy"], objects["Deployment", "webserverv1"]
+    before = {pod.name: pod.address for pod in read(proxy, web, networks=networks).pods}
+    for number in range(500):
+        renamed = {**web, "metadata": {"name": f"web{number}"}}
+        pods = read(renamed, proxy, networks=networks).pods
+        assert len({pod.address for pod in pods}) == 4
+        assert all(int(pod.address.split(".")[2]) < 200 for pod in pods)
+        assert {pod.name: pod.address for pod in pods}["proxy-1"] == before["proxy-1"]
+
+
+def test_no_replicas():
+    """A Deployment may have no pods; how many there are in all has a limit."""
+    web = example()["Deployment", "webserverv1"]
+    assert read({**web, "spec": {**web["spec"], "replicas": 0}}).pods == ()
+    spec = {**web["spec"]}
+    del spec["replicas"]
+    assert len(read({**web, "spec": spec}).pods) == 1
+    others = [
+        {**web, "metadata": {"name": f"w{number}"}, "spec": {**web["spec"], "replicas": 50}} for number in range(3)
+    ]
+    assert len(read(*others[:2]).pods) == 100
+    with pytest.raises(ManifestError, match=r"Deployment/w2: spec.replicas: makes more than 100 pods in all"):
+        read(*others)
+
+
+def test_what_is_said_and_what_is_not():
+    """What only a cluster knows is said; what makes no difference here is not."""
+    objects = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}},
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "a"}},
+        {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}},
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "a"}},
+    ]
+    assert read(*documents(EXAMPLE), *objects).notes == (
+        "file.yaml: HorizontalPodAutoscaler/a: not applied here, only a cluster knows HorizontalPodAutoscaler",
+        "file.yaml: StatefulSet/a: not applied here, only a cluster knows StatefulSet",
+    )
+
+
+@pytest.mark.parametrize(
+    ("port", "protocol", "is_http"),
+    [
+        ({"name": "http"}, "http", True),
+        ({"name": "http-web"}, "http", True),
+        ({"name": "web"}, "web", False),
+        ({"name": "web", "appProtocol": "HTTP"}, "http", True),
+        ({"name": "tcp", "appProtocol": "http2"}, "http2", True),
+        ({}, "", False),
+    ],
+)
+def test_protocols(port, protocol, is_http):
+    """What a port speaks comes from appProtocol, else from the first part of its name."""
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}
+    (found,) = read({**service, "spec": {"ports": [{"port": 80, **port}]}}).services
+    assert found.ports[0].protocol == protocol
+    assert found.ports[0].is_http == is_http
+    assert found.ports[0].target == 80
+
+
+def test_gateways():
+    """Gateways of Istio share a pod where they select the same one; each of the Gateway API has its own."""
+    api = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "g"},
+        "spec": {"gatewayClassName": "istio", "listeners": [{"name": "http", "port": 8080, "protocol": "HTTP"}]},
+    }
+    found = read(
+        gateway("a", {"istio": "ingressgateway"}, 80),
+        gateway("b", {"istio": "ingressgateway", "app": "x"}, 80, 81),
+        gateway("c", {"app": "mine"}, 90),
+        api,
+    ).gateways
+    assert [(each.name, each.namespace, each.ports) for each in found] == [
+        ("istio-ingressgateway", "istio-system", (80, 81)),
+        ("mine", "istio-system", (90,)),
+        ("g-istio", "default", (8080,)),
+    ]
+    assert [each.name for each in found[0].manifests] == ["a", "b"]
+    assert found[0].labels == {"istio": "ingressgateway", "app": "x"}
+    assert len({each.address for each in found}) == 3
+
+
+@pytest.mark.parametrize("selector", ["../x", "a/b", "a" * 64, "a:b", ""])
+def test_selectors_of_gateways(selector):
+    """What a gateway selects is a label's value, so that nothing is named after anything else."""
+    if selector:
+        with pytest.raises(ManifestError, match=r"Gateway/g: spec.selector.istio: .* is not the value of a label"):
+            read(gateway("g", {"istio": selector}, 80))
+    else:
+        assert read(gateway("g", {"istio": selector}, 80)).gateways[0].name == "g"
+
+
+def test_a_gateway_that_is_named_like_a_pod():
+    """A gateway's pod has a name of its own."""
+    with pytest.raises(ManifestError, match="'proxy-1' is the name of a pod"):
+        read(*documents(EXAMPLE), gateway("g", {"app": "proxy-1"}, 80))
