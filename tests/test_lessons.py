@@ -22,8 +22,11 @@ CURRENT = {
     "Sidecar": "networking.istio.io/v1",
     "PeerAuthentication": "security.istio.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "Deployment": "apps/v1",
+    "Service": "v1",
     "ServiceAccount": "v1",
 }
 OBJECTS = documents(ROOT / "k8s" / "example.yaml")
@@ -49,12 +52,18 @@ def pod_labels(path):
     return [each["spec"]["template"]["metadata"]["labels"] for each in deployments]
 
 
+def hosts_outside(path):
+    """Return the hosts outside the mesh that a lesson makes known, each with the object that does."""
+    entries = [each["spec"] for each in documents(path) if each["kind"] == "ServiceEntry"]
+    return {host: entry for entry in entries for host in entry["hosts"]}
+
+
 def test_all_lessons_are_there():
-    """Seventeen lessons for Istio, eight of them for the Gateway API as well."""
+    """Twenty-three lessons for Istio, eight of them for the Gateway API as well."""
     names = {
         folder: {path.stem for path in LESSONS if path.parent.name == folder} for folder in ("istio", "gateway-api")
     }
-    assert len(names["istio"]) == 17
+    assert len(names["istio"]) == 23
     assert names["gateway-api"] == {
         "all-v1", "header", "ingress", "mirror", "path", "redirect", "split", "timeout"
     }  # fmt: skip
@@ -95,15 +104,16 @@ def test_comment(path):
 def test_hosts_and_ports_exist(path):
     """Each host that a policy names is a Service of the example or a ServiceEntry, each port one of its ports."""
     found = documents(path)
-    external = {host for each in found if each["kind"] == "ServiceEntry" for host in each["spec"]["hosts"]}
+    external = hosts_outside(path)
+    services = SERVICES | {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Service"}
     for each in found:
         destinations = [*values(each, "destination"), *values(each, "mirror")]
         for destination in destinations:
-            assert destination["host"] in SERVICES.keys() | external
+            ports = (services | external)[destination["host"]]["ports"]
             port = destination.get("port", {}).get("number", 80)
-            assert port in [item["port"] for item in SERVICES[destination["host"]]["ports"]]
+            assert port in [item.get("port", item.get("number")) for item in ports]
         if each["kind"] == "DestinationRule":
-            assert each["spec"]["host"] in SERVICES
+            assert each["spec"]["host"] in services | external
         for authority in values(each, "authority"):
             assert authority in SERVICES
         for hostname in values(each, "hostname"):
@@ -120,7 +130,8 @@ def test_hosts_of_virtual_services(path):
     for each in documents(path):
         if each["kind"] == "VirtualService":
             at_gateway = each["spec"].get("gateways") == ["webserver"]
-            assert each["spec"]["hosts"] == (["*"] if at_gateway else ["webserver"])
+            (host,) = each["spec"]["hosts"]
+            assert host == "*" if at_gateway else host in {"webserver", *hosts_outside(path)}
             assert at_gateway == any(other["kind"] == "Gateway" for other in documents(path))
 
 

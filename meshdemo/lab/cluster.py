@@ -19,6 +19,8 @@ POD_NETWORK = "10.244."
 DOMAIN = "svc.cluster.local"
 #: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").
 INJECT_LABEL = "sidecar.istio.io/inject"
+#: The labels by which a pod says where it is, as `region.zone.subzone` (Istio, pkg/model, GetLocalityLabel).
+LOCALITY_LABELS = frozenset({"istio-locality", "topology.istio.io/locality"})
 
 Labels = Mapping[str, str]
 

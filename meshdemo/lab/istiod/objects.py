@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from meshdemo.lab.cluster import Cluster, Gateway, Labels, Pod, Service, ServicePort
+from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
 from meshdemo.lab.manifests import NAMESPACE
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.
 _TLS_LABEL = {"security.istio.io/tlsMode": "istio"}
 _SYSTEM = "istio-system"
-#: By which labels a pod says where it is, with dots since a label has no slashes. A sidecar tells them with slashes
-#: (Istio, pkg/model, SanitizeLocalityLabel).
-_LOCALITY = frozenset({"istio-locality", "topology.istio.io/locality"})
 
 Object = dict[str, Any]
 
@@ -144,11 +141,12 @@ def _gateway(gateway: Gateway) -> Iterable[Object]:
 
 
 def _workload(name: str, kind: str, address: str, namespace: str, account: str, labels: Labels) -> Object:
+    """Return what a sidecar or gateway tells of itself, a locality with slashes (Istio, pkg/bootstrap)."""
     return {
         "name": name,
         "type": kind,
         "ip": address,
         "namespace": namespace,
         "serviceAccount": account,
-        "labels": {name: value.replace(".", "/") if name in _LOCALITY else value for name, value in labels.items()},
+        "labels": {key: value.replace(".", "/") if key in LOCALITY_LABELS else value for key, value in labels.items()},
     }
