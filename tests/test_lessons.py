@@ -188,11 +188,14 @@ def test_guide_lists_every_lesson():
 
 
 def test_guide_repeats_the_commands_of_the_lessons():
-    """The command that the guide gives for a lesson is the one in its file."""
+    """The commands that the guide gives for a lesson are those in its file, but for tokens that fill lines."""
     for path in LESSONS:
         if path.parent.name == "istio":
             commands = re.findall(r"^#   (.*)$", path.read_text(), re.MULTILINE)
             section = GUIDE.split(f"`istio/{path.name}`")[1].split("\n### ")[0]
+            if any(len(command) > 120 for command in commands):
+                assert "are in the file." in section
+                continue
             for command in commands:
                 assert command in section, (path.name, command)
 
