@@ -247,9 +247,7 @@ def _inbound_only(resources: Resources) -> Resources:
     def is_used(name: str) -> bool:
         return json.dumps(name) in text
 
-    clusters = [
-        each for each in resources.clusters if not each["name"].startswith("outbound|") or is_used(each["name"])
-    ]
+    clusters = [each for each in resources.clusters if not each["name"].startswith(_OUTBOUND) or is_used(each["name"])]
     names = {cluster["name"] for cluster in clusters}
     return Resources(
         listeners=listeners,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-from collections import deque
 from collections.abc import Iterable
 from threading import Thread
 from typing import IO, Any
@@ -19,6 +19,10 @@ _LEFT_OUT = (
     "Istio's control plane configures every pod; left out, since only Istio's own build of Envoy has them: "
     "the filters {names}"
 )
+# With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.
+_ENDS = ("panic: ", "fatal error: ")
+_LINES = 20
+_READ_SECONDS = 2.0
 _PLACE = "Istio's control plane"
 # Each answer takes some megabytes that Istio's packages never give back: after so many the program is started anew.
 _ANSWERS = 100
@@ -35,7 +39,8 @@ class Istiod:
     def __init__(self) -> None:
         self._program = build.find()
         self._process: subprocess.Popen[str] | None = None
-        self._errors: deque[str] = deque(maxlen=20)
+        self._errors: list[str] = []
+        self._reason = ""
         self._answers = 0
 
     def configure(self, cluster: Cluster) -> Configuration:
@@ -56,30 +61,52 @@ class Istiod:
         if self._process:
             self._process.kill()
             self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe:
+                    with contextlib.suppress(OSError):  # what nobody reads any more
+                        pipe.close()
             self._process = None
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send one request, and return its answer."""
-        process = self._process if self._process and self._process.poll() is None else self._start()
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process without its pipes")
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            # Istio's packages may say something at their start, which is no answer.
-            line = next((line for line in process.stdout if line.startswith("{")), "")
-        except BaseException:
-            self.close()  # half a request was sent, or half an answer read
-            raise
+        """Send one request, and return its answer.
+
+        A program that ends is started anew, and asked once more: what ended it may have been an earlier request.
+        """
+        text = json.dumps(request) + "\n"
+        line = self._exchange(text) or self._exchange(text)
         if not line:
-            process.wait()
-            reason = next((each for each in self._errors if each.strip()), "it gives no reason")
-            raise ManifestError(_PLACE, f"ended with status {process.returncode}: {reason}")
+            raise ManifestError(_PLACE, self._reason)
         self._answers += 1
         if self._answers >= _ANSWERS:
             self.close()
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _exchange(self, text: str) -> str:
+        """Return the line that answers a request, empty when the program has ended; `_reason` says why."""
+        process = self._process or self._start()
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a process without its pipes")
+        try:
+            process.stdin.write(text)
+            process.stdin.flush()
+            # Istio's packages may say something at their start, which is no answer.
+            line = next((line for line in process.stdout if line.startswith("{")), "")
+        except BrokenPipeError:
+            line = ""
+        except BaseException:
+            self.close()  # half a request was sent, or half an answer read
+            raise
+        if not line.endswith("\n"):
+            status = process.wait()
+            self._reader.join(_READ_SECONDS)
+            said = [each for each in self._errors if each.strip()]
+            # What Go says before it tells what everything was about.
+            reason = next((each for each in said if each.startswith(_ENDS)), said[0] if said else "it gives no reason")
+            self._reason = f"ended with status {status}: {reason}"
+            self.close()
+            return ""
+        return line
 
     def _start(self) -> subprocess.Popen[str]:
         self._errors.clear()
@@ -93,14 +120,16 @@ class Istiod:
             encoding="utf-8",
             process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
         )
-        Thread(target=self._hear, args=(process.stderr,), daemon=True).start()
+        self._reader = Thread(target=self._hear, args=(process.stderr,), daemon=True)
+        self._reader.start()
         self._process = process
         return process
 
     def _hear(self, lines: IO[str]) -> None:
         with lines:
             for line in lines:
-                self._errors.append(line.rstrip())
+                if len(self._errors) < _LINES or line.startswith(_ENDS):
+                    self._errors.append(line.rstrip())
 
 
 def _one_line(text: str) -> str:
