@@ -15,10 +15,7 @@ from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
 from meshdemo.lab.manifests import ManifestError
 
-_LEFT_OUT = (
-    "Istio's control plane configures every pod; left out, since only Istio's own build of Envoy has them: "
-    "the filters {names}"
-)
+_LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filters "
 # With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.
 _ENDS = ("panic: ", "fatal error: ")
 _LINES = 20
@@ -42,6 +39,7 @@ class Istiod:
         self._errors: list[str] = []
         self._reason = ""
         self._answers = 0
+        self._has_told = False
 
     def configure(self, cluster: Cluster) -> Configuration:
         """Return what Istio's control plane makes of a cluster, and what its analysis says of the files.
@@ -54,7 +52,10 @@ class Istiod:
             place = _PLACE if policy is None else cluster.policies[policy].place
             raise ManifestError(place, _one_line(answer["error"]))
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
-        return Configuration(resources, advice=tuple(_advice(answer.get("messages") or [])))
+        filters = set() if self._has_told else _istio_filters(answer["workloads"])
+        notes = (_LEFT_OUT + ", ".join(sorted(filters)),) if filters else ()
+        self._has_told = True
+        return Configuration(resources, notes, tuple(_advice(answer.get("messages") or [])))
 
     def close(self) -> None:
         """End the program."""
@@ -130,6 +131,16 @@ class Istiod:
             for line in lines:
                 if len(self._errors) < _LINES or line.startswith(_ENDS):
                     self._errors.append(line.rstrip())
+
+
+def _istio_filters(value: Any) -> set[str]:
+    """Return the names of the filters that only Istio's own build of Envoy has, which the lab leaves out."""
+    if isinstance(value, list):
+        return set().union(*map(_istio_filters, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {value["name"]} if "typed_config" in value and str(value.get("name", "")).startswith("istio.") else set()
+    return own.union(*map(_istio_filters, value.values()))
 
 
 def _one_line(text: str) -> str:
