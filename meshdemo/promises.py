@@ -68,6 +68,7 @@ def check(stage: Stage, lessons: Sequence[Lesson], notes: Notes) -> bool:
     """Run lessons one after the other, print what became of each, and return whether all promises were kept."""
     outcomes = []
     for lesson in lessons:
+        click.echo(f"{lesson.number}. {lesson.title} ({lesson.file})")
         with notes.held() as lines:
             outcome = check_one(stage, lesson)
             if outcome.is_met or outcome.skipped:
@@ -214,8 +215,6 @@ def format_verdict(verdict: dict[str, Any]) -> str:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    lesson = outcome.lesson
-    click.echo(f"{lesson.number}. {lesson.title} ({lesson.file})")
     for verdict in outcome.expectations:
         click.echo(format_verdict(verdict))
     if outcome.skipped:
@@ -229,6 +228,6 @@ def _print_summary(outcomes: Sequence[Outcome]) -> None:
     met = sum(outcome.is_met for outcome in outcomes)
     skipped = sum(bool(outcome.skipped) for outcome in outcomes)
     failed = [outcome.lesson for outcome in outcomes if not outcome.is_met and not outcome.skipped]
-    click.echo(f"\n{met} lessons as promised, {len(failed)} not, {skipped} not shown here")
+    click.echo(f"\nas promised: {met}, not: {len(failed)}, cannot be shown here: {skipped}")
     for lesson in failed:
         click.echo(click.style(f"  not as promised: {lesson.number}. {lesson.title} ({lesson.file})", fg="red"))

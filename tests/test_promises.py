@@ -61,7 +61,7 @@ def test_several_lessons_end_with_a_summary(check):
     assert not held
     assert lines[-4:] == [
         "",
-        "1 lessons as promised, 2 not, 1 not shown here",
+        "as promised: 1, not: 2, cannot be shown here: 1",
         "  not as promised: 2. The lesson bad (istio/bad.yaml)",
         "  not as promised: 4. The lesson wrong (istio/wrong.yaml)",
     ]

@@ -324,15 +324,14 @@ def _direct_response(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header_operations(holder: dict[str, Any]) -> dict[str, Any]:
-    """Sort operations by header, which may come in any order unless a value is computed from what stands there then."""
+    """Sort operations by header: Envoy computes all values before it changes any; on one header the order counts."""
     for name in ("request_headers_to_add", "response_headers_to_add"):
         operations = []
         for each in holder.pop(name, []):
             header = _without_defaults(each.get("header", {}), "header_to_add")
             header["key"] = header["key"].lower()
             operations.append({**_without_defaults(each, "header_to_add"), "header": header})
-        if not any("%" in each["header"].get("value", "") for each in operations):
-            operations.sort(key=lambda each: each["header"]["key"])
+        operations.sort(key=lambda each: each["header"]["key"])
         if operations:
             holder[name] = operations
     for name in ("request_headers_to_remove", "response_headers_to_remove"):
