@@ -13,7 +13,7 @@ from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.manifests import NAMESPACE, ManifestError
 
 _LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filters "
 # With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.
@@ -48,9 +48,11 @@ class Istiod:
         """
         answer = self._ask(control_plane_input(cluster))
         if "error" in answer:
-            policy = answer.get("policy")
-            place = _PLACE if policy is None else cluster.policies[policy].place
-            raise ManifestError(place, _one_line(answer["error"]))
+            reason = _one_line(answer["error"])
+            if "policy" not in answer:
+                raise ManifestError(_PLACE, reason)
+            policy = cluster.policies[answer["policy"]]
+            raise ManifestError(policy.place, reason.removeprefix(f"{policy.label}/{NAMESPACE}: "))
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
         filters = set() if self._has_told else _istio_filters(answer["workloads"])
         notes = (_LEFT_OUT + ", ".join(sorted(filters)),) if filters else ()
@@ -112,15 +114,21 @@ class Istiod:
     def _start(self) -> subprocess.Popen[str]:
         self._errors.clear()
         self._answers = 0
-        process = subprocess.Popen(
-            [self._program.executable, *self._program.definitions],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
-        )
+        try:
+            process = subprocess.Popen(
+                [self._program.executable, *self._program.definitions],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
+            )
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ManifestError(
+                _PLACE, f"cannot be started: {reason}: run meshdemo istiod remove, and then meshdemo istiod build"
+            ) from None
         self._reader = Thread(target=self._hear, args=(process.stderr,), daemon=True)
         self._reader.start()
         self._process = process
