@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from meshdemo.server import StartError
 _KEYS = "n next   p previous   r run again   e edit   q quit"
 _GOING = frozenset("npreq")
 _STEP_SECONDS = 0.05
+# A word of a shell, with its quotes.
+_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 
 
 def list_lessons(lessons: Sequence[Lesson], reasons: dict[Lesson, str | None]) -> None:
@@ -140,9 +143,15 @@ def fit(comment: Sequence[str], width: int) -> list[str]:
 
 
 def fit_command(command: str, width: int) -> list[str]:
-    """Return a command as lines of at most `width` columns, which can be copied as they are."""
-    *lines, last = terminal.wrap(command, width - 2)
-    return [*(f"{line} \\" for line in lines), last]
+    """Return a command as lines of at most `width` columns, broken between its words, so that it can be copied."""
+    lines = [""]
+    for word in _WORD.findall(command):
+        line = f"{lines[-1]} {word}".strip()
+        if lines[-1] and terminal.width_of(line) > width - (4 if lines[1:] else 2):
+            lines.append(word)
+        else:
+            lines[-1] = line
+    return " \\\n  ".join(lines).split("\n")
 
 
 def _echo_command(command: str) -> None:

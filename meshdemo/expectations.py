@@ -1,6 +1,6 @@
 """What somebody expects of a watch: `Webserver V1=130..170`, read and judged.
 
-An expectation is a subject, an equals sign and a range; the README has the grammar in a table.
+An expectation is a subject, an equals sign and a range; docs/reference.md has the grammar in a table.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Verdict:
         return self.seen is not None and self.seen in self.expectation.range
 
     def as_object(self) -> dict[str, Any]:
-        """Return it for JSON; the README describes it field by field."""
+        """Return it for JSON; docs/reference.md describes it field by field."""
         subject, text = self.expectation.subject, self.expectation.range.text
         units = {COUNT: "pods" if subject == _PODS else "calls", SHARE: "%", TIME: "ms"}
         unit = units[self.expectation.range.kind]

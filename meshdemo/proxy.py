@@ -108,7 +108,7 @@ def _as_text(outcome: Answer | UpstreamError, milliseconds: float) -> str:
 
 
 def _as_json(outcome: Answer | UpstreamError, milliseconds: float) -> dict[str, Any]:
-    """Return the object of the JSON form; the README describes it field by field."""
+    """Return the object of the JSON form; docs/reference.md describes it field by field."""
     error = str(outcome) if isinstance(outcome, UpstreamError) else None
     answered = outcome if isinstance(outcome, Answer) else None
     return {

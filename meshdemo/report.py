@@ -11,7 +11,7 @@ from meshdemo.tally import Count, Tally
 
 
 def as_object(tally: Tally, url: str, seconds: float) -> dict[str, Any]:
-    """Return everything counted as one object; the README describes it field by field.
+    """Return everything counted as one object; docs/reference.md describes it field by field.
 
     Shares are of all requests, from 0 to 1; times are in milliseconds.
     """

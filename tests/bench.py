@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
@@ -376,6 +377,46 @@ def cpu_nanoseconds(pid):
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
+def lab_start(repetitions, reference):
+    """Measure the lab from the command to its first answer, in turn with another checkout's where there is one."""
+    rows, programs = [], {"lab": sys.executable, **({"reference": reference} if reference else {})}
+    found = {name: [] for name in programs}
+    for _ in range(repetitions):
+        for name, python in programs.items():
+            found[name].append(first_answer(python))
+    rows.append(("lab, example and split: s from the command to the first answer", shown(found["lab"]), ""))
+    if reference:
+        ratios = [mine / other for mine, other in zip(found["lab"], found["reference"], strict=True)]
+        rows.append(("lab: the same of the reference, s", shown(found["reference"]), ""))
+        rows.append(("lab: ratio to the reference", shown(ratios), "at most 1.5"))
+    return rows
+
+
+def first_answer(python):
+    """Return the seconds until a lab of the program `python` answers; its checkout is two folders above it."""
+    root = Path(python).absolute().parents[2]
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    files = [argument for name in ("example", "istio/split") for argument in ("-f", str(root / f"k8s/{name}.yaml"))]
+    command = [str(python), "-m", "meshdemo", "up", "--port", str(port), "--drain-seconds", "0", *files]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        while True:
+            if process.poll() is not None:
+                sys.exit(f"{python} did not start a lab: {process.stderr.read()}")
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    if b"with code 200" in answer.read():
+                        return time.perf_counter() - started
+            except OSError:
+                time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        process.stderr.close()
+
+
 def imports(module, count=6):
     """Return the imports that cost most, by their own time in milliseconds."""
     done = subprocess.run(
@@ -390,8 +431,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
-    parser.add_argument("--only", choices=["web", "proxy", "truth", "start", "cost"], help="measure only this")
+    parser.add_argument("--only", choices=["web", "proxy", "truth", "start", "cost", "lab"], help="measure only this")
     parser.add_argument("--against", help="folder of another checkout, whose cost is measured in turn with this one's")
+    parser.add_argument(
+        "--reference", help="Python of another checkout's .venv, whose lab is started in turn with this"
+    )
     chosen = parser.parse_args()
     parts = {
         "web": web_server_speed,
@@ -399,6 +443,7 @@ def main():
         "truth": truth,
         "start": start_and_memory,
         "cost": functools.partial(cost, against=chosen.against),
+        "lab": lambda repetitions, _seconds: lab_start(repetitions, chosen.reference),
     }
     rows = []
     for name, part in parts.items():

@@ -375,4 +375,4 @@ def documents(path: Path) -> list[dict]:
 def parsed(args):
     """Return what the real command makes of a container's arguments."""
     command = main.commands[args[0]]
-    return command.make_context(args[0], list(args[1:])).params
+    return command.make_context(args[0], list(args[1:]), help_option_names=["-h", "--help"]).params

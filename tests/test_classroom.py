@@ -3,7 +3,7 @@
 import functools
 import os
 import pty
-import re
+import shlex
 import sys
 
 import pytest
@@ -171,15 +171,17 @@ def test_a_terminal_that_goes(teach):
 
 def test_fit():
     """Paragraphs flow into the window, and a command that is too long can still be copied."""
-    comment = ["Some words that", "go on here.", "", "  meshdemo watch --expect 'a=1' --expect 'b=2'", "", "End."]
+    command = "meshdemo watch --expect 'Webserver V1=1' --expect 'Webserver V2=2' --expect \"a b\""
+    comment = ["Some words that", "go on here.", "", f"  {command}", "", "End."]
     lines = fit(comment, 30)
     assert max(map(len, lines)) <= 30
     assert lines[0] == "Some words that go on here."
     assert lines[1] == ""
     assert lines[-2:] == ["", "End."]
-    command = re.sub(r" \\\n +", " ", "\n".join(lines[2:-2]))
-    assert command == "  meshdemo watch --expect 'a=1' --expect 'b=2'"
-    assert fit(comment, 200)[2] == comment[3]
+    assert len(lines[2:-2]) > 2
+    assert shlex.split("\n".join(lines[2:-2]).replace("\\\n", "")) == shlex.split(command)
+    assert fit(comment, 200)[2] == f"  {command}"
+    assert fit(["  " + "x" * 50], 30) == ["  " + "x" * 50]
 
 
 def test_list(tmp_path, capsys):

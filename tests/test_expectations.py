@@ -62,7 +62,7 @@ def verdict(text):
     ],
 )
 def test_what_is_counted(subject, seen):
-    """Each subject counts the calls that the README says, and a single number is all that is allowed."""
+    """Each subject counts the calls that the reference says, and a single number is all that is allowed."""
     assert verdict(f"{subject}={seen}").seen == seen
     assert verdict(f"{subject}={seen}").met
     assert not verdict(f"{subject}={seen + 1}").met
@@ -134,9 +134,9 @@ def test_wrong_ones_name_the_part(text, part):
         parse_expectation(text)
 
 
-def test_readme():
-    """Each subject and each range of the README is one."""
-    section = (ROOT / "README.md").read_text().split("#### Expectations")[1].split("#### JSON")[0]
+def test_reference():
+    """Each subject and each range of the reference is one."""
+    section = (ROOT / "docs" / "reference.md").read_text().split("### Expectations")[1].split("### JSON")[0]
     subjects, ranges = (re.findall(r"^\| (`.*?) \|", part, re.MULTILINE) for part in section.split("| range |"))
     subjects, ranges = (
         [name for cell in cells for name in re.findall("`(.*?)`", cell)] for cells in (subjects, ranges)

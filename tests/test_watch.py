@@ -70,8 +70,8 @@ def test_result(tcp_server):
 
 
 def test_fields_in_the_readme():
-    """The README describes each field of the object, and no other."""
-    section = (ROOT / "README.md").read_text().split("#### JSON")[1].split("### The live page")[0]
+    """The reference describes each field of the object, and no other."""
+    section = (ROOT / "docs" / "reference.md").read_text().split("### JSON")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == FIELDS
 

@@ -1,0 +1,69 @@
+"""The ports of what is called from outside."""
+
+import pytest
+from support import free_port
+from support_lab import EXAMPLE, K8S
+
+from meshdemo.lab import quick
+from meshdemo.lab.guard import Guard
+from meshdemo.lab.outside import Outside
+from meshdemo.lab.ports import Ports
+from meshdemo.lab.understanding import Reader
+
+SERVICE = """---
+apiVersion: v1
+kind: Service
+metadata: {name: %s}
+spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{port: 80, targetPort: http}]}
+"""
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """Return a function that gives what is outside of files, and their state."""
+    guard = Guard()
+
+    def build(text="", *paths):
+        path = tmp_path / "more.yaml"
+        path.write_text(text)
+        reader = Reader([EXAMPLE, path, *paths], quick, guard)
+        found = Outside(guard, ports, reader, print)
+        return found, reader.configure(reader.read())
+
+    ports = Ports()
+    ports.claim("front", free_port())
+    build.front = ports.get("front")
+    yield build
+    guard.close()
+
+
+def numbers(found, state):
+    return {each.name: int(each.url.split(":")[2].strip("/")) for each in found.addresses(state)}
+
+
+def test_ports(outside):
+    """The Service `proxy` has --port, the others follow, and each keeps its own when more come."""
+    found, state = outside(SERVICE % "web")
+    assert numbers(found, state)["service/proxy"] == outside.front
+    web = numbers(found, state)["service/web"]
+    assert web > outside.front
+    found, state = outside(SERVICE % "another" + SERVICE % "web")
+    assert numbers(found, state)["service/web"] == web
+    assert len(set(numbers(found, state).values())) == 3
+
+
+def test_gateways(outside):
+    """A gateway's port is named by its own number."""
+    found, state = outside("", K8S / "istio/ingress.yaml")
+    port = numbers(found, state)["gateway istio-ingressgateway, port 80"]
+    assert port >= 8080
+    assert numbers(found, state) == numbers(found, state)
+
+
+def test_rules_for_pods_outside_the_mesh(outside):
+    """Each Service is found by each of its names; a public one at the port where it is public."""
+    found, state = outside()
+    rules = dict(found.service_rules(state.cluster))
+    assert rules["proxy:80"] == outside.front
+    assert rules["webserver:80"] == rules["webserver.default.svc.cluster.local:80"]
+    assert len({port for pattern, port in rules.items() if "." not in pattern}) == 4
