@@ -24,6 +24,18 @@ def test_edits_are_noticed_once_they_are_complete(tmp_path):
     assert [files.have_changed() for _ in range(3)] == [False, False, False]
 
 
+def test_a_file_that_is_written_while_it_is_read(tmp_path):
+    """What was read counts only when the files are still as they were told."""
+    path = tmp_path / "a.yaml"
+    path.write_text("")
+    files = Files([path])
+    assert files.are_as_told()
+    path.write_text("a")
+    assert not files.are_as_told()
+    assert [files.have_changed() for _ in range(2)] == [False, True]
+    assert files.are_as_told()
+
+
 def test_a_file_that_is_replaced(tmp_path):
     """A file that an editor moves into place counts, though it has the same size."""
     path = tmp_path / "a.yaml"

@@ -38,6 +38,10 @@ class Files:
         self._reported = signature
         return True
 
+    def are_as_told(self) -> bool:
+        """Return whether they are as they were when an edit was told last: what was read since then counts."""
+        return _signature(self._paths) == self._reported
+
 
 class Aside(Generic[Result]):
     """Does one thing at a time in a thread of its own."""

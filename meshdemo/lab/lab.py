@@ -219,8 +219,13 @@ class Lab:
     def _follow(self) -> None:
         """Apply files that have changed, and what changes when pods have gone; keep the last good state otherwise."""
         if self._reading.is_busy:
-            state = self._reading.result()
-            if state is not None:
+            try:
+                state = self._reading.result()
+            except ManifestError:
+                if self._files.are_as_told():
+                    raise
+                return  # it was read while it was being written
+            if state is not None and self._files.are_as_told():
                 self._apply(state)
         elif self._files.have_changed():
             self._problem = None
