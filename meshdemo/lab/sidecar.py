@@ -41,7 +41,7 @@ _NOISE = (
     "envoy bug",
     "[envoy_bug]",
 )
-# As Istio starts its sidecars (pkg/bootstrap/config.go): by default Envoy refuses regular expressions of some length, and
+# As Istio starts its sidecars (pkg/bootstrap/config.go): by default Envoy refuses long regular expressions, and
 # paths with a fragment.
 _FLAGS = {
     "re2.max_program_size.error_level": "32768",
