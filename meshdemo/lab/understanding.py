@@ -82,8 +82,8 @@ class Reader:
         `lingering` are pods that no file has any more and that take calls until others can.
         """
         names = {pod.name for pod in files.cluster.pods}
-        pods = (*files.cluster.pods, *(pod for pod in lingering if pod.name not in names))
-        cluster = dataclasses.replace(files.cluster, pods=pods)
+        others = {pod.name: pod for pod in lingering if pod.name not in names}
+        cluster = dataclasses.replace(files.cluster, pods=(*files.cluster.pods, *others.values()))
         with self._any_defect_said():
             configuration = self._engine.configure(cluster)
             try:
