@@ -271,6 +271,7 @@ def test_check(guard):
         check(local.static(nobody), guard.folder / "check.json", guard.group)
 
     checked(resources("one", "a"))
+    checked(static({"match": {"safe_regex": {"regex": "/[a-z]{400}"}}, "direct_response": {"status": 200}}))
     regex = {"match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}
     with pytest.raises(EnvoyError, match=r"^Envoy does not accept this: missing \)"):
         checked(static(regex))

@@ -67,6 +67,15 @@ def test_pods_that_linger(guard):
     assert len(state.files.cluster.pods) == 7
 
 
+def test_pods_of_one_name_that_linger(guard):
+    """Of a pod and the one that it was to be replaced by, when neither is in the files any more, the first counts."""
+    reader = Reader([EXAMPLE], Engine(), guard)
+    files = reader.read()
+    fields = {**vars(files.cluster.pods[0]), "name": "gone-1"}
+    first, second = (files.cluster.pods[0].__class__(**{**fields, "address": address}) for address in ("::1", "::2"))
+    assert reader.configure(files, [first, second]).cluster.pods[7:] == (first,)
+
+
 def test_who_is_to_blame(guard, tmp_path):
     """What Envoy refuses is told at the object without which it takes the rest."""
     path = tmp_path / "policy.yaml"
