@@ -75,3 +75,14 @@ def tcp_server() -> Iterator[Callable[..., TcpServer]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def built_istiod():
+    """Skip where Istio's control plane has not been compiled, with what to do about it."""
+    from meshdemo.lab.istiod import build
+
+    try:
+        return build.find()
+    except build.BuildError as error:
+        pytest.skip(str(error))

@@ -14,19 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from istiod_support import K8S, LabProgram, ask
 from support import TcpServer, get, http_response, replying, wait_until
 
-from meshdemo.lab.istiod import build
 from meshdemo.lessons import Lesson
 
 PROXY, OUTSIDER, CALLER = "service/proxy", "deployment/outsider", "deployment/caller"
 
 
 @pytest.fixture(scope="module")
-def shared_lab(tmp_path_factory):
+def shared_lab(built_istiod, tmp_path_factory):
     """Run one lab for all tests: starting it takes longer than most of them."""
-    try:
-        build.find()
-    except build.BuildError as error:
-        pytest.skip(str(error))
     running = LabProgram(tmp_path_factory.mktemp("lab"), "--istiod", "--access-log")
     yield running
     running.close()

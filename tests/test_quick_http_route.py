@@ -262,6 +262,7 @@ REFUSED = {
         {"rules": [{"backendRefs": [{"name": "webserver"}]}]},
         r"backendRefs\[0\].port: is missing",
     ),
+    "a name twice": ({"rules": [{"name": "a"}, {"name": "a"}]}, "rules: has the same name twice"),
     "a header twice": (
         {"rules": [{"matches": [{"headers": [{"name": "a", "value": "1"}] * 2}]}]},
         "has the same name twice",

@@ -40,7 +40,7 @@ class Files:
 
     def are_as_told(self) -> bool:
         """Return whether they are as they were when an edit was told last: what was read since then counts."""
-        return _signature(self._paths) == self._reported
+        return _signature(self.paths) == self._reported
 
 
 class Aside(Generic[Result]):

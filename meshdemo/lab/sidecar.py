@@ -41,6 +41,13 @@ _NOISE = (
     "envoy bug",
     "[envoy_bug]",
 )
+# As Istio starts its sidecars (pkg/bootstrap/config.go): by default Envoy refuses long regular expressions, and
+# paths with a fragment.
+_FLAGS = {
+    "re2.max_program_size.error_level": "32768",
+    "envoy.reloadable_features.http_reject_path_with_fragment": False,
+}
+_RUNTIME = {"layers": [{"name": "static", "static_layer": _FLAGS}]}
 # How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
 _DRAIN_SECONDS = "45"
 
@@ -56,7 +63,7 @@ def program() -> str:
 
 def check(configuration: Resource, path: Path, process_group: int) -> None:
     """Let Envoy itself check a configuration in one piece, written to `path`; raise EnvoyError with its reason."""
-    path.write_text(json.dumps(configuration))
+    path.write_text(json.dumps({**configuration, "layered_runtime": _RUNTIME}))
     try:
         done = subprocess.run(
             [program(), "--mode", "validate", "-l", "critical", "-c", str(path)],
@@ -110,6 +117,7 @@ class Sidecar:
             "node": {"id": self.name, "cluster": "meshdemo"},
             "admin": {"address": {"pipe": {"path": str(self._admin.path), "mode": 0o600}}},
             "dynamic_resources": {"lds_config": local.source("listeners"), "cds_config": local.source("clusters")},
+            "layered_runtime": _RUNTIME,
         }
         (self.folder / "bootstrap.json").write_text(json.dumps(bootstrap))
         self._run()

@@ -13,12 +13,9 @@ from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.manifests import NAMESPACE, ManifestError
 
-_LEFT_OUT = (
-    "Istio's control plane configures every pod; left out, since only Istio's own build of Envoy has them: "
-    "the filters {names}"
-)
+_LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filters "
 # With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.
 _ENDS = ("panic: ", "fatal error: ")
 _LINES = 20
@@ -42,6 +39,7 @@ class Istiod:
         self._errors: list[str] = []
         self._reason = ""
         self._answers = 0
+        self._has_told = False
 
     def configure(self, cluster: Cluster) -> Configuration:
         """Return what Istio's control plane makes of a cluster, and what its analysis says of the files.
@@ -50,11 +48,16 @@ class Istiod:
         """
         answer = self._ask(control_plane_input(cluster))
         if "error" in answer:
-            policy = answer.get("policy")
-            place = _PLACE if policy is None else cluster.policies[policy].place
-            raise ManifestError(place, _one_line(answer["error"]))
+            reason = _one_line(answer["error"])
+            if "policy" not in answer:
+                raise ManifestError(_PLACE, reason)
+            policy = cluster.policies[answer["policy"]]
+            raise ManifestError(policy.place, reason.removeprefix(f"{policy.label}/{NAMESPACE}: "))
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
-        return Configuration(resources, advice=tuple(_advice(answer.get("messages") or [])))
+        filters = set() if self._has_told else _istio_filters(answer["workloads"])
+        notes = (_LEFT_OUT + ", ".join(sorted(filters)),) if filters else ()
+        self._has_told = True
+        return Configuration(resources, notes, tuple(_advice(answer.get("messages") or [])))
 
     def close(self) -> None:
         """End the program."""
@@ -111,15 +114,21 @@ class Istiod:
     def _start(self) -> subprocess.Popen[str]:
         self._errors.clear()
         self._answers = 0
-        process = subprocess.Popen(
-            [self._program.executable, *self._program.definitions],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
-        )
+        try:
+            process = subprocess.Popen(
+                [self._program.executable, *self._program.definitions],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
+            )
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ManifestError(
+                _PLACE, f"cannot be started: {reason}: run meshdemo istiod remove, and then meshdemo istiod build"
+            ) from None
         self._reader = Thread(target=self._hear, args=(process.stderr,), daemon=True)
         self._reader.start()
         self._process = process
@@ -130,6 +139,16 @@ class Istiod:
             for line in lines:
                 if len(self._errors) < _LINES or line.startswith(_ENDS):
                     self._errors.append(line.rstrip())
+
+
+def _istio_filters(value: Any) -> set[str]:
+    """Return the names of the filters that only Istio's own build of Envoy has, which the lab leaves out."""
+    if isinstance(value, list):
+        return set().union(*map(_istio_filters, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {value["name"]} if "typed_config" in value and str(value.get("name", "")).startswith("istio.") else set()
+    return own.union(*map(_istio_filters, value.values()))
 
 
 def _one_line(text: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -212,7 +213,7 @@ def _run(command: list[str], where: Path, environment: dict[str, str], report: C
     """Run a step of the build, and report how many lines it has told so far, once a second at most."""
     lines: list[str] = []
     reported = 0.0
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=where,
         env=environment,
@@ -220,19 +221,18 @@ def _run(command: list[str], where: Path, environment: dict[str, str], report: C
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
-    )
-    try:
-        for line in process.stderr or ():
-            lines.append(line)
-            if time.monotonic() >= reported + _REPORT_SECONDS:
-                reported = time.monotonic()
-                report(len(lines))
-        if process.wait():
-            raise BuildError(_reason("".join(lines)))
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, 15)
-            process.wait()
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                lines.append(line)
+                if time.monotonic() >= reported + _REPORT_SECONDS:
+                    reported = time.monotonic()
+                    report(len(lines))
+            if process.wait():
+                raise BuildError(_reason("".join(lines)))
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def _reason(errors: str) -> str:

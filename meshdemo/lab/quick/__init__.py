@@ -31,6 +31,7 @@ _NOTED = {
 # Labels by which Istio prefers pods near the caller, or takes them for those of another network.
 _LABELS_REFUSED = {
     "istio-locality",
+    "topology.istio.io/locality",
     "topology.istio.io/network",
     "topology.istio.io/cluster",
     "topology.istio.io/subzone",

@@ -124,10 +124,10 @@ def _server(manifest: Manifest, server: Fields) -> Server:
         namespace, _, host = text.rpartition("/")
         if "." not in host and host != "*":
             raise server.error(f"hosts[{index}]", f"{shown(host)} is a short name: write it in full")
+        if tls and namespace not in ("", "*"):
+            raise of.refused(f"{server.place}.hosts[{index}]")
         if namespace in ("", "*", ".", NAMESPACE):
             hosts.append(host)  # what is for other namespaces is for nothing here
-        elif tls:
-            raise of.refused(f"{server.place}.hosts[{index}]")
     return Server(
         gateway=f"{NAMESPACE}/{manifest.name}",
         port=server["port"]["number"],

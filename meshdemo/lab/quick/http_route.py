@@ -60,6 +60,9 @@ def read_http_route(
 ) -> tuple[list[Attachment], list[str]]:
     """Return what a route does at each of its parents, and advice on parents that do not take it."""
     spec = read(manifest, _SCHEMA)
+    names = [rule.name for group in spec["rules"] for rule in group[:1] if rule.name]
+    if len(set(names)) < len(names):
+        raise spec.error("rules", "has the same name twice")
     rules = named(spec["rules"] or [[Rule(matches=(EVERYTHING,), response=DirectResponse(500))]], manifest.name)
     found: dict[str, Attachment] = {}
     advice: list[str] = []
