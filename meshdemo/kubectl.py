@@ -59,9 +59,10 @@ class ClusterStage:
     def plan(self) -> str:
         """Return what will be done, and to which context."""
         return (
-            f"kubectl's context is {self.context}, its namespace {self.namespace}. There {self._example} is applied "
-            "unless it is there, then each lesson in place of the one before; ports are forwarded; in the end what was "
-            "applied is deleted."
+            f"kubectl's context is {self.context}, its namespace {self.namespace}. What is done there:\n"
+            f"  {self._example} is applied, unless it is there;\n"
+            "  each lesson is applied in place of the one before, and ports are forwarded;\n"
+            "  in the end what was applied is deleted, and nothing else."
         )
 
     def show(self, lesson: Lesson) -> None:

@@ -130,9 +130,10 @@ def test_the_calls_in_order(cluster):
 
 def test_what_will_be_done_is_said_first(cluster):
     """Before anything else context and namespace are named."""
-    first = cluster.run("one").stdout.splitlines()[0]
-    assert first.startswith("kubectl's context is kind-test, its namespace default. There ")
-    assert "in the end what was applied is deleted" in first
+    lines = cluster.run("one").stdout.splitlines()
+    assert lines[0] == "kubectl's context is kind-test, its namespace default. What is done there:"
+    assert lines[3] == "  in the end what was applied is deleted, and nothing else."
+    assert lines[4].startswith("1. The lesson one")
 
 
 def test_a_broken_promise(cluster):
