@@ -5,23 +5,21 @@ What a command needs is imported when it runs, so that the web server, for one, 
 
 from __future__ import annotations
 
-import io
-import itertools
-import json
-import signal
-import sys
-import time
+import importlib
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
 
 from meshdemo import __version__, server, webserver, wsgi
-from meshdemo.options import Group, fault_options, option, role_options, switch, up_options
+from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
 from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from meshdemo.expectations import Expectation
     from meshdemo.server import ServeOptions
     from meshdemo.webserver import Faults
 
@@ -113,6 +111,14 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     help="Request header to pass on beside the tracing headers and end-user; repeatable, in the environment "
     "separated by spaces.",
 )
+@option(
+    "--changes-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    envvar="CHANGES_FILE",
+    show_default="none",
+    help="File that says what was changed in the mesh, for marks on the live page; the lab writes it.",
+)
 def proxy_command(
     serving: ServeOptions,
     proxy_url: str,
@@ -121,6 +127,7 @@ def proxy_command(
     connect_to: tuple[tuple[str, int, str, int], ...],
     pass_status: bool,
     forward_headers: tuple[str, ...],
+    changes_file: Path | None,
 ) -> None:
     """Call a URL for each request, and show the answer and how long it took.
 
@@ -131,7 +138,13 @@ def proxy_command(
     from meshdemo.upstream import Upstream
 
     upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
-    app = proxy.create_app(upstream, forward_headers=forward_headers, pass_status=pass_status)
+    app = proxy.create_app(
+        upstream,
+        forward_headers=forward_headers,
+        pass_status=pass_status,
+        page_stream_limit=max(1, serving.threads // 2),
+        changes_file=changes_file,
+    )
     _serve(app, "proxy", serving, f", proxying {proxy_url}")
 
 
@@ -161,6 +174,7 @@ def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str =
     metavar="FILE|FOLDER",
     help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable, - is standard input.",
 )
+@istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @fault_options
 @click.pass_context
@@ -171,6 +185,7 @@ def up_command(
     faults: Faults,
     replicas: int,
     filenames: tuple[str, ...],
+    istiod: bool,
     dry_run: bool,
 ) -> None:
     """Run the whole application on this machine.
@@ -183,10 +198,11 @@ def up_command(
     applied.
     """
     if filenames:
-        _up_with_manifests(ctx, filenames, dry_run, serving)
+        _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run)
         return
-    if dry_run:
-        raise click.UsageError("--dry-run goes with -f only: without manifests there is no Envoy.")
+    if dry_run or istiod:
+        name = "--dry-run" if dry_run else "--istiod"
+        raise click.UsageError(f"{name} goes with -f only: without manifests there is no Envoy.")
     from meshdemo import local
 
     def started(port: int, service_port: int) -> None:
@@ -213,45 +229,158 @@ def _echo_urls(url: str) -> None:
 def _up_with_manifests(
     ctx: click.Context,
     filenames: tuple[str, ...],
-    dry_run: bool,
     serving: ServeOptions,
+    *,
+    istiod: bool,
+    dry_run: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
+    command = _import_lab("-f")
+    command.up(filenames, serving, istiod=istiod, dry_run=dry_run)
+    server.exit_process()
+
+
+def _import_lab(what: str) -> ModuleType:
+    """Return the lab's commands; raise StartError where the packages that it needs are not installed."""
     try:
-        from meshdemo.lab import command
+        return importlib.import_module("meshdemo.lab.command")
     except ImportError as error:
         raise server.StartError(
-            f"-f needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
+            f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
             "pip install '.[lab]'."
         ) from None
-    command.up(filenames, serving, dry_run=dry_run)
-    server.exit_process()
+
+
+@main.command("lesson")
+@click.argument("name", required=False)
+@option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; with --check.")
+@option("--check", is_flag=True, help="Say what holds and end, with status 1 when anything does not.")
+@option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    show_default="k8s, here or in the clone that this runs from",
+    help="Where the lessons are.",
+)
+@istiod_option
+@option("--cluster", is_flag=True, help="Run them on the cluster of kubectl's current context instead of in the lab.")
+@port_option
+@click.pass_context
+def lesson_command(
+    ctx: click.Context,
+    /,
+    name: str | None,
+    everything: bool,
+    check: bool,
+    folder: Path | None,
+    istiod: bool,
+    cluster: bool,
+    port: int,
+) -> None:
+    """Run the lesson NAME, and see whether what it promises holds.
+
+    NAME is a number, a name such as split, or a file; without one the lessons are listed. On a terminal, keys lead to
+    the next and the previous lesson, run one again, or open it in an editor.
+
+    Exits 0 when every expectation was met, and 1 when one was not.
+    """
+    from meshdemo import lesson
+
+    ctx.exit(lesson.command(lesson.LessonOptions(name, everything, check, folder, istiod, cluster, port)))
+
+
+@main.group("istiod", cls=Group)
+def istiod_group() -> None:
+    """Compile, find or remove Istio's own control plane.
+
+    `meshdemo up -f ... --istiod` compiles it at its first use; this does the same by hand.
+    """
+
+
+@istiod_group.command("build")
+def istiod_build_command() -> None:
+    """Compile it, unless it has been, and print where it is."""
+    click.echo(_import_lab("meshdemo istiod").make_istiod().executable)
+
+
+@istiod_group.command("where")
+def istiod_where_command() -> None:
+    """Print where it is."""
+    click.echo(_import_lab("meshdemo istiod").build.find().executable)
+
+
+@istiod_group.command("remove")
+def istiod_remove_command() -> None:
+    """Remove every version of it."""
+    click.echo(f"removed {_import_lab('meshdemo istiod').build.remove() / 1e6:.0f} MB")
+
+
+def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Expectation]:
+    """Return the expectations, or report the part of one that is wrong."""
+    from meshdemo.expectations import parse_expectation
+
+    expectations = []
+    for value in values:
+        try:
+            expectations.append(parse_expectation(value))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}.", ctx, param) from None
+    return expectations
 
 
 @main.command("watch")
 @click.argument("url", type=Url())
-@option("--requests", type=WholeNumber(0), default=100, help="How many to send; 0 goes on until Ctrl+C.")
+@option(
+    "-n",
+    "--requests",
+    type=WholeNumber(0),
+    show_default="100, or no limit with --duration",
+    help="How many to send; 0 goes on until Ctrl+C.",
+)
+@option(
+    "--duration",
+    "duration_seconds",
+    type=POSITIVE_SECONDS,
+    show_default="none",
+    help="Seconds after which no further request begins.",
+)
 @option("--rate", type=RATE, default=20.0, help="Requests a second; 0 is as fast as it can.")
-@option("--concurrency", type=WholeNumber(1, 1024), default=64, help="Requests under way at the same time at most.")
+@option(
+    "-c",
+    "--concurrency",
+    type=WholeNumber(1, 1024),
+    default=64,
+    help="Requests under way at the same time at most.",
+)
 @option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
 @option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
 @switch("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@option(
+    "--expect",
+    "expectations",
+    multiple=True,
+    callback=_parse_expectations,
+    metavar="SUBJECT=RANGE",
+    show_default="none",
+    help="What must have been seen at the end, such as 'Webserver V1=130..170'; repeatable.",
+)
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def watch_command(
     ctx: click.Context,
     /,
     url: str,
-    timeout_seconds: float,
-    keep_alive: bool,
-    headers: tuple[tuple[str, str], ...],
-    requests: int,
+    requests: int | None,
+    duration_seconds: float | None,
     rate: float,
     concurrency: int,
+    headers: tuple[tuple[str, str], ...],
+    timeout_seconds: float,
+    keep_alive: bool,
+    expectations: list[Expectation],
     as_json: bool,
 ) -> None:
     """Call URL many times, and show who answered.
@@ -259,34 +388,19 @@ def watch_command(
     URL is a proxy, a web server, a gateway in front of them, or any server that answers text. Requests go out at a
     steady pace, however long the answers take. The result comes at the end, or with Ctrl+C.
 
-    Exits 0 when every request got an answer, whatever its status, and 1 when some got none.
+    Exits 0 when every request got an answer, whatever its status, and 1 when some got none. With --expect, exits 0
+    when every expectation is met, and 1 when one is not.
     """
-    from meshdemo import report
-    from meshdemo.upstream import Upstream
-    from meshdemo.watch import Tally, Watch
+    from meshdemo import watch
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on Ctrl+C brings the result
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # for a terminal that knows no block characters
-    tally = Tally()
-    upstream = Upstream(url, timeout_seconds=timeout_seconds, keep_alive=keep_alive)
-    watch = Watch(upstream, headers=dict(headers), requests=requests, rate=rate, concurrency=concurrency)
-    started = time.perf_counter()
-    bar = click.progressbar(
-        itertools.repeat(None),
-        length=requests or None,
-        item_show_func=lambda _: report.in_short(tally),
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_eta=False,
+    settings = watch.WatchOptions(
+        url=url,
+        requests=requests,
+        duration_seconds=duration_seconds,
+        rate=rate,
+        concurrency=concurrency,
+        headers=headers,
+        timeout_seconds=timeout_seconds,
+        keep_alive=keep_alive,
     )
-    try:
-        with bar:
-            for sample in watch:
-                tally.add(sample)
-                bar.update(1)
-    except KeyboardInterrupt:
-        click.echo(err=True)
-    result = report.as_object(tally, url, time.perf_counter() - started)
-    click.echo(json.dumps(result, indent=2) if as_json else report.as_text(result, concurrency))
-    ctx.exit(1 if tally.unanswered else 0)
+    ctx.exit(watch.command(settings, expectations, as_json=as_json))

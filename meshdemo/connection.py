@@ -1,21 +1,19 @@
 """Connections to the upstream that end at a deadline and send the request target as it is.
 
 Requests and urllib3 do the work; what is added here is what they lack: a bound on the sum of all waits, name
-resolution included, a bound on the bytes, and a request target that is not rewritten on its way.
+resolution included, another endpoint than the URL's where one is given, a request target that is not rewritten on its
+way, and no use of a connection again that may still bring something.
 """
 
 from __future__ import annotations
 
 import http.client
-import io
-import queue
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -24,35 +22,15 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from meshdemo.resolver import resolve
+from meshdemo.response import BoundedResponse
 
-#: What may come over the wire for one answer, in bytes: interim answers and trailers have no limit of their own, and
-#: 1 MiB in chunks of one byte takes 6 MiB.
-WIRE_LIMIT_BYTES = 8 * 1024 * 1024
 #: Carries the request target past urllib3, which would change the case of its percent-encoding and drop `..`. The
 #: name is HTTP/2's; no HTTP/1 header can have it, and it never reaches the wire.
 TARGET = ":path"
 #: HOST1, PORT1, HOST2, PORT2, as in curl's option --connect-to: a connection to the first two goes to the others.
 #: An empty host or a port of 0 means any in the first pair, and what the URL has in the second.
 ConnectTo = tuple[str, int, str, int]
-
-
-# How much later than its deadline a wait may end: setting a socket's timeout is a system call, and a third of them
-# can be saved.
-_SLACK_SECONDS = 0.02
-
-
-class TooLargeError(Exception):
-    """More arrived than an answer may hold."""
-
-
-# Origins whose connections are kept in mind; redirects may lead to any number.
-_POOLS = 10
-
-
-class ProtocolSwitchError(Exception):
-    """The answer was 101, though nothing but HTTP/1.1 had been offered."""
 
 
 class EarlyAnswerError(Exception):
@@ -69,112 +47,6 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-class _Reader(io.RawIOBase):
-    """Reads a socket until a deadline (time.monotonic) and up to a number of bytes.
-
-    The timeout of a socket bounds each wait, not their sum: one byte a second would hold a thread for ever.
-    """
-
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
-        self._sock = sock
-        self._raw = raw
-        self._deadline = deadline
-        self._left = WIRE_LIMIT_BYTES
-        self._limited_at = time.monotonic()  # urllib3 has just set the socket's timeout
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        if self._ended:
-            return None
-        now = time.monotonic()
-        if now >= self._deadline:
-            raise TimeoutError
-        if now > self._limited_at + _SLACK_SECONDS:
-            self._sock.settimeout(self._deadline - now)
-            self._limited_at = now
-        count = self._raw.readinto(buffer)
-        self._left -= count or 0
-        if self._left < 0:
-            raise TooLargeError
-        return count
-
-    def end(self) -> None:
-        """Read nothing more from the socket."""
-        self._ended = True
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """A response behind any number of interim ones, which knows whether its end is beyond doubt.
-
-    http.client takes every 1xx but 100 for the answer, so that the real one would stay for the next request.
-    """
-
-    #: Whether the response was read to its end, which only one rule gives, and nothing came behind it.
-    is_complete = False
-
-    def __init__(self, sock: socket.socket, deadline: float, **options: Any) -> None:
-        super().__init__(sock, **options)
-        self._reader = _Reader(sock, self.fp.detach(), deadline)
-        self.fp = io.BufferedReader(self._reader)
-
-    def _read_status(self) -> tuple[str, int, str]:
-        """Return the status line of the final response (RFC 9110, 15.2)."""
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                raise ProtocolSwitchError
-            if not 100 <= status <= 199:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-
-    def begin(self) -> None:
-        super().begin()
-        lengths = self.headers.get_all("Content-Length", [])
-        codings = self.headers.get_all("Transfer-Encoding", [])
-        if len(lengths) + len(codings) > 1:
-            self.will_close = True  # what one rule leaves over, another counts to the body (RFC 9112, 6.3)
-
-    def _close_conn(self) -> None:
-        """Close the response, but not the connection; http.client calls it at the end of the body."""
-        self._reader.end()
-        self.is_complete = (self.chunked or not self.length) and not self.fp.peek(1)
-        super()._close_conn()  # type: ignore[misc]
-
-
-def _resolve(host: str, port: int, seconds: float) -> list[Any]:
-    """Return what getaddrinfo does, within `seconds`: the system's resolver takes no timeout, so a thread waits.
-
-    An address needs no resolver, and so no thread, which would take 0.25 ms of a call's 1 ms.
-    """
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        pass  # a name
-    results: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            results.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            results.put(error)
-
-    threading.Thread(target=look_up, daemon=True).start()
-    try:
-        result = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
 class _BoundedConnection(urllib3.connection.HTTPConnection):
     """A connection that sends the request target as it is and ends each exchange at its deadline.
 
@@ -185,7 +57,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     """
 
     _deadline = 0.0
-    _response: _Response | None = None  # the last one on this connection
+    _response: BoundedResponse | None = None  # the last one on this connection
+    _is_last = False  # no further request on this connection, whatever the upstream thinks
     _is_reused = False
 
     def __init__(self, *args: Any, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
@@ -207,8 +80,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         """Send a request."""
         fields = dict(headers or {})
         target = fields.pop(TARGET, url)
-        may_reuse = fields.get("Connection") != "close" and self._response is not None and self._response.is_complete
-        self._is_reused = may_reuse and self._received() is None
+        self._is_last = fields.get("Connection") == "close"
+        self._is_reused = self._response is not None and self._response.is_complete and self._received() is None
         if self._is_reused:
             self._set_deadline()
         else:
@@ -218,11 +91,16 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
                 self.connect()
             if self._received():
                 raise EarlyAnswerError
-        self.sock.settimeout(max(0.001, self._deadline - time.monotonic()))
+        self.timeout = max(0.001, self._deadline - time.monotonic())  # which urllib3 sets on the socket
         try:
             super().request(method, target, body=body, headers=fields, **options)
         except ConnectionResetError as error:
             raise self._reset(error) from error
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell the pool only whether there is a socket: `request` looks what has become of it, and once is enough."""
+        return self.sock is not None
 
     def _received(self) -> bytes | None:
         """Return what has arrived, a byte of it at most: b"" when the other side has closed, None when nothing has."""
@@ -261,7 +139,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that accepts, leaving each of the others its share of the time."""
         host, port = self._endpoint()
-        addresses = _resolve(host, port, self._deadline - time.monotonic())
+        addresses = resolve(host, port, self._deadline - time.monotonic())
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
@@ -281,7 +159,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         self, sock: socket.socket, **options: Any
     ) -> http.client.HTTPResponse:
         """Return the response that http.client reads, from a reader that knows the deadline."""
-        self._response = _Response(sock, self._deadline, **options)
+        self._response = BoundedResponse(sock, self._deadline, self._is_last, **options)
         return self._response
 
 
@@ -309,7 +187,6 @@ class BoundedAdapter(HTTPAdapter):
         super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        self._pools: dict[str, Any] = {}
         super().init_poolmanager(*args, **options)
         # A pool hands what it does not know to its connections.
         self.poolmanager.pool_classes_by_scheme = {
@@ -324,17 +201,6 @@ class BoundedAdapter(HTTPAdapter):
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, options | ({"ssl_context": self._tls_context} if host["scheme"] == "https" else {})
-
-    def get_connection_with_tls_context(self, request: Any, *args: Any, **options: Any) -> Any:
-        """Return the pool for a request, found by its origin: the base class makes a key of 27 parts each time."""
-        origin = origin_of(request.url)
-        pool = self._pools.get(origin)
-        if pool is None:
-            if len(self._pools) >= _POOLS:
-                self._pools.clear()
-            pool = super().get_connection_with_tls_context(request, *args, **options)
-            self._pools[origin] = pool
-        return pool
 
     def request_url(self, *_: Any) -> str:
         """Return what urllib3 may rewrite as it likes: the connection sends the target that TARGET carries."""

@@ -1,15 +1,63 @@
-"""The live page at `/ui`: one HTML file, and the policy that lets nothing but its own script and style run."""
+"""The live page at `/ui`: one HTML file, the policy that lets nothing else run, and what the page asks for below it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+from collections.abc import Collection
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-#: The path of the page; the proxy passes everything else on.
+from meshdemo import wsgi
+from meshdemo.live_calls import Calls, Observe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: The path of the page; the proxy passes on neither it nor what is below it.
 PATH = "/ui"
+CALLS_PATH = f"{PATH}/calls"
+#: Half of the threads that a server has by default: the rest is for requests that are no page's.
+DEFAULT_STREAM_LIMIT = 32
+
+_CHANGES_SHOWN = 20
+
+
+def is_own(path: str) -> bool:
+    """Tell whether a path is answered here."""
+    return path == PATH or path.startswith(PATH + "/")
+
+
+def create_app(
+    observe: Observe,
+    header_names: Collection[str],
+    *,
+    stream_limit: int = DEFAULT_STREAM_LIMIT,
+    changes_file: Path | None = None,
+) -> WSGIApplication:
+    """Return what answers PATH and everything below it.
+
+    `observe` makes one call, `header_names` are those that a call may carry. `changes_file` is where whoever changes
+    the mesh says so, see `read_changes`.
+    """
+    calls = Calls(observe, header_names, lambda: read_changes(changes_file), own_path=PATH, stream_limit=stream_limit)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = wsgi.raw_path(environ)
+        if path == PATH:
+            html, headers = page()
+            return wsgi.answer(environ, start_response, 200, html, *headers)
+        if path == CALLS_PATH:
+            return calls(environ, start_response)
+        return wsgi.answer(environ, start_response, 404, f"There is nothing at {wsgi.visible(path)}. See {PATH}.")
+
+    return app
 
 
 @cache
@@ -22,6 +70,7 @@ def page() -> tuple[str, tuple[tuple[str, str], ...]]:
             f"script-src {_hash_of(html, 'script')}",
             f"style-src {_hash_of(html, 'style')}",
             "connect-src 'self'",
+            "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
@@ -39,3 +88,19 @@ def _hash_of(html: str, tag: str) -> str:
     """Return the source expression for the only element of a kind (Content Security Policy Level 3, 2.3.1)."""
     (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def read_changes(file: Path | None) -> list[dict[str, Any]]:
+    """Return the latest changes of the mesh, newest last: `time` as written, and `text`.
+
+    The file holds a JSON list, such as `[{"time": "2026-11-25T14:02:07.123Z", "text": "Gateway/webserver changed"}]`.
+    What is missing, or no such list, counts as none: the page goes on without it.
+    """
+    try:
+        entries = json.loads(file.read_text("utf-8")) if file else []
+        return [
+            {"time": datetime.fromisoformat(entry["time"]).astimezone(UTC).isoformat(), "text": str(entry["text"])}
+            for entry in entries[-_CHANGES_SHOWN:]
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []

@@ -48,7 +48,8 @@ def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callab
     sockets = server.bind(LOOPBACK, serving.port)
     service = create_service(create_web_servers(replicas, faults, access_log=serving.access_log))
     service_port = Server(service, server.bind(LOOPBACK, 0), serving.threads).port
-    app = proxy.create_app(Upstream(f"http://{LOOPBACK}:{service_port}"))
+    upstream = Upstream(f"http://{LOOPBACK}:{service_port}")
+    app = proxy.create_app(upstream, page_stream_limit=max(1, serving.threads // 2))
     if serving.access_log:
         app = wsgi.with_access_log(app, "proxy")
     server.serve(app, sockets, serving, lambda port: started(port, service_port))

@@ -108,6 +108,11 @@ host_option = option(
     help="Address or name to listen on.",
 )
 # These give the command a ServeOptions called `serving`.
+istiod_option = option(
+    "--istiod",
+    is_flag=True,
+    help="Let Istio's own control plane configure an Envoy for each pod: all that Istio does; compiled at first use.",
+)
 role_options = as_one(
     "serving", server.ServeOptions, port_option, host_option, thread_options, access_log_option(default=True)
 )

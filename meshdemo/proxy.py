@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshdemo import live, wsgi
@@ -21,13 +22,16 @@ def create_app(
     forward_headers: Iterable[str] = (),
     pass_status: bool = False,
     name: str | None = None,
+    page_stream_limit: int = live.DEFAULT_STREAM_LIMIT,
+    changes_file: Path | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> WSGIApplication:
     """Return the proxy as a WSGI application, with the live page at `/ui`.
 
     `forward_headers` names headers that cross beside FORWARDED_HEADERS; nothing else does. The status is 200
     whatever came back, or with `pass_status` the upstream's, or that of the UpstreamError. `name` is what this proxy
-    adds to `Via` and knows itself by, so it has to be its own: by default one at random. `timer` gives seconds.
+    adds to `Via` and knows itself by, so it has to be its own: by default one at random. `page_stream_limit` bounds the
+    threads that serve pages, `changes_file` is what they mark changes from (live.py). `timer` gives seconds.
     """
     name = name or f"meshdemo-{secrets.token_hex(8)}"
     forwarded = {
@@ -35,11 +39,39 @@ def create_app(
         for header in (*FORWARDED_HEADERS, *map(str.lower, forward_headers))
     }
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    def call(
+        method: str, path: str, query: str, headers: Mapping[str, str], body: bytes = b"", protocol: str = "1.1"
+    ) -> tuple[Answer | UpstreamError, float]:
+        """Call the upstream; return what came of it, and in how many milliseconds.
+
+        `headers` may have `via`, and get the entry of this proxy, received by `protocol` (RFC 9110, 7.6.3).
+        """
+        url = upstream.url_for(path, query)
+        via = headers.get("via", "")
+        passed_on = {**headers, "via": ", ".join(entry for entry in (via, f"{protocol} {name}") if entry)}
+        started = timer()
+        outcome: Answer | UpstreamError
+        try:
+            if _is_in_via(name, via):
+                raise UpstreamError(
+                    "loop: this proxy has sent this request before, so it ends here instead of", url, status=508
+                )
+            outcome = upstream.call(method, url, passed_on, body)
+        except UpstreamError as error:
+            outcome = error
+        return outcome, (timer() - started) * 1000
+
+    def observe(path: str, query: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        return _as_json(*call("GET", path, query, {**headers, "accept": "application/json"}))
+
+    page = live.create_app(
+        observe, frozenset(forwarded.values()), stream_limit=page_stream_limit, changes_file=changes_file
+    )
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, query = wsgi.raw_target(environ)
-        if path == live.PATH:
-            html, html_headers = live.page()
-            return wsgi.answer(environ, start_response, 200, html, *html_headers)
+        if live.is_own(path):
+            return page(environ, start_response)
         try:
             body = wsgi.read_body(environ)
         except wsgi.BodyTooLargeError as error:
@@ -48,23 +80,9 @@ def create_app(
         headers = {header: environ[key] for key, header in forwarded.items() if environ.get(key)}
         if as_json:
             headers["accept"] = "application/json"
-        via = environ.get("HTTP_VIA", "")
+        headers["via"] = environ.get("HTTP_VIA", "")
         protocol = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
-        headers["via"] = ", ".join(entry for entry in (via, f"{protocol} {name}") if entry)
-        url = upstream.url_for(path, query)
-
-        started = timer()
-        outcome: Answer | UpstreamError
-        try:
-            if _is_in_via(name, via):
-                raise UpstreamError(
-                    "loop: this proxy has sent this request before, so it ends here instead of", url, status=508
-                )
-            outcome = upstream.call(environ["REQUEST_METHOD"], url, headers, body)
-        except UpstreamError as error:
-            outcome = error
-        milliseconds = (timer() - started) * 1000
-
+        outcome, milliseconds = call(environ["REQUEST_METHOD"], path, query, headers, body, protocol)
         status = _own_status(outcome) if pass_status else 200
         shown = _as_json(outcome, milliseconds) if as_json else _as_text(outcome, milliseconds)
         return wsgi.answer(environ, start_response, status, shown)
@@ -90,7 +108,7 @@ def _as_text(outcome: Answer | UpstreamError, milliseconds: float) -> str:
 
 
 def _as_json(outcome: Answer | UpstreamError, milliseconds: float) -> dict[str, Any]:
-    """Return the object of the JSON form; the README describes it field by field."""
+    """Return the object of the JSON form; docs/reference.md describes it field by field."""
     error = str(outcome) if isinstance(outcome, UpstreamError) else None
     answered = outcome if isinstance(outcome, Answer) else None
     return {

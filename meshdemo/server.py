@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import queue
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +26,7 @@ DEFAULT_DRAIN_SECONDS = 5.0
 DEFAULT_PORT = 3030
 
 _POLL_SECONDS = 0.05
+_TURN_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def serve(
     """Serve until a signal says otherwise; call from the main thread. `started` is told the port once it listens.
 
     SIGTERM drains: `/readyz` says 503 while serving goes on for `drain_seconds`, so that load balancers notice; then
-    nothing new is accepted, requests in flight finish, and this returns. Ctrl+C, or a second SIGTERM, returns at once.
+    nothing new is accepted, requests that have arrived whole are answered, and this returns, at most 3 seconds later
+    for clients that are slow. Ctrl+C, or a second SIGTERM, returns at once.
     From here on nothing that this process writes to its standard streams holds it up.
     """
     streams.unblock()
@@ -101,24 +105,31 @@ def serve(
         signal.signal(number, lambda number, _frame: signals.put(number))
     server = Server(app, sockets, options.threads)
     started(server.port)
-    if signals.get() == signal.SIGINT:
+    if _next_signal(signals) == signal.SIGINT:
         return
     server.drain()
-    if _arrives(signals, options.drain_seconds):
+    if _next_signal(signals, options.drain_seconds):
         return
     closing = threading.Thread(target=server.close, daemon=True)
     closing.start()
     while closing.is_alive():
-        if _arrives(signals, _POLL_SECONDS):
+        if _next_signal(signals, _POLL_SECONDS):
             return
 
 
-def _arrives(signals: queue.SimpleQueue[int], seconds: float) -> bool:
-    try:
-        signals.get(timeout=seconds)
-    except queue.Empty:
-        return False
-    return True
+def _next_signal(signals: queue.SimpleQueue[int], seconds: float = math.inf) -> int | None:
+    """Return the next signal, or None after `seconds`.
+
+    Waits in turns: a signal may be given to any thread, and its handler runs in this one only once that wakes (Python,
+    "signal", execution of handlers).
+    """
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            return signals.get(timeout=min(left, _TURN_SECONDS))
+        except queue.Empty:
+            pass
+    return None
 
 
 def exit_process(code: int = 0) -> NoReturn:

@@ -13,6 +13,8 @@ import time
 #: What may wait to be written to one stream, in bytes; lines beyond it are counted and dropped.
 WAITING_LIMIT_BYTES = 1024 * 1024
 _LAST_WORDS_SECONDS = 1.0
+# Lines that come within this time are written together, since waking a thread costs more than a line.
+_GATHERING_SECONDS = 0.005
 
 
 def open_missing() -> None:
@@ -68,7 +70,8 @@ class Writer(io.TextIOBase):
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="standard stream", daemon=True)
                     self._thread.start()
-                self._changed.notify_all()
+                if len(self._waiting) == 1:
+                    self._changed.notify_all()
         return len(text)
 
     def finish(self, deadline: float) -> None:
@@ -84,6 +87,8 @@ class Writer(io.TextIOBase):
                 self._changed.notify_all()
                 while not self._waiting:
                     self._changed.wait()
+            time.sleep(_GATHERING_SECONDS)
+            with self._changed:
                 data, lost_lines = b"".join(self._waiting), self._lost_lines
                 self._waiting, self._waiting_bytes, self._lost_lines = [], 0, 0
                 self._is_writing = True

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -16,17 +13,9 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from meshdemo import __version__, wsgi
-from meshdemo.connection import (
-    TARGET,
-    BoundedAdapter,
-    ConnectTo,
-    EarlyAnswerError,
-    ProtocolSwitchError,
-    StaleConnectionError,
-    TooLargeError,
-    origin_of,
-)
+from meshdemo import __version__, failures, wsgi
+from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo.response import TooLargeError
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
@@ -78,7 +67,7 @@ class Answer:
 
 
 class UpstreamError(Exception):
-    """A call that brought no whole answer; `str()` is one line for a person, with the URL that was called.
+    """A call that brought no complete answer; `str()` is one line for a person, with the URL that was called.
 
     `status` is what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
     """
@@ -90,7 +79,7 @@ class UpstreamError(Exception):
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects to its caller: requests would read their bodies whole, whatever the size."""
+    """A session that leaves redirects to its caller: requests would read their bodies, whatever the size."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -99,7 +88,7 @@ class _Session(requests.Session):
 class Upstream:
     """The server behind the proxy.
 
-    `url` is an absolute http or https URL. `timeout_seconds` bounds a whole call: name resolution, connecting,
+    `url` is an absolute http or https URL. `timeout_seconds` bounds one call: name resolution, connecting,
     redirects and the body. With `keep_alive` connections are used again; without, each call opens its own, since a
     Kubernetes Service balances connections and a kept one would always reach the same pod. `connect_to` leads
     connections elsewhere, on redirects, too. May be called from any number of threads.
@@ -114,7 +103,7 @@ class Upstream:
         connect_to: Sequence[ConnectTo] = (),
     ) -> None:
         parts = urlsplit(url)
-        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._base = origin_of(url)
         # As bytes in latin-1, which is how WSGI has the path and query of a request.
         self._path, self._query = (part.encode().decode("latin-1") for part in (parts.path, parts.query))
         self._timeout_seconds = timeout_seconds
@@ -135,7 +124,7 @@ class Upstream:
         else:
             path = self._path or "/"
         query = "&".join(part for part in (self._query, query) if part)
-        return self._origin + wsgi.visible(path + (f"?{query}" if query else ""))
+        return self._base + wsgi.visible(path + (f"?{query}" if query else ""))
 
     def call(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came.
@@ -151,7 +140,7 @@ class Upstream:
                     location = response.headers.get("Location")
                     if location is None or response.status_code not in _REDIRECTS:
                         return _read(response)
-            except _FAILURES as error:
+            except failures.FAILURES as error:
                 raise self._explained(error, url) from error
             origin = _origin(url)
             url = _redirect_url(url, location)
@@ -186,23 +175,17 @@ class Upstream:
                 return self._session.send(request, stream=True, timeout=timeout, proxies={}, allow_redirects=False)
             except requests.ConnectionError as error:
                 if method not in _IDEMPOTENT or not any(
-                    isinstance(cause, StaleConnectionError) for cause in _causes(error)
+                    isinstance(cause, StaleConnectionError) for cause in failures.causes(error)
                 ):
                     raise
 
     def _explained(self, error: BaseException, url: str) -> UpstreamError:
         """Return the error for a person."""
-        causes = list(_causes(error))
-        if any(isinstance(cause, _TIMEOUTS) for cause in causes):
+        if failures.is_timeout(error):
             seconds = f"{self._timeout_seconds:g}"
             plural = "" if seconds == "1" else "s"
             return UpstreamError(f"timed out after {seconds} second{plural}", url, status=504)
-        for kinds, reason in _REASONS:
-            for cause in causes:
-                text = reason if isinstance(reason, str) else reason(cause)
-                if isinstance(cause, kinds) and text:
-                    return UpstreamError(text, url)
-        return UpstreamError("the call failed", url)
+        return UpstreamError(failures.reason_of(error), url)
 
 
 def _becomes_get(method: str, status: int) -> bool:
@@ -251,64 +234,3 @@ def _read(response: requests.Response) -> Answer:
     except (LookupError, ValueError):
         text = body.decode("utf-8", "replace")
     return Answer(response.status_code, text, media_type)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and every exception that it wraps; libraries keep the real one some levels down."""
-    pending, seen = [error], set()
-    while pending:
-        cause = pending.pop(0)
-        if id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            wrapped = (getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args)
-            pending += [inner for inner in wrapped if isinstance(inner, BaseException)]
-
-
-def _tls_reason(error: BaseException) -> str:
-    detail = getattr(error, "verify_message", None) or str(getattr(error, "reason", None) or "handshake failed")
-    return f"TLS problem ({detail.replace('_', ' ').lower()})"
-
-
-def _system_reason(error: BaseException) -> str:
-    """Return what the system says of its own error; libraries derive theirs from OSError, too, without a text."""
-    return (getattr(error, "strerror", None) or "").lower()
-
-
-_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
-# What may be raised for a call that went wrong; anything else is a mistake in this program.
-_FAILURES = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    ValueError,
-    TooLargeError,
-    ProtocolSwitchError,
-    EarlyAnswerError,
-)
-# The first line that fits any of an error's causes, and has something to say, gives the reason.
-_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
-    (TooLargeError, "answer larger than 1 MiB"),
-    (ProtocolSwitchError, "answer 101, a change of protocol that was not asked for,"),
-    (EarlyAnswerError, "answer that came before the request"),
-    ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
-    (ConnectionRefusedError, "connection refused"),
-    (ssl.SSLError, _tls_reason),
-    (http.client.RemoteDisconnected, "connection closed without an answer"),
-    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "connection reset"),
-    (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
-    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
-    (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
-    (http.client.HTTPException, "not an HTTP answer"),
-    (OSError, _system_reason),
-    (
-        (
-            urllib3.exceptions.ProtocolError,
-            urllib3.exceptions.InvalidHeader,
-            requests.exceptions.InvalidHeader,
-            requests.exceptions.ChunkedEncodingError,
-        ),
-        "not an HTTP answer",
-    ),
-)

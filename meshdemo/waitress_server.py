@@ -1,10 +1,13 @@
-"""A WSGI application on waitress, with what waitress lacks: probes that never wait, draining, bodies cut to size.
+"""A WSGI application on waitress, with what waitress lacks: probes that never wait, draining, room in a crowd.
 
-The only module that imports waitress. Its main loop runs in a thread of its own and is touched from there alone.
+This and waitress_channel.py are the only modules that import waitress. Its main loop runs in a thread of its own and
+is touched from there alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import select
 import socket
@@ -14,12 +17,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
-from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.server import TcpWSGIServer, create_server
-from waitress.task import ThreadedTaskDispatcher, WSGITask
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 
 from meshdemo import wsgi
+from meshdemo.waitress_channel import Channel
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -27,13 +30,14 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 
 _CONNECTION_LIMIT = 4096
+_ACCEPTS_AT_ONCE = 32
+# Files that are open beside connections: standard streams, listeners, what a resolver or a certificate takes.
+_OTHER_FILES = 48
 # How long an idle connection stays open. Whoever closes it while the other side sends loses that request; Envoy closes
 # after an hour (Envoy, "How do I configure timeouts?", idle_timeout), so this side keeps it a little longer.
 _IDLE_SECONDS = 65 * 60
-# How long shutting down waits for a client that neither sends the rest of its request nor reads its answer.
-_STALLED_SECONDS = 3.0
-# A request that waited longer than this for a thread is not begun when its client has left meanwhile.
-_PATIENCE_SECONDS = 0.5
+# How long, in all, shutting down waits for one client to send the rest of its request and to read its answer.
+_PATIENCE_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 
@@ -50,29 +54,31 @@ class Server:
         # Waitress warns whenever more requests wait than threads are free, once for each of them.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
-        self._loop = create_server(
-            wsgi.with_probes(app, lambda: not self._draining),
-            map=self._map,
-            sockets=sockets,
-            threads=threads,
+        self._dispatcher = _Dispatcher(threads)
+        probed = wsgi.with_probes(app, lambda: not self._draining)
+        adjustments = Adjustments(
             ident="meshdemo",
             # What a mesh adds, X-Forwarded-Client-Cert for one, is what people want to see.
             clear_untrusted_proxy_headers=False,
-            connection_limit=_connection_limit(threads),
+            connection_limit=2 * _CONNECTION_LIMIT,  # never reached: a listener has a limit of its own
             channel_timeout=_IDLE_SECONDS,
-            asyncore_use_poll=True,  # select() cannot watch a file number above 1023
             log_socket_errors=False,
             # Never a file: the root file system may be read-only.
             inbuf_overflow=4 * wsgi.BODY_LIMIT_BYTES,
             outbuf_overflow=16 * wsgi.BODY_LIMIT_BYTES,
         )
-        self._listeners = [item for item in self._map.values() if isinstance(item, TcpWSGIServer)]
-        lanes = _Lanes(self._listeners[0].task_dispatcher)
-        for listener in self._listeners:
-            listener.task_dispatcher = lanes
-            listener.channel_class = _Channel
-            listener.draining = False
-        self._thread = threading.Thread(target=self._loop.run, name=f"server-{self.port}", daemon=True)
+        limit = _connection_limit(threads)
+        self._listeners = [
+            _Listener(probed, sock, self._map, self._dispatcher, adjustments, connection_limit=limit)
+            for sock in sockets
+        ]
+        self._thread = threading.Thread(
+            target=wasyncore.loop,
+            # select() cannot watch a file number above 1023.
+            kwargs={"timeout": 1.0, "use_poll": True, "map": self._map},
+            name=f"server-{self.port}",
+            daemon=True,
+        )
         self._thread.start()
 
     def drain(self) -> None:
@@ -82,15 +88,22 @@ class Server:
             listener.draining = True
 
     def close(self) -> None:
-        """Stop listening, answer every request that was accepted, then end the thread. Takes as long as they do."""
+        """Stop listening, answer every request that has arrived whole, then end the thread.
+
+        Takes as long as those requests do, and at most 3 seconds more for clients that are slow to send the rest of a
+        request or to read an answer.
+        """
         self.drain()
         self._in_loop(self._stop_listening)
+        checked = time.monotonic()
         while any(listener.active_channels for listener in self._listeners):
-            self._in_loop(self._close_idle_connections)
+            now = time.monotonic()
+            self._in_loop(functools.partial(self._close_unneeded_connections, now - checked))
+            checked = now
             time.sleep(_POLL_SECONDS)
         self._in_loop(lambda: wasyncore.close_all(self._map))
         self._thread.join()
-        self._listeners[0].task_dispatcher.shutdown()
+        self._dispatcher.shutdown()
 
     def _in_loop(self, function: Callable[[], None]) -> None:
         """Run `function` in the server's thread, and wait until it has run: waitress is not to be touched elsewhere."""
@@ -109,150 +122,136 @@ class Server:
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             # Connections that wait in the kernel's queue were accepted as far as their clients can tell.
-            for _ in range(BACKLOG):
-                if _readable(listener.socket):
+            for _ in range(BACKLOG // _ACCEPTS_AT_ONCE):
+                if _is_readable(listener.socket):
                     listener.handle_accept()
             wasyncore.dispatcher.close(listener)
 
-    def _close_idle_connections(self) -> None:
+    def _close_unneeded_connections(self, elapsed_seconds: float) -> None:
+        """Close connections that are idle, and those whose clients have been waited for long enough.
+
+        How much a client sends or reads meanwhile does not count: a byte a second would hold up the end for ever.
+        """
         for channel in [channel for listener in self._listeners for channel in listener.active_channels.values()]:
-            if channel.requests:
+            # Above that mark the thread that makes the answers waits for the client to read.
+            waits_for_client = channel.total_outbufs_len > channel.adj.outbuf_high_watermark
+            if channel.requests and not waits_for_client:
                 continue
-            half_done = channel.request or channel.total_outbufs_len
-            stalled = time.time() - channel.last_activity > _STALLED_SECONDS
-            if stalled or not (half_done or _readable(channel.socket)):
+            channel.waited_seconds += elapsed_seconds
+            is_idle = not (channel.request or channel.total_outbufs_len or _is_readable(channel.socket))
+            if is_idle or channel.waited_seconds > _PATIENCE_SECONDS:
                 channel.handle_close()
 
 
-def _readable(sock: socket.socket) -> bool:
+def _is_readable(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def _has_left(sock: socket.socket) -> bool:
-    """Tell whether the other side has closed; one that only stops sending looks the same, until it is written to."""
-    try:
-        return not sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
 def _connection_limit(threads: int) -> int:
-    """Return how many connections may be open, after raising the soft limit on open files where there is one."""
+    """Return how many connections may be open, after raising the soft limit on open files where there is one.
+
+    Each thread may have a connection to an upstream as well; where files are few, clients get half of them.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return _CONNECTION_LIMIT
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _CONNECTION_LIMIT + 2 * threads + 64
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(64, soft - 2 * threads - 64)
-    return _CONNECTION_LIMIT
+    reserve = threads + _ACCEPTS_AT_ONCE + _OTHER_FILES
+    wanted = _CONNECTION_LIMIT + reserve
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return _CONNECTION_LIMIT
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(soft // 2, soft - reserve)
 
 
-class _Lanes:
-    """Where requests wait for a thread: the probes in a lane of their own."""
+class _Dispatcher:
+    """Hands requests to threads: the probes to one of their own."""
 
-    def __init__(self, requests: ThreadedTaskDispatcher) -> None:
-        self._requests = requests
+    def __init__(self, threads: int) -> None:
+        self._requests = ThreadedTaskDispatcher()
+        self._requests.set_thread_count(threads)
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(1)
 
-    def add_task(self, channel: HTTPChannel) -> None:
+    def add_task(self, channel: Channel) -> None:
         target = getattr(channel.requests[0], "request_uri", "")
-        lane = self._probes if wsgi.split_target(target)[0] in wsgi.PROBE_PATHS else self._requests
-        lane.add_task(channel)
+        is_probe = wsgi.split_target(target)[0] in wsgi.PROBE_PATHS
+        (self._probes if is_probe else self._requests).add_task(channel)
 
     def shutdown(self) -> None:
         self._requests.shutdown()
         self._probes.shutdown()
 
 
-class _Body:
-    """A request body that keeps no more than is allowed but counts it all.
+class _Listener(TcpWSGIServer):
+    """A listening socket that still accepts at the limit of connections: those idle longest make room.
 
-    Waitress refuses a large body by closing the connection while the client still sends, and the client then sees
-    a reset instead of the answer. This lets the application answer 413 by CONTENT_LENGTH.
+    Waitress stops accepting there, so that idle clients shut everybody out, the probes among them. Where no file is
+    left for a connection, it tries again without a pause.
     """
 
-    def __init__(self, kept: Any) -> None:
-        self._kept = kept
-        self._length = 0
+    channel_class = Channel
+    draining = False
+    _is_full = False
 
-    def __len__(self) -> int:
-        return self._length
+    def __init__(
+        self,
+        app: WSGIApplication,
+        sock: socket.socket,
+        channels: dict[int, Any],
+        dispatcher: _Dispatcher,
+        adjustments: Adjustments,
+        *,
+        connection_limit: int,
+    ) -> None:
+        self._connection_limit = connection_limit
+        where = (sock.family, sock.type, sock.proto, sock.getsockname())
+        super().__init__(
+            app, channels, _sock=sock, dispatcher=dispatcher, adj=adjustments, sockinfo=where, bind_socket=False
+        )
 
-    def append(self, data: bytes) -> None:
-        self._length += len(data)
-        if self._length <= wsgi.BODY_LIMIT_BYTES:
-            self._kept.append(data)
+    def readable(self) -> bool:
+        if self._is_full:
+            # One turn of the loop without this socket: it waits until something else happens, or for a second.
+            self._is_full = False
+            return False
+        return bool(super().readable())
 
-    def getfile(self) -> Any:
-        return self._kept.getfile()
-
-    def close(self) -> None:
-        self._kept.close()
-
-
-class _Parser(HTTPRequestParser):
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError:  # from urlsplit, for a target such as http://[
-            raise ParsingError("Bad URI") from None
-        if self.body_rcv is not None:
-            self.body_rcv.buf = _Body(self.body_rcv.buf)
-
-
-class _Gathered:
-    """Stands in for a channel and gathers what is written to it."""
-
-    def __init__(self, channel: HTTPChannel) -> None:
-        self._channel = channel
-        self.parts: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
-
-    def write_soon(self, data: bytes) -> None:
-        self.parts.append(data)
-
-
-class _Task(WSGITask):
-    channel: Any
-
-    def execute(self) -> None:
-        """Call the application, unless the request waited for a thread and its client has left."""
-        if time.time() - self.channel.last_activity > _PATIENCE_SECONDS and _has_left(self.channel.socket):
-            raise ClientDisconnected
-        super().execute()
-
-    def write(self, data: bytes) -> None:
-        """Send the header together with the body: waitress sends two packets, and wakes the client twice."""
-        if self.wrote_header:
-            super().write(data)
+    def handle_accept(self) -> None:
+        """Accept several connections, since each turn of the loop looks at all of them, and then make room."""
+        if not self._make_room():
+            self._is_full = True
             return
-        channel = self.channel
-        gathered = _Gathered(channel)
-        self.channel = gathered
-        try:
-            super().write(data)
-        finally:
-            self.channel = channel
-        channel.write_soon(b"".join(gathered.parts))
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                accepted = self.accept()
+            except OSError:  # no file is left
+                self._is_full = not self._make_room(at_least=1)
+                break
+            if accepted is None:
+                break
+            connection, address = accepted
+            with contextlib.suppress(OSError):  # macOS says here that the client has gone already
+                self.set_socket_options(connection)
+            self.channel_class(self, connection, address, self.adj, map=self._map)
+        self._make_room()
 
-    def build_response_header(self) -> bytes:
-        if self.channel.server.draining:
-            self.set_close_on_finish()
-        header: bytes = super().build_response_header()
-        return header
-
-
-class _Channel(HTTPChannel):
-    parser_class = _Parser
-    task_class = _Task
+    def _make_room(self, at_least: int = 0) -> bool:
+        """Close connections until the limit holds, those idle longest first; tell whether it holds."""
+        wanted = max(at_least, len(self._map) - self._connection_limit)
+        if wanted <= 0:
+            return True
+        idle = [item for item in self._map.values() if isinstance(item, Channel) and not item.requests]
+        # Those with an answer that their client has not read yet come last.
+        idle.sort(key=lambda channel: (channel.total_outbufs_len > 0, channel.last_activity))
+        for channel in idle:
+            if not _is_readable(channel.socket):  # otherwise a request may have come meanwhile
+                channel.handle_close()
+                wanted -= 1
+                if not wanted:
+                    return True
+        return False

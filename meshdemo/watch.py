@@ -1,168 +1,170 @@
-"""The observer: calls a URL at a steady pace, and tallies who answered, with what status and how fast.
-
-The pace is an open loop: when a request is due does not depend on how long others take, and its time counts from when
-it was due. A closed loop would send less while the server is slow, and so hide what it is there to show.
-"""
+"""`meshdemo watch`: calls a URL at a steady pace, and shows who answered, with what status and how fast."""
 
 from __future__ import annotations
 
+import io
 import json
-import queue
-import re
+import signal
+import sys
 import threading
 import time
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from meshdemo.upstream import Answer, Upstream, UpstreamError
+import click
 
-# A request that begins this much after it was due, in seconds, found all places taken.
-_LATE_SECONDS = 0.02
-_TEXT_LENGTH = 100
-_MILLISECONDS = re.compile(r"\d+(\.\d+)?( ?ms\b| milliseconds)")
+from meshdemo import report, table, terminal
+from meshdemo.display import Display, display_for
+from meshdemo.expectations import Expectation, Verdict, judge
+from meshdemo.first_call import find_problem, find_problem_of_wait
+from meshdemo.pace import Watch
+from meshdemo.tally import Tally
+from meshdemo.upstream import Upstream
+
+#: How many calls are made where neither a number nor a duration is given.
+DEFAULT_REQUESTS = 100
+_TICK_SECONDS = 0.1
+# A first call that takes longer than this, in seconds, is looked into.
+_LONG_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One request: seconds from when it was due to its end, whether it began late, and what came back."""
+class WatchOptions:
+    """What to call and how.
 
-    seconds: float
-    late: bool
-    outcome: Answer | UpstreamError
-
-
-@dataclass
-class Count:
-    """How many answers there were, and how many of them had a status of 500 or more."""
-
-    answers: int = 0
-    failed: int = 0
-
-    def add(self, status: int) -> None:
-        """Count one answer."""
-        self.answers += 1
-        self.failed += status >= 500
-
-
-@dataclass
-class Tally:
-    """What came back so far.
-
-    `pods` counts by version and pod, `texts` by status and text what no application signed, `statuses` what the
-    application or the mesh answered, `errors` why a proxy got no answer, `unanswered` why this program got none.
-    `caller_milliseconds` and `proxy_milliseconds` hold one time per answer.
+    `requests` of None is DEFAULT_REQUESTS, or with `duration_seconds` as many as begin in that time; 0 has no end.
+    Where both are given, the one that is reached first ends the watch. `rate` is in requests a second, 0 as fast as
+    `concurrency` allows.
     """
 
-    requests: int = 0
-    late: int = 0
-    pods: dict[str, dict[str, Count]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Count)))
-    texts: Counter[tuple[int, str]] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    unanswered: Counter[str] = field(default_factory=Counter)
-    caller_milliseconds: array[float] = field(default_factory=lambda: array("d"))
-    proxy_milliseconds: array[float] = field(default_factory=lambda: array("d"))
+    url: str
+    requests: int | None = None
+    duration_seconds: float | None = None
+    rate: float = 20.0
+    concurrency: int = 64
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_seconds: float = 30.0
+    keep_alive: bool = False
 
-    def add(self, sample: Sample) -> None:
-        """Count one sample."""
-        self.requests += 1
-        self.late += sample.late
-        if isinstance(sample.outcome, UpstreamError):
-            self.unanswered[str(sample.outcome)] += 1
-            return
-        self.caller_milliseconds.append(sample.seconds * 1000)
-        status, seen = sample.outcome.status, _parsed(sample.outcome)
-        match seen:  # a proxy's answer, which holds another
-            case {"value": _, "status": None, "error": str(reason), "milliseconds": int() | float() as milliseconds}:
-                self.proxy_milliseconds.append(milliseconds)
-                self.errors[reason] += 1
-                return
-            case {"value": value, "status": int(inner), "error": None, "milliseconds": int() | float() as milliseconds}:
-                self.proxy_milliseconds.append(milliseconds)
-                status, seen = inner, value
-        self.statuses[status] += 1
-        if isinstance(seen, dict) and seen.keys() >= {"content", "hostname", "status"}:
-            self.pods[str(seen["content"])][str(seen["hostname"])].add(status)
-        else:
-            self.texts[status, _label(seen)] += 1
+    @property
+    def planned(self) -> int:
+        """How many requests are to be made, 0 where that is open."""
+        if self.requests is None:
+            return DEFAULT_REQUESTS if self.duration_seconds is None else 0
+        return self.requests
 
 
-def _parsed(answer: Answer) -> Any:
-    """Return the JSON of an answer, or its text."""
-    if answer.media_type == "application/json":
-        try:
-            return json.loads(answer.text)
-        except (ValueError, RecursionError):
-            pass
-    return answer.text
+@dataclass(frozen=True)
+class Result:
+    """How a watch ended: the object for JSON, what became of each expectation, and why it was given up, if it was."""
+
+    report: dict[str, Any]
+    verdicts: Sequence[Verdict]
+    problem: str | None
 
 
-def _label(seen: Any) -> str:
-    """Return one line to group by: the text without its numbers of milliseconds."""
-    text = seen if isinstance(seen, str) else json.dumps(seen)
-    text = " ".join(_MILLISECONDS.sub(r"N\2", text).split())
-    return text if len(text) <= _TEXT_LENGTH else text[:_TEXT_LENGTH] + "..."
+def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display: Display | None = None) -> Result:
+    """Make the calls, showing on `display` how far they have come, and return the result.
 
-
-class Watch:
-    """Requests under way; iterate to get a Sample for each as it ends, and stop iterating to stop them.
-
-    `requests` of 0 goes on for ever; `rate` is in requests a second, 0 as fast as `concurrency` allows.
+    The first call is made before the others. When it is not answered, the watch is given up, unless an expectation
+    allows unanswered calls. Ctrl+C and SIGTERM end the watch early.
     """
+    upstream = Upstream(options.url, timeout_seconds=options.timeout_seconds, keep_alive=options.keep_alive)
+    watch = Watch(
+        upstream,
+        headers=dict(options.headers),
+        requests=options.planned,
+        rate=options.rate,
+        concurrency=options.concurrency,
+        duration_seconds=options.duration_seconds,
+    )
+    tally, problem = Tally(), None
+    started = time.perf_counter()
+    asked_path = urlsplit(upstream.url_for("/")).path
+    goes_on = any(expectation.allows_unanswered for expectation in expectations)
 
-    def __init__(
-        self, upstream: Upstream, *, headers: Mapping[str, str], requests: int, rate: float, concurrency: int
-    ) -> None:
-        self._upstream = upstream
-        self._url = upstream.url_for("/")
-        self._headers = {"accept": "application/json", **headers}
-        self._requests = requests
-        self._rate = rate
-        self._taken = 0
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._samples: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
-        self._places = min(concurrency, requests) if requests else concurrency
+    def as_object(*, interrupted: bool = False) -> dict[str, Any]:
+        return {
+            **report.as_object(tally, options.url, time.perf_counter() - started),
+            "path": asked_path,
+            "planned": options.planned or None,
+            "under_way": watch.under_way,
+            "interrupted": interrupted,
+            "problem": problem,
+            "expectations": [verdict.as_object() for verdict in judge(expectations, tally)],
+        }
 
-    def __iter__(self) -> Iterator[Sample]:
-        self._started = time.perf_counter()
-        for _ in range(self._places):
-            threading.Thread(target=self._send, daemon=True).start()
-        working = self._places
-        try:
-            while working:
-                sample = self._samples.get()
-                if sample is None:
-                    working -= 1
-                else:
-                    yield sample
-        finally:
-            self._stopped.set()
+    looked_into = goes_on
+    display = display or Display()
+    with _signals_as_event() as interrupted, display:
+        for sample in watch.poll(_TICK_SECONDS):
+            if sample:
+                tally.add(sample)
+                if tally.requests == 1 and not goes_on:
+                    problem = find_problem(options.url, sample.outcome)
+            elif not looked_into and not tally.requests and time.perf_counter() - started > _LONG_SECONDS:
+                looked_into = True
+                problem = find_problem_of_wait(options.url)
+            if problem or interrupted.is_set():
+                break
+            display.show(as_object)
+        for sample in watch.stop():
+            tally.add(sample)
+        result = as_object(interrupted=interrupted.is_set())
+    return Result(result, judge(expectations, tally), problem)
 
-    def _take(self) -> int | None:
-        """Return the number of the next request to send, counted from 0, or None when there is none left."""
-        with self._lock:
-            if self._stopped.is_set() or (self._requests and self._taken == self._requests):
-                return None
-            self._taken += 1
-            return self._taken - 1
 
-    def _send(self) -> None:
-        """Send one request after the other, each when it is due."""
-        try:
-            while (number := self._take()) is not None:
-                due = self._started + number / self._rate if self._rate else time.perf_counter()
-                wait = due - time.perf_counter()
-                if wait > 0 and self._stopped.wait(wait):
-                    return
-                outcome: Answer | UpstreamError
-                try:
-                    outcome = self._upstream.call("GET", self._url, self._headers)
-                except UpstreamError as error:
-                    outcome = error
-                self._samples.put(Sample(time.perf_counter() - due, -wait > _LATE_SECONDS, outcome))
-        finally:
-            self._samples.put(None)
+@contextmanager
+def _signals_as_event() -> Iterator[threading.Event]:
+    """Set the event that is yielded when the process is told to end, instead of ending it in the middle of a count."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, lambda *_: event.set()) for number in numbers]
+    try:
+        yield event
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+
+
+def exit_status(result: Result) -> int:
+    """Return 1 where the watch was given up or an expectation is not met; without any, where a call is unanswered."""
+    if result.problem:
+        return 1
+    if result.verdicts:
+        return 0 if all(verdict.met for verdict in result.verdicts) else 1
+    return 1 if result.report["unanswered"] else 0
+
+
+def print_result(result: Result, *, as_json: bool = False) -> None:
+    """Print tables, fitted to the terminal where there is one, or one JSON object; a problem on standard error."""
+    if as_json:
+        # DEL is the one control character that JSON leaves as it is (RFC 8259, 7).
+        click.echo(json.dumps(result.report, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
+    elif not result.problem:
+        columns, rows = terminal.size_of(sys.stdout)
+        height = rows if terminal.is_terminal(sys.stdout) else None
+        click.echo("\n".join(table.format_table(result.report, (columns, height), terminal.marks_for(sys.stdout))))
+    if result.problem:
+        click.echo(f"Error: {terminal.visible(result.problem)}", err=True)
+
+
+def command(options: WatchOptions, expectations: Sequence[Expectation], *, as_json: bool) -> int:
+    """Run a watch, show it, print its result, and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for a terminal that does not know every character
+    result = run(options, expectations, display_for(as_json=as_json))
+    try:
+        print_result(result, as_json=as_json)
+    except BrokenPipeError:
+        raise  # a reader that has seen enough
+    except OSError as error:
+        sys.stdout = io.StringIO()  # what is left in the buffer would fail again at the end of the process
+        raise click.ClickException(f"The result cannot be written: {(error.strerror or '').lower()}.") from None
+    return exit_status(result)

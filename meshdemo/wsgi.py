@@ -24,7 +24,7 @@ LIVENESS_PATH = "/healthz"
 READINESS_PATH = "/readyz"
 PROBE_PATHS = frozenset({LIVENESS_PATH, READINESS_PATH})
 
-#: What a request body may hold, in bytes. More is counted but not kept, see waitress_server.py.
+#: What a request body may hold, in bytes. More is counted but not kept, see waitress_channel.py.
 BODY_LIMIT_BYTES = 1024 * 1024
 
 # The percent sign among them, so that what is encoded already is not encoded twice.

@@ -54,8 +54,8 @@ def program() -> Iterator[Callable[..., Program]]:
     """Return a function that starts `python -m meshdemo ARGS` and waits for its address."""
     programs = []
 
-    def start(*args, env=None):
-        programs.append(Program(*args, env=env))
+    def start(*args, **options):
+        programs.append(Program(*args, **options))
         return programs[-1]
 
     yield start
@@ -75,3 +75,14 @@ def tcp_server() -> Iterator[Callable[..., TcpServer]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def built_istiod():
+    """Skip where Istio's control plane has not been compiled, with what to do about it."""
+    from meshdemo.lab.istiod import build
+
+    try:
+        return build.find()
+    except build.BuildError as error:
+        pytest.skip(str(error))

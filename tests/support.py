@@ -78,7 +78,7 @@ class Body:
 class Program:
     """A running `meshdemo` command: its printed address, and what it writes."""
 
-    def __init__(self, *args, env=None):
+    def __init__(self, *args, env=None, **options):
         clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "meshdemo", *args],
@@ -88,6 +88,7 @@ class Program:
             encoding="utf-8",
             env={**clean, **(env or {})},
             cwd=ROOT,
+            **options,
         )
         self.stderr_lines: list[str] = []
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 import pytest
@@ -52,7 +53,8 @@ def test_defaults(run):
     faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "connect_to": ()}
-    assert run("proxy")[1] == {**serving, **calling, "pass_status": False, "forward_headers": ()}
+    page = {"page_stream_limit": 32, "changes_file": None}
+    assert run("proxy")[1] == {**serving, **calling, **page, "pass_status": False, "forward_headers": ()}
     assert run("up")[1] == {**serving, **faults, "replicas": 3, "access_log": False}
 
 
@@ -92,6 +94,8 @@ SETTINGS = [
         (("a", 1, "b", 2), ("", 0, "", 0)),
         (("::1", 80, "::2", 0), ("", 0, "c", 65535)),
     ),
+    ("proxy", ["--changes-file", "a"], ("CHANGES_FILE", "b"), "changes_file", Path("a"), Path("b")),
+    ("proxy", ["--threads", "9"], ("THREADS", "1"), "page_stream_limit", 4, 1),
     ("webserver", ["--hostname", "a"], ("HOSTNAME", "b"), "hostname", "a", "b"),
     ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
     ("webserver", ["--content", "V1"], ("SERVERCONTNET", "V2"), "content", "V1", "V2"),
@@ -130,7 +134,12 @@ def test_every_option_of_a_role_has_a_variable_and_a_help():
     for name, command in main.commands.items():
         for parameter in options_of(command):
             assert parameter.help.endswith("."), (name, parameter.name)
-            only_by_hand = name == "watch" or parameter.name in ("replicas", "filenames", "dry_run")
+            only_by_hand = name in ("watch", "lesson") or parameter.name in (
+                "replicas",
+                "filenames",
+                "istiod",
+                "dry_run",
+            )
             assert parameter.envvar or only_by_hand, (name, parameter.name)
 
 

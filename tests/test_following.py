@@ -46,6 +46,17 @@ def test_a_file_that_is_replaced(tmp_path):
     assert [files.have_changed() for _ in range(3)] == [False, True, False]
 
 
+def test_files_that_are_to_be_read_again(tmp_path):
+    """Files count as changed, once, when that is asked for."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a")
+    files = Files([path])
+    assert not files.are_ahead
+    files.read_again()
+    assert files.are_ahead
+    assert [files.have_changed() for _ in range(2)] == [True, False]
+
+
 def test_aside():
     """A job's result is there when it is done, once; its error is raised, once."""
     go, aside = threading.Event(), Aside()

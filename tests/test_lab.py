@@ -1,4 +1,4 @@
-"""The lab: every lesson that needs no cluster, run on a real Envoy, shows the numbers that its comment promises."""
+"""The lab: what the lessons do on a real Envoy beside what their comments promise, which `meshdemo lesson` checks."""
 
 import time
 
@@ -33,9 +33,6 @@ def both(name):
     return pytest.mark.parametrize("lesson", [f"istio/{name}.yaml", f"gateway-api/{name}.yaml"])
 
 
-# The lessons. Bounds are 4.9 standard deviations or more: they fail by chance less than once in a million runs.
-
-
 def test_without_any_policy(run_lab):
     """Both versions and all six pods answer, half each; the sidecar adds its headers."""
     running = run_lab()
@@ -43,22 +40,6 @@ def test_without_any_policy(run_lab):
     assert abs(tally.versions["Webserver V1"] - 200) <= 49
     assert sum(len(pods) for pods in tally.pods.values()) == 6
     assert "X-Envoy-Attempt-Count" in str(get(running.port, Accept="application/json"))
-
-
-@both("all-v1")
-def test_all_v1(run_lab, lesson):
-    """Every answer is from version 1, from all of its pods."""
-    tally = run_lab(K8S / lesson).call(count=100)
-    assert tally.versions == {"Webserver V1": 100}
-    assert len(tally.pods["Webserver V1"]) == 3
-
-
-@both("split")
-def test_split(run_lab, lesson):
-    """Of 400 calls 300 go to version 1 and 100 to version 2."""
-    tally = run_lab(K8S / lesson).call(count=400)
-    assert tally.versions["Webserver V1"] + tally.versions["Webserver V2"] == 400
-    assert abs(tally.versions["Webserver V2"] - 100) <= 43
 
 
 @both("header")
@@ -105,61 +86,6 @@ def test_mirror(run_lab, lesson):
 
     wait_until(lambda: logged(2) >= 50, "the copies")
     assert (logged(1), logged(2)) == (50, 50)
-
-
-@both("timeout")
-def test_timeout(run_lab, lesson):
-    """A third of the calls is cut off with 504 after 1 s, and none takes 2 s."""
-    tally = run_lab(K8S / lesson).call("/slowsometimes", count=60, concurrency=60)
-    assert set(tally.statuses) == {200, 504}
-    assert 2 <= tally.statuses[504] <= 38
-    assert tally.texts == {(504, "upstream request timeout"): tally.statuses[504]}
-    assert len(tally.slow(990)) == tally.statuses[504]
-    assert not tally.slow(1900)
-
-
-@both("ingress")
-def test_ingress(run_lab, lesson):
-    """The gateway's port leads to the proxy, both versions answer behind it, and an edit says where it is."""
-    running = run_lab(K8S / lesson)
-    (address,) = [each for each in running.lab.addresses() if each.name.startswith("gateway ")]
-    assert address.name.endswith(", port 80")
-    tally = running.call(url=address.url, count=100)
-    assert abs(tally.versions["Webserver V1"] - 50) <= 25
-    assert sum(tally.versions.values()) == 100
-
-
-def test_abort(run_lab):
-    """Half of the calls fail with 503 and no pod."""
-    tally = run_lab(K8S / "istio/abort.yaml").call(count=300)
-    assert abs(tally.statuses[503] - 150) <= 43
-    assert tally.texts == {(503, "fault filter abort"): tally.statuses[503]}
-
-
-def test_delay(run_lab):
-    """A quarter of the calls takes 3 s, with status 200; the others take no time."""
-    tally = run_lab(K8S / "istio/delay.yaml").call(count=60, concurrency=60)
-    assert set(tally.statuses) == {200}
-    assert 1 <= len(tally.slow(2990)) <= 31
-    assert len(tally.slow(1500)) == len(tally.slow(2990))
-
-
-def test_retries(run_lab):
-    """One third of failures becomes 1/81: of 400 calls 5, never 21."""
-    tally = run_lab(K8S / "istio/retries.yaml").call("/failsometimes", count=400)
-    assert tally.statuses[500] <= 20
-    assert tally.statuses[200] + tally.statuses[500] == 400
-
-
-def test_circuit_breaker(run_lab):
-    """More than two calls at once overflow into 503, at once, and without a pod."""
-    running = run_lab(K8S / "istio/circuit-breaker.yaml")
-    tally = running.call("/slowsometimes", count=100, concurrency=100, rate=50)
-    assert tally.statuses[503] >= 50
-    (text,) = tally.texts
-    assert text[0] == 503
-    assert "overflow" in text[1]
-    assert tally.statuses[200] >= 2
 
 
 def test_outlier_detection(run_lab):

@@ -4,11 +4,16 @@ import itertools
 import re
 import shutil
 import subprocess
+from fractions import Fraction
+from math import comb
 
 import kubernetes_validate
 import pytest
 import yaml
 from support import ROOT, documents, parsed
+
+from meshdemo.expectations import parse_expectation
+from meshdemo.lessons import Lesson
 
 K8S = ROOT / "k8s"
 LESSONS = sorted([*(K8S / "istio").glob("*.yaml"), *(K8S / "gateway-api").glob("*.yaml")])
@@ -22,8 +27,11 @@ CURRENT = {
     "Sidecar": "networking.istio.io/v1",
     "PeerAuthentication": "security.istio.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "Deployment": "apps/v1",
+    "Service": "v1",
     "ServiceAccount": "v1",
 }
 OBJECTS = documents(ROOT / "k8s" / "example.yaml")
@@ -49,12 +57,18 @@ def pod_labels(path):
     return [each["spec"]["template"]["metadata"]["labels"] for each in deployments]
 
 
+def hosts_outside(path):
+    """Return the hosts outside the mesh that a lesson makes known, each with the object that does."""
+    entries = [each["spec"] for each in documents(path) if each["kind"] == "ServiceEntry"]
+    return {host: entry for entry in entries for host in entry["hosts"]}
+
+
 def test_all_lessons_are_there():
-    """Seventeen lessons for Istio, eight of them for the Gateway API as well."""
+    """Twenty-three lessons for Istio, eight of them for the Gateway API as well."""
     names = {
         folder: {path.stem for path in LESSONS if path.parent.name == folder} for folder in ("istio", "gateway-api")
     }
-    assert len(names["istio"]) == 17
+    assert len(names["istio"]) == 23
     assert names["gateway-api"] == {
         "all-v1", "header", "ingress", "mirror", "path", "redirect", "split", "timeout"
     }  # fmt: skip
@@ -95,15 +109,16 @@ def test_comment(path):
 def test_hosts_and_ports_exist(path):
     """Each host that a policy names is a Service of the example or a ServiceEntry, each port one of its ports."""
     found = documents(path)
-    external = {host for each in found if each["kind"] == "ServiceEntry" for host in each["spec"]["hosts"]}
+    external = hosts_outside(path)
+    services = SERVICES | {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Service"}
     for each in found:
         destinations = [*values(each, "destination"), *values(each, "mirror")]
         for destination in destinations:
-            assert destination["host"] in SERVICES.keys() | external
+            ports = (services | external)[destination["host"]]["ports"]
             port = destination.get("port", {}).get("number", 80)
-            assert port in [item["port"] for item in SERVICES[destination["host"]]["ports"]]
+            assert port in [item.get("port", item.get("number")) for item in ports]
         if each["kind"] == "DestinationRule":
-            assert each["spec"]["host"] in SERVICES
+            assert each["spec"]["host"] in services | external
         for authority in values(each, "authority"):
             assert authority in SERVICES
         for hostname in values(each, "hostname"):
@@ -120,7 +135,8 @@ def test_hosts_of_virtual_services(path):
     for each in documents(path):
         if each["kind"] == "VirtualService":
             at_gateway = each["spec"].get("gateways") == ["webserver"]
-            assert each["spec"]["hosts"] == (["*"] if at_gateway else ["webserver"])
+            (host,) = each["spec"]["hosts"]
+            assert host == "*" if at_gateway else host in {"webserver", *hosts_outside(path)}
             assert at_gateway == any(other["kind"] == "Gateway" for other in documents(path))
 
 
@@ -177,11 +193,14 @@ def test_guide_lists_every_lesson():
 
 
 def test_guide_repeats_the_commands_of_the_lessons():
-    """The command that the guide gives for a lesson is the one in its file."""
+    """The commands that the guide gives for a lesson are those in its file, but for tokens that fill lines."""
     for path in LESSONS:
         if path.parent.name == "istio":
             commands = re.findall(r"^#   (.*)$", path.read_text(), re.MULTILINE)
             section = GUIDE.split(f"`istio/{path.name}`")[1].split("\n### ")[0]
+            if any(len(command) > 120 for command in commands):
+                assert "are in the file." in section
+                continue
             for command in commands:
                 assert command in section, (path.name, command)
 
@@ -195,3 +214,71 @@ def test_kustomization():
         rendered = list(yaml.safe_load_all(done.stdout))
         names = [(each["kind"], each["metadata"]["name"]) for each in rendered]
         assert sorted(names) == sorted((each["kind"], each["metadata"]["name"]) for each in OBJECTS)
+
+
+# Which lesson promises what of how many calls, with which probability there, and with which without the policy.
+DRAWN = [
+    ("istio/split", "Webserver V1", 200, Fraction(3, 4), Fraction(1, 2)),
+    ("istio/split", "Webserver V2", 200, Fraction(1, 4), Fraction(1, 2)),
+    ("istio/abort", "FI", 200, Fraction(1, 2), 0),
+    ("istio/delay", "over 2.9s", 100, Fraction(1, 4), 0),
+    ("istio/timeout", "UT", 100, Fraction(1, 3), 0),
+    ("istio/retries", "500", 300, Fraction(1, 81), Fraction(1, 3)),
+    ("istio/retries", "tries>1", 300, Fraction(1, 3), 0),
+    ("istio/ingress", "Webserver V1", 60, Fraction(1, 2), None),
+    ("istio/ingress", "Webserver V2", 60, Fraction(1, 2), None),
+    ("gateway-api/split", "Webserver V1", 200, Fraction(3, 4), Fraction(1, 2)),
+    ("gateway-api/split", "Webserver V2", 200, Fraction(1, 4), Fraction(1, 2)),
+    ("gateway-api/timeout", "UT", 100, Fraction(1, 3), 0),
+    ("gateway-api/ingress", "Webserver V1", 60, Fraction(1, 2), None),
+    ("gateway-api/ingress", "Webserver V2", 60, Fraction(1, 2), None),
+]
+
+
+def chance_within(least, most, draws, probability):
+    """Return how likely it is that so many of `draws` come out, by the binomial distribution, exactly."""
+    return sum(
+        comb(draws, count) * probability**count * (1 - probability) ** (draws - count)
+        for count in range(max(0, int(least)), min(draws, int(most)) + 1)
+    )
+
+
+def expected_range(name, subject, requests):
+    """Return the range that a lesson has for a subject, in a watch of so many requests."""
+    for command in Lesson(1, "", K8S, f"{name}.yaml").commands():
+        words = command.pipeline[-1]
+        for option, value in itertools.pairwise(words):
+            if option == "--expect" and value.rpartition("=")[0] == subject:
+                assert words[words.index("-n") + 1] == str(requests)
+                return parse_expectation(value).range
+    raise AssertionError(f"{name} promises nothing of {subject}")
+
+
+@pytest.mark.parametrize(("name", "subject", "requests", "probability", "without"), DRAWN)
+def test_ranges_follow_from_the_arithmetic(name, subject, requests, probability, without):
+    """A range leaves out less than one run in a thousand, and one without the policy is in it as seldom."""
+    found = expected_range(name, subject, requests)
+    most = min(found.most, requests)
+    assert 1 - chance_within(found.least, most, requests, probability) < Fraction(1, 1000)
+    if without is not None:
+        assert chance_within(found.least, most, requests, Fraction(without)) < Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("name", sorted({each[0] for each in DRAWN}))
+def test_a_lesson_as_a_whole_fails_seldom(name):
+    """Numbers that are drawn on their own fail together less than once in a thousand runs."""
+    drawn = [each for each in DRAWN if each[0] == name and each[1] != "Webserver V2"]  # V2 is the rest of V1
+    chance = 0
+    for _, subject, requests, probability, _ in drawn:
+        found = expected_range(name, subject, requests)
+        chance += 1 - chance_within(found.least, min(found.most, requests), requests, probability)
+    assert chance < Fraction(1, 1000)
+
+
+def test_the_arithmetic_of_circuit_breaking_and_outlier_detection():
+    """Ten calls find a place at least, more than 65 seldom; a sick pod that is left in answers 30 or less seldom."""
+    found = expected_range("istio/circuit-breaker", "UO", 200)
+    assert (found.least, found.most) == (200 - 65, 200 - 10)
+    assert chance_within(0, 9, 65, Fraction(1, 3)) < Fraction(1, 1000)
+    found = expected_range("istio/outlier-detection", "Webserver sick", 400)
+    assert chance_within(0, found.most, 400, Fraction(1, 7)) < Fraction(1, 1000)

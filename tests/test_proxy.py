@@ -5,8 +5,8 @@ import re
 
 import pytest
 import requests
-from conftest import http_response, replying
 from requests_mock import ANY
+from support import http_response, replying
 
 from meshdemo import proxy, server, webserver
 from meshdemo.upstream import Upstream

@@ -1,6 +1,7 @@
-"""The README promises what the program does."""
+"""The README and the reference promise what the program does."""
 
 import re
+import shlex
 import subprocess
 
 import click
@@ -11,11 +12,15 @@ from meshdemo import proxy
 from meshdemo.cli import DEFAULT_PROXY_URL, main
 
 README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+GUIDE = (ROOT / "k8s" / "README.md").read_text()
+DOCUMENTS = {"README.md": README, "docs/reference.md": REFERENCE, "k8s/README.md": GUIDE}
+every_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
 def table():
     """Return the rows of the option table below the bold row that names their commands."""
-    section = README.split("| option | environment | default | meaning |")[1].split("\n\n")[0]
+    section = REFERENCE.split("| option | environment | default | meaning |")[1].split("\n\n")[0]
     rows, commands = [], []
     for line in section.splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -64,9 +69,9 @@ def test_default_in_the_table(command, cells):
 
 
 def test_forwarded_headers_are_listed():
-    """The README names each header that crosses, some by their beginning."""
+    """The reference names each header that crosses, some by their beginning."""
     listed = re.findall(
-        r"`([\w*-]+)`", README.split("The headers that join the spans")[1].split("`--forward-header`")[0]
+        r"`([\w*-]+)`", REFERENCE.split("The headers that join the spans")[1].split("`--forward-header`")[0]
     )
     for name in proxy.FORWARDED_HEADERS:
         assert any(re.fullmatch(entry.replace("*", ".*"), name) for entry in listed), name
@@ -85,17 +90,53 @@ def test_commands_are_the_shape_that_ci_runs():
     assert found[0] + "\n" == blocks[-1]
 
 
-def test_files_that_are_named_exist():
-    """Every path of this repository that the README names is there."""
-    for path in re.findall(r"(?<!\w)((?:meshdemo|k8s|tests|docs)/[\w./-]*[a-z])\b", README):
+@every_document
+def test_files_that_are_named_exist(name):
+    """Every path of this repository that is named is there, and so is what a link leads to."""
+    text = DOCUMENTS[name]
+    for path in re.findall(r"(?<![\w/])((?:meshdemo|k8s|tests|docs)/[\w./-]*[a-z])\b", text):
         assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert ((ROOT / name).parent / link).exists(), link
+
+
+def commands_of(text):
+    """Return each command in blocks and in the running text: what stands in sh blocks, behind $, and in backticks."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"^\$ (.*)$", text, re.MULTILINE)
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [part.strip() for line in lines for part in line.split("&&")]
+
+
+@every_document
+def test_commands_are_those_of_the_program(name):
+    """Each meshdemo command that is shown is one that the program takes, and each file of another is there."""
+    seen = 0
+    for command in commands_of(DOCUMENTS[name]):
+        words = shlex.split(command, comments=True)
+        for path in words:
+            if path.startswith("k8s/") and "*" not in path:
+                assert (ROOT / path).exists(), command
+        if not words or words[0].rpartition("/")[2] != "meshdemo" or len(words) < 2 or words[1] not in main.commands:
+            continue
+        seen += 1
+        if "..." in words:
+            continue
+        context = click.Context(main)
+        subcommand = main.commands[words[1]]
+        if isinstance(subcommand, click.Group):
+            assert not words[2:] or words[2] in subcommand.commands
+        elif len(words) > 2:
+            subcommand.make_context(words[1], words[2:], parent=context)
+    assert seen
 
 
 def test_version_is_the_same_everywhere():
     """The image tag in the README is the package's version, which the changelog knows or is to know."""
     from meshdemo import __version__
 
-    assert set(re.findall(r"meshdemo:([\d.]+\d)", README)) == {__version__}
+    assert set(re.findall(r"meshdemo:([\d.]+\d)", README + GUIDE)) == {__version__}
 
 
 def test_ci_is_a_valid_script():

@@ -1,15 +1,19 @@
 """Binding, starting, draining and leaving, with whole programs and real signals."""
 
+import contextlib
+import ctypes
 import http.client
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from support import get, is_refused, wait_until
+from support import DEADLINE_SECONDS, get, is_refused, wait_until
 
 from meshdemo import server
 
@@ -176,18 +180,58 @@ def test_requests_in_flight_when_the_port_closes_are_answered(program):
     assert web.wait_for_end()[0] == 0
 
 
-def test_idle_and_half_sent_connections_do_not_hold_up_the_end(program):
-    """A client that keeps a connection, or never finishes its request, is let go after a few seconds."""
-    web = program("webserver", "--port", "0", "--drain-seconds", "0")
-    idle = socket.create_connection(("127.0.0.1", web.port), 20)
-    half = socket.create_connection(("127.0.0.1", web.port), 20)
-    half.sendall(b"GET / HTTP/1.1\r\nHost:")
-    get(web.port)
-    web.signal(signal.SIGTERM)
-    assert idle.recv(10) == b""
-    assert web.wait_for_end(15)[0] == 0
-    idle.close()
-    half.close()
+def drip(connection, ended):
+    """Send a byte of a request that never ends, ten times a second, and read a byte of what comes."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        while not ended.wait(0.1):
+            connection.sendall(b"x")
+
+
+def sip(connection, ended):
+    """Ask for more than the system keeps for a client, and read a byte of it, ten times a second."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"GET /ui HTTP/1.1\r\n\r\n" * 200)
+        while not ended.wait(0.1):
+            connection.recv(1)
+
+
+def many(connection, ended):
+    """Ask for more answers than are kept for a client, and read none."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"GET /ui HTTP/1.1\r\n\r\n" * 2000)
+        ended.wait(DEADLINE_SECONDS)
+
+
+def keep(connection, ended):
+    """Do nothing."""
+
+
+def send_half(connection, ended):
+    """Send half a request."""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost:")
+
+
+@pytest.mark.parametrize("behave", [drip, sip, many, keep, send_half])
+def test_no_client_holds_up_the_end(program, behave):
+    """Whatever clients do, the end comes when requests that had arrived whole are answered, and 3 seconds later."""
+    web = program("proxy", "--port", "0", "--drain-seconds", "0", "--no-access-log")
+    ended = threading.Event()
+    with ThreadPoolExecutor(3) as pool, contextlib.ExitStack() as held:
+        for _ in range(3):
+            connection = held.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.connect(("127.0.0.1", web.port))
+            pool.submit(behave, connection, ended)
+        get(web.port, "/healthz")
+        time.sleep(0.5)  # so that the clients are at what they do
+        started = time.monotonic()
+        web.signal(signal.SIGTERM)
+        try:
+            assert web.wait_for_end(15)[0] == 0
+        finally:
+            ended.set()
+        assert time.monotonic() - started < 8  # 3, and what a busy machine takes
 
 
 @pytest.mark.parametrize(
@@ -236,3 +280,18 @@ def test_access_log_can_be_turned_off(program):
     get(web.port)
     web.signal(signal.SIGTERM)
     assert web.wait_for_end() == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a signal be aimed at a thread from outside")
+def test_a_signal_that_another_thread_takes(program):
+    """The system may give a signal to any thread of the process; it ends all the same."""
+    running = program("webserver", "--port", "0")
+    tasks = Path(f"/proc/{running.process.pid}/task")
+    threads = [int(each.name) for each in tasks.iterdir()]
+
+    def main_thread_waits():
+        return all((tasks / str(min(threads)) / "stat").read_text().split()[2] == "S" for _ in range(50))
+
+    wait_until(lambda: get(running.port)[0] == 200 and main_thread_waits(), "the main thread to wait for signals")
+    assert ctypes.CDLL(None).tgkill(running.process.pid, max(threads), int(signal.SIGINT)) == 0
+    assert running.wait_for_end()[0] == 0

@@ -1,10 +1,14 @@
 """One Envoy: its start, its changes, what it refuses, and how it is started again."""
 
+import dataclasses
 import http.client
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import free_port, get, is_refused, wait_until
+from support import free_port, get, http_response, is_refused, read_request, wait_until
 
 from meshdemo.lab import sidecar as sidecar_module
 from meshdemo.lab.engine import Resources
@@ -136,6 +140,31 @@ def test_a_change_that_is_refused(running):
     assert running.answer() == "five"
 
 
+def test_a_name_server_that_does_not_answer(running):
+    """A change holds for all else while a host's address is still being looked up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        at = {"socket_address": {"address": "127.0.0.1", "port_value": silent.getsockname()[1]}}
+        resolver = {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [at],
+            },
+        }
+        host = {"endpoint": {"address": {"socket_address": {"address": "known.example", "port_value": 443}}}}
+        outside = {
+            "name": "outside",
+            "type": "STRICT_DNS",
+            "connect_timeout": "1s",
+            "typed_dns_resolver_config": resolver,
+            "load_assignment": {"cluster_name": "outside", "endpoints": [{"lb_endpoints": [host]}]},
+        }
+        running.start(resources("one", "a"))
+        running.change(resources("two", "a", extra_cluster=outside))
+        assert running.answer() == "two"
+
+
 def test_no_call_is_lost_by_changes(running):
     """While routes and clusters come and go every call is answered."""
     running.start(resources("0", "a"))
@@ -148,6 +177,49 @@ def test_no_call_is_lost_by_changes(running):
             response = connection.getresponse()
             assert (response.status, response.read().decode()) == (200, str(number))
     connection.close()
+
+
+def test_what_comes_to_a_pod(running):
+    """A change of a listener for what comes to the pod is told from all others."""
+    running.start(resources("one", "a"))
+    running.change(resources("two", "a"))
+    assert not running.sidecar.has_new_inbound
+    inbound = Resources([{**resources("x", "a").listeners[0], "name": "virtualInbound"}])
+    running.sidecar.change(Local(inbound, Ports(inbound={3030: free_port()}), running.sidecar.folder, None), nobody)
+    assert running.sidecar.has_new_inbound
+    running.change(resources("three", "a"))
+    assert running.sidecar.has_new_inbound
+    running.change(resources("four", "a"))
+    assert not running.sidecar.has_new_inbound
+
+
+def test_connections_are_renewed(running, tcp_server):
+    """After a renewal calls go over a new connection, and the one that was under way is answered."""
+    held = threading.Event()
+
+    def behave(connection):
+        while request := read_request(connection):
+            if b"GET /called/slow" in request:
+                held.wait(20)
+            connection.sendall(http_response(b"answer"))
+
+    server = tcp_server(behave)
+    running.start(resources("one", "a"))
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": "10.244.0.1", "port_value": 80}}}}
+    assignment = {"cluster_name": "a", "endpoints": [{"lb_endpoints": [endpoint]}]}
+    found = dataclasses.replace(resources("one", "a"), endpoints=[assignment])
+    running.sidecar.change(running.local(found), lambda address, port: server.port)
+    port = running.ports["a"]
+    wait_until(lambda: get(port, "/called")[2] == "answer", "the endpoint")
+    assert [get(port, "/called")[2] for _ in range(5)] == ["answer"] * 5
+    assert server.connections == 1
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(get, port, "/called/slow")
+        running.sidecar.renew_connections()
+        assert get(port, "/called")[2] == "answer"
+        held.set()
+        assert slow.result(20)[2] == "answer"
+    assert server.connections >= 2
 
 
 def test_one_that_ends(running):
@@ -199,6 +271,7 @@ def test_check(guard):
         check(local.static(nobody), guard.folder / "check.json", guard.group)
 
     checked(resources("one", "a"))
+    checked(static({"match": {"safe_regex": {"regex": "/[a-z]{400}"}}, "direct_response": {"status": 200}}))
     regex = {"match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}
     with pytest.raises(EnvoyError, match=r"^Envoy does not accept this: missing \)"):
         checked(static(regex))

@@ -1,7 +1,13 @@
 """Configuration for an Envoy without Istio's agent and Istio's filters."""
 
+from pathlib import Path
+
+import pytest
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
 from meshdemo.lab.standalone import Secrets, Standalone, passthrough
 
+TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
@@ -44,12 +50,43 @@ def test_certificates_are_files(tmp_path):
     assert missing.endswith("no-such-secret")
 
 
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [("ROOTCA", "root"), ("file-root:system", DEFAULT_CA_BUNDLE_PATH), ("file-root:/etc/ca.pem", "/etc/ca.pem")],
+)
+def test_authorities_are_files(tmp_path, name, root):
+    """Whom to trust comes from a file: the lab's own authority, the system's, or a named one."""
+    value = {
+        "combined_validation_context": {
+            "default_validation_context": {"match": 1},
+            "validation_context_sds_secret_config": {"name": name, "sds_config": {}},
+        }
+    }
+    secrets = Secrets(tmp_path / "chain", tmp_path / "key", Path("root"))
+    found = {"validation_context": {"match": 1, "trusted_ca": {"filename": root}}}
+    assert standalone(secrets).adapt(value) == found
+    if name != "ROOTCA":
+        assert standalone().adapt(value) == found
+
+
 def test_outside_hosts_are_looked_up():
-    """Where calls pass through, Envoy looks hosts up before it routes; elsewhere nothing is added."""
-    filters = [{"name": "router", "typed_config": {"@type": ROUTER}}]
-    names = [each["name"] for each in standalone(passes_through=True).adapt(filters)]
-    assert names == ["envoy.filters.http.dynamic_forward_proxy", "router"]
-    assert standalone().adapt(filters) == filters
+    """Where calls pass through, Envoy looks hosts up before it routes, at the listener's port; nothing elsewhere."""
+    tcp = {"name": "tcp", "typed_config": {"@type": TCP_PROXY, "cluster": "PassthroughCluster"}}
+    other = {"name": "tcp", "typed_config": {"@type": TCP_PROXY, "cluster": "BlackHoleCluster"}}
+    manager = {"name": "http", "typed_config": {"http_filters": [{"name": "r", "typed_config": {"@type": ROUTER}}]}}
+    listener = {"filter_chains": [{"filters": [manager]}, {"filters": [tcp]}], "default": {"filters": [other]}}
+    assert standalone().with_lookup(listener, 8443) == listener
+    found = standalone(passes_through=True).with_lookup(listener, 8443)
+    (http,) = found["filter_chains"][0]["filters"]
+    names = [each["name"] for each in http["typed_config"]["http_filters"]]
+    assert names == ["envoy.filters.http.dynamic_forward_proxy", "r"]
+    lookup, last = found["filter_chains"][1]["filters"]
+    assert (lookup["typed_config"]["port_value"], last) == (8443, tcp)
+    assert found["default"] == {"filters": [other]}
+
+
+def test_the_passthrough_cluster():
+    """The cluster that passes on to an address becomes one that passes on to a host's name."""
     found = passthrough({"name": "PassthroughCluster", "type": "ORIGINAL_DST", "connect_timeout": "10s"})
     assert found["cluster_type"]["name"] == "envoy.clusters.dynamic_forward_proxy"
     assert "type" not in found

@@ -65,9 +65,11 @@ def test_what_nobody_reads_is_counted(pipe, blocking):
     started = time.monotonic()
     writer.finish(started + 0.2)
     assert 0.1 < time.monotonic() - started < 5
-    data = read_until(reader, b"took them\n")
-    writer.write("again\n")
-    data += read_until(reader, b"again\n")
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_until, reader, b"again\n")
+        writer.finish(time.monotonic() + DEADLINE_SECONDS)
+        writer.write("again\n")
+        data = reading.result(DEADLINE_SECONDS)
     kept = re.findall(rb"^\d+", data, re.MULTILINE)
     assert kept == sorted(kept, key=int)
     assert len(kept) * 1000 > 0.9 * WAITING_LIMIT_BYTES

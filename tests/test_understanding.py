@@ -1,5 +1,6 @@
 """From files to what is to run: read, configured, checked, and blamed on the right object."""
 
+import dataclasses
 import json
 
 import pytest
@@ -57,13 +58,22 @@ def test_a_state(guard):
 
 
 def test_pods_that_linger(guard):
-    """Pods that no file has any more are part of the cluster that is configured, those of the same name are not."""
+    """Pods that no file has any more are part of the cluster that is configured, each name once."""
     reader = Reader([EXAMPLE], Engine(), guard)
     files = reader.read()
-    gone = files.cluster.pods[0].__class__(**{**vars(files.cluster.pods[0]), "name": "gone-1"})
-    state = reader.configure(files, [*files.cluster.pods, gone])
+    gone = dataclasses.replace(files.cluster.pods[0], name="gone-1")
+    state = reader.configure(files, [*files.cluster.pods, gone, dataclasses.replace(gone, labels={"app": "former"})])
     assert [pod.name for pod in state.cluster.pods][7:] == ["gone-1"]
     assert len(state.files.cluster.pods) == 7
+
+
+def test_pods_of_one_name_that_linger(guard):
+    """Of a pod and the one that it was to be replaced by, when neither is in the files any more, the first counts."""
+    reader = Reader([EXAMPLE], Engine(), guard)
+    files = reader.read()
+    fields = {**vars(files.cluster.pods[0]), "name": "gone-1"}
+    first, second = (files.cluster.pods[0].__class__(**{**fields, "address": address}) for address in ("::1", "::2"))
+    assert reader.configure(files, [first, second]).cluster.pods[7:] == (first,)
 
 
 def test_who_is_to_blame(guard, tmp_path):

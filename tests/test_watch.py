@@ -1,205 +1,182 @@
-"""The observer: its pace, its tally, and the command in a pipe and on a terminal."""
+"""`meshdemo watch`: a whole run, and the command."""
 
-import itertools
+import errno
+import io
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
 import sys
 import time
 
+import click
 import pytest
-from support import ROOT, free_port, http_response, read_request, replying
+from samples import unanswered, web
+from support import DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
 
-from meshdemo import report
-from meshdemo.upstream import Answer, Upstream, UpstreamError
-from meshdemo.watch import Sample, Tally, Watch
+from meshdemo import watch
+from meshdemo.expectations import parse_expectation
 
-
-def web(content="V1", hostname="pod-1", status=200):
-    return {"content": content, "path": "/", "hostname": hostname, "status": status, "headers": {}}
-
-
-def sample(document, status=200, seconds=0.01, late=False):
-    """Return a Sample of a JSON answer, or of a text."""
-    if isinstance(document, str):
-        return Sample(seconds, late, Answer(status, document, "text/plain"))
-    return Sample(seconds, late, Answer(status, json.dumps(document), "application/json"))
+FIELDS = {
+    "url", "requests", "answered", "late", "seconds", "rate", "versions", "others", "statuses", "errors", "unanswered",
+    "tries", "identities", "paths", "times", "histogram", "path", "planned", "under_way", "interrupted", "problem",
+    "expectations",
+}  # fmt: skip
 
 
-def proxied(value, status=200, error=None, milliseconds=2.5):
-    return {"value": value, "status": status, "error": error, "milliseconds": milliseconds}
+def failing_every(number, failure=lambda connection: None):
+    """Return a behaviour that answers, but closes each connection whose number is a multiple without an answer."""
+    seen = []
 
-
-def tally_of(*samples):
-    tally = Tally()
-    for each in samples:
-        tally.add(each)
-    return tally
-
-
-def test_tally_of_a_proxy():
-    """Behind a proxy the web server's facts count, with the status that the upstream had."""
-    tally = tally_of(
-        sample(proxied(web())),
-        sample(proxied(web(status=500), status=500)),
-        sample(proxied(web("V2", "pod-9"))),
-        sample(proxied("fault filter abort", status=503)),
-        sample(proxied(None, status=None, error="connection refused calling http://webserver/")),
-    )
-    assert tally.pods["V1"]["pod-1"].answers == 2
-    assert tally.pods["V1"]["pod-1"].failed == 1
-    assert tally.pods["V2"]["pod-9"].failed == 0
-    assert tally.texts == {(503, "fault filter abort"): 1}
-    assert tally.statuses == {200: 2, 500: 1, 503: 1}
-    assert tally.errors == {"connection refused calling http://webserver/": 1}
-    assert not tally.unanswered
-    assert list(tally.proxy_milliseconds) == [2.5] * 5
-    assert len(tally.caller_milliseconds) == 5
-
-
-def test_tally_of_a_web_server():
-    """Without a proxy the web server is counted the same, and a gateway's own answer has no pod."""
-    tally = tally_of(sample(web(status=500), status=500), sample("no healthy upstream", status=503))
-    assert tally.pods["V1"]["pod-1"].failed == 1
-    assert tally.texts == {(503, "no healthy upstream"): 1}
-    assert not tally.proxy_milliseconds
-
-
-def test_tally_of_text():
-    """Any other text is grouped without its numbers of milliseconds, on one line of limited length."""
-    texts = ["Took 12 milliseconds", "Took 7 milliseconds", "in 1.5 ms or 3ms", "two\nlines", "x" * 500, "room 12"]
-    labels = [label for _, label in tally_of(*map(sample, texts)).texts]
-    assert labels == ["Took N milliseconds", "in N ms or Nms", "two lines", "x" * 100 + "...", "room 12"]
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"value": 1, "status": "x", "error": None, "milliseconds": 1},
-        {"value": 1, "status": None, "error": None, "milliseconds": 1},
-        {"value": 1, "status": 200, "error": None, "milliseconds": "soon"},
-        {"content": "x"},
-        [1],
-        None,
-    ],
-)
-def test_json_of_somebody_else_is_text(document):
-    """An object that only looks like a proxy's is counted by its text."""
-    assert tally_of(sample(document)).texts == {(200, json.dumps(document)): 1}
-
-
-@pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 5), (50.1, 6), (95, 10), (90, 9), (99, 10), (100, 10)])
-def test_percentile_is_the_nearest_rank(percent, expected):
-    """A percentile is one of the values: the smallest that so many do not exceed."""
-    assert report.percentile([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], percent) == expected
-    assert report.percentile([4.5], percent) == 4.5
-
-
-def test_object():
-    """Every count and percentile is in the object."""
-    tally = tally_of(
-        *[sample(proxied(web(hostname=f"pod-{number % 2}")), seconds=number / 1000) for number in range(1, 4)],
-        Sample(1, True, UpstreamError("connection refused", "http://a/")),
-    )
-    assert report.as_object(tally, "http://a/", 2.0) == {
-        "url": "http://a/",
-        "requests": 4,
-        "answered": 3,
-        "late": 1,
-        "seconds": 2.0,
-        "rate": 2.0,
-        "versions": [
-            {
-                "content": "V1",
-                "count": 3,
-                "share": 0.75,
-                "failed": 0,
-                "pods": [
-                    {"hostname": "pod-0", "count": 1, "share": 0.25, "failed": 0},
-                    {"hostname": "pod-1", "count": 2, "share": 0.5, "failed": 0},
-                ],
-            }
-        ],
-        "others": [],
-        "statuses": {"200": 3},
-        "errors": {},
-        "unanswered": {"connection refused calling http://a/": 1},
-        "times": {
-            "caller": {"median": 2.0, "p95": 3.0, "p99": 3.0, "maximum": 3.0},
-            "proxy": {"median": 2.5, "p95": 2.5, "p99": 2.5, "maximum": 2.5},
-        },
-    }
-
-
-def test_object_and_text_of_nothing():
-    """Ctrl+C before the first answer is no mistake."""
-    empty = report.as_object(Tally(), "http://a/", 0.0)
-    assert empty["times"] == {"caller": None, "proxy": None}
-    assert report.as_text(empty, 4) == "0 requests in 0.0 s, 0.0 a second"
-
-
-def test_text_shows_who_fails():
-    """The pod that fails stands out, by a number and by the letter x in its bar."""
-    tally = tally_of(*[sample(proxied(web(hostname=name, status=code), status=code))
-                       for name, code in [("good", 200)] * 6 + [("sick", 500)] * 2])  # fmt: skip
-    text = report.as_text(report.as_object(tally, "http://a/", 1.0), 4)
-    lines = re.sub(r"\x1b\[\d+m", "", text).splitlines()
-    assert re.fullmatch(r"V1 +8 +100\.0 % +2 +█{30}x{10}", lines[1])
-    assert re.fullmatch(r"  good +6 +75\.0 % +- +█{30}", lines[2])
-    assert re.fullmatch(r"  sick +2 +25\.0 % +2 +x{10}", lines[3])
-
-
-def slow_server(seconds):
     def behave(connection):
         while read_request(connection):
-            time.sleep(seconds)
-            connection.sendall(http_response(b"slow"))
+            seen.append(1)
+            if len(seen) % number == 0:
+                return failure(connection)
+            connection.sendall(http_response(b"ok"))
 
     return behave
 
 
-def test_pace_is_an_open_loop(tcp_server):
-    """Answers that take 0.4 s do not delay the next request: 20 of them, 50 a second, take hardly longer than one."""
-    watch = Watch(Upstream(tcp_server(slow_server(0.4)).url), headers={}, requests=20, rate=50, concurrency=20)
+def result_of(url, *expect, **options):
+    settings = watch.WatchOptions(url, rate=options.pop("rate", 0), **options)
+    return watch.run(settings, [parse_expectation(text) for text in expect])
+
+
+# A run
+
+
+@pytest.mark.parametrize(
+    ("options", "planned"),
+    [({}, 100), ({"requests": 7}, 7), ({"requests": 0}, 0), ({"duration_seconds": 5}, 0),
+     ({"duration_seconds": 5, "requests": 7}, 7)],
+)  # fmt: skip
+def test_how_many(options, planned):
+    """There are 100 requests where nothing is said, and no limit where only a duration is."""
+    assert watch.WatchOptions("http://a/", **options).planned == planned
+
+
+def test_result(tcp_server):
+    """The result has every field, is JSON, and the expectations are judged."""
+    body = json.dumps(web("V1", "pod-1", path="/x", X_Envoy_Attempt_Count="2")).encode()
+    url = tcp_server(replying(http_response(body, "Content-Type: application/json"))).url + "/x?y=1"
+    result = result_of(url, "V1=20", "failed=1..", requests=20)
+    assert result.report.keys() == FIELDS
+    assert json.loads(json.dumps(result.report, allow_nan=False)) == result.report
+    assert (result.report["path"], result.report["planned"], result.report["tries"]) == ("/x", 20, {"2": 20})
+    assert [verdict.met for verdict in result.verdicts] == [True, False]
+    assert [each["met"] for each in result.report["expectations"]] == [True, False]
+    assert watch.exit_status(result) == 1
+
+
+def test_fields_in_the_readme():
+    """The reference describes each field of the object, and no other."""
+    section = (ROOT / "docs" / "reference.md").read_text().split("### JSON")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("expect", "status"),
+    [
+        ([], 1),
+        (["answered=1.."], 0),
+        (["unanswered=..50%"], 0),
+        (["unanswered=0"], 1),
+        (["answered=1..", "nobody=1"], 1),
+    ],
+)
+def test_exit_status(tcp_server, expect, status):
+    """Without an expectation an unanswered call is a failure; with some, they alone decide."""
+    result = result_of(tcp_server(failing_every(4)).url, *expect, requests=20, concurrency=1)
+    assert result.report["unanswered"]
+    assert result.problem is None
+    assert watch.exit_status(result) == status
+
+
+def test_first_call_unanswered_ends_it():
+    """Where nothing answers, no other call is made, and expectations do not change that."""
+    url = f"http://127.0.0.1:{free_port()}/"
+    result = result_of(url, "nobody=0", requests=1000)
+    assert result.report["requests"] == 1
+    assert result.problem == f"connection refused calling {url}. Is meshdemo up running?"
+    assert result.report["problem"] == result.problem
+    assert watch.exit_status(result) == 1
+
+
+def test_first_call_may_be_unanswered_where_that_is_expected():
+    """An expectation that allows unanswered calls lets the watch go on."""
+    result = result_of(f"http://127.0.0.1:{free_port()}/", "unanswered=100%", requests=20)
+    assert result.problem is None
+    assert result.report["unanswered"].popitem()[1] == 20
+    assert watch.exit_status(result) == 0
+
+
+def test_https_on_a_port_for_http_ends_at_once(tcp_server):
+    """A server that waits for a request while the client waits for its handshake is found out."""
+    url = tcp_server(replying(http_response(b"ok"))).url
     started = time.monotonic()
-    samples = list(watch)
-    assert 0.75 <= time.monotonic() - started < 3
-    assert len(samples) == 20
-    assert all(0.39 < each.seconds < 2 for each in samples)
+    result = result_of(url.replace("http", "https"), requests=1000)
+    assert result.problem == f"This port speaks HTTP, not HTTPS: use {url}"
+    assert time.monotonic() - started < 10  # the time limit of a call is 30 s
 
 
-def test_times_count_from_when_a_request_was_due(tcp_server):
-    """With one place, a request that has to wait for it counts its wait, and is late."""
-    watch = Watch(Upstream(tcp_server(slow_server(0.2)).url), headers={}, requests=4, rate=100, concurrency=1)
-    samples = sorted(watch, key=lambda each: each.seconds)
-    assert [each.late for each in samples] == [False, True, True, True]
-    assert samples[-1].seconds > 0.7
+def test_as_object_of_reports_is_what_it_was():
+    """The fields of the object that scripts may use keep their meaning."""
+    from samples import proxied, sample, tally_of
 
+    from meshdemo import report
 
-def test_connections_and_headers(tcp_server):
-    """Each request has its connection unless they are kept; headers go out, and JSON is asked for."""
-    requests = []
-    server = tcp_server(replying(http_response(b"ok"), requests))
-    for keep_alive, connections in ((False, 5), (True, 6)):
-        upstream = Upstream(server.url + "/path", keep_alive=keep_alive)
-        list(Watch(upstream, headers={"end-user": "tester"}, requests=5, rate=0, concurrency=1))
-        assert server.connections == connections
-    assert all(each.startswith(b"GET /path HTTP/1.1\r\n") for each in requests)
-    assert all(b"end-user: tester\r\n" in each and b"accept: application/json\r\n" in each for each in requests)
-
-
-def test_it_goes_on_until_nobody_asks_for_more(tcp_server):
-    """Zero requests means no end; when the iteration stops, so do the requests."""
-    server = tcp_server(replying(http_response(b"ok")))
-    watch = Watch(Upstream(server.url), headers={}, requests=0, rate=0, concurrency=2)
-    assert len(list(itertools.islice(watch, 300))) == 300
-    time.sleep(0.2)
-    stopped = server.connections
-    time.sleep(0.3)
-    assert server.connections == stopped
+    tally = tally_of(
+        *[sample(proxied(web(hostname=f"pod-{number % 2}")), seconds=number / 1000) for number in range(1, 4)],
+        sample(proxied("no healthy upstream", status=503), seconds=0.004),
+        unanswered(),
+    )
+    shown = report.as_object(tally, "http://a/", 2.0)
+    assert shown == {
+        "url": "http://a/",
+        "requests": 5,
+        "answered": 4,
+        "late": 0,
+        "seconds": 2.0,
+        "rate": 2.5,
+        "versions": [
+            {
+                "content": "V1",
+                "count": 3,
+                "share": 0.6,
+                "failed": 0,
+                "pods": [
+                    {"hostname": "pod-0", "count": 1, "share": 0.2, "failed": 0},
+                    {"hostname": "pod-1", "count": 2, "share": 0.4, "failed": 0},
+                ],
+            }
+        ],
+        "others": [
+            {
+                "status": 503,
+                "text": "no healthy upstream",
+                "flag": "UH",
+                "reason": "no healthy pod: no pod of the service takes traffic",
+                "count": 1,
+                "share": 0.2,
+            }
+        ],
+        "statuses": {"200": 3, "503": 1},
+        "errors": {},
+        "unanswered": {"connection refused calling http://a/": 1},
+        "tries": {},
+        "identities": {},
+        "paths": {"/": 3},
+        "times": {
+            "caller": {"median": 2.0, "p95": 4.0, "p99": 4.0, "maximum": 4.0},
+            "proxy": {"median": 2.5, "p95": 2.5, "p99": 2.5, "maximum": 2.5},
+        },
+        "histogram": [
+            {"from": 1.0, "to": 2.0, "count": 1, "share": 0.2},
+            {"from": 2.0, "to": 5.0, "count": 3, "share": 0.6},
+        ],
+    }
 
 
 # The command
@@ -211,19 +188,19 @@ def run(*args, **options):
 
 
 def test_in_a_pipe(program):
-    """Piped, the result is a plain table and nothing else is written; 300 calls see both versions and all pods."""
+    """Piped, the result is a plain table of 79 columns; 300 calls see both versions and all pods."""
     up = program("up", "--port", "0", "--fail-ratio", "0.5")
     done = run(up.url + "/failsometimes", "--requests", "300", "--rate", "150")
     assert done.returncode == 0
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert 1 <= len(done.stderr.splitlines()) <= 4
+    assert re.match(r"\d+ of 300 requests  Webserver V1 \d+  Webserver V2 \d+  500 \d+\n", done.stderr)
+    assert max(map(len, done.stdout.splitlines())) <= 79
     blocks = done.stdout.split("\n\n")
-    assert [block.split("  ")[0].split("\n")[0] for block in blocks] == [
-        "version and pod", "status", "time in milliseconds", blocks[-1].split("\n")[0],
-    ]  # fmt: skip
+    assert [re.split(r"  |\n", block)[0] for block in blocks[:3]] == ["version and pod", "status", "time in ms"]
     rows = {line.split("  ")[0].strip() or line.split()[0]: line.split() for line in blocks[0].splitlines()[1:]}
     assert {f"webserverv{v}-{n}" for v in (1, 2) for n in (1, 2, 3)} < set(rows)
-    assert re.match(r"300 requests in \d\.\d s, 1\d\d\.\d a second", blocks[-1])
+    assert re.match(r"300 requests in \d\.\d s, 1\d\d\.\d a second\n$", blocks[-1])
     statuses = dict(line.split()[:2] for line in blocks[1].splitlines()[1:])
     assert 105 <= int(statuses["500"]) <= 195  # 150, give or take 5.2 standard deviations
 
@@ -231,20 +208,62 @@ def test_in_a_pipe(program):
 def test_json(program):
     """With --json the result is one object, also for a web server without a proxy."""
     server = program("webserver", "--port", "0", "--content", "V7")
-    done = run(server.url, "--requests", "20", "--rate", "0", "--json")
+    done = run(server.url, "-n", "20", "--rate", "0", "--json", "--expect", "V7=100%", "--expect", "median=..1ms")
     document = json.loads(done.stdout)
     assert document["answered"] == document["requests"] == 20
     assert [version["content"] for version in document["versions"]] == ["V7"]
     assert document["times"]["proxy"] is None
+    assert document["expectations"][0] == {"subject": "V7", "range": "100%", "seen": 100.0, "unit": "%", "met": True}
 
 
-def test_exit_status_when_nobody_answers():
-    """A request without an answer is named, and the exit status is 1."""
-    url = f"http://127.0.0.1:{free_port()}"
-    done = run(url, "--requests", "3", "--rate", "0")
+def test_json_is_always_json(tcp_server):
+    """Whatever a server says, the object is JSON, holds no control character, and names what was said."""
+    texts = ['{"value": "x", "status": 200, "error": null, "milliseconds": %s}' % ("1" * 401),
+             '{"content": "\\u001b[2J\\ud800\\u007f", "hostname": "\\u202e", "status": NaN}',
+             '{"content": "\\u001b[2J\\ud800\\u007f", "hostname": "\\u202e", "status": 1e999}']  # fmt: skip
+    answers = []
+
+    def behave(connection):
+        while read_request(connection):
+            answers.append(1)
+            body = texts[len(answers) % 3].encode()
+            connection.sendall(http_response(body, "Content-Type: application/json"))
+
+    done = run(tcp_server(behave).url, "-n", "30", "--rate", "0", "--json")
+    assert done.returncode == 0, done.stderr
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    document = json.loads(done.stdout, parse_constant=refuse)
+    assert document["versions"][0]["content"] == "\x1b[2J\N{REPLACEMENT CHARACTER}\x7f"
+    assert sum(other["count"] for other in document["others"]) == 20
+    assert all(character == "\n" or " " <= character < "\x7f" for character in done.stdout)
+
+
+def test_control_characters_of_a_server(tcp_server):
+    """Neither tables nor errors let a server move the cursor or forge a line."""
+    evil = "\x1b[2J\nforged 99\u202e"
+    done = run(tcp_server(replying(http_response(evil.encode()))).url, "-n", "3", "--rate", "0")
+    assert r"200 \x1b[2J forged 99\u202e" in done.stdout
+    redirect = http_response(b"", "Location: ftp://\x1b[2J", status="302 Found")
+    done = run(tcp_server(replying(redirect)).url, "-n", "3", "--rate", "0")
     assert done.returncode == 1
-    assert f"connection refused calling {url}/" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: redirect to")
+    assert "\x1b" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_nobody_answers():
+    """What is wrong and what to do is said in one line on standard error, and the exit status is 1."""
+    url = f"http://127.0.0.1:{free_port()}"
+    done = run(url)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: connection refused calling {url}/. Is meshdemo up running?\n"
+    assert done.stdout == ""
+    done = run(url, "--json")
+    assert json.loads(done.stdout)["problem"] == f"connection refused calling {url}/. Is meshdemo up running?"
+    assert done.returncode == 1
 
 
 def test_failures_of_the_upstream_are_answers(program):
@@ -256,52 +275,109 @@ def test_failures_of_the_upstream_are_answers(program):
     assert "connection refused calling" in done.stdout
 
 
+def test_expectations_of_the_command(tcp_server):
+    """Each is shown, met or not, and one that is not met makes the exit status 1."""
+    url = tcp_server(replying(http_response(b"ok"))).url
+    done = run(url, "-n", "10", "--rate", "0", "--expect", "200=10", "--expect", "ok=5..", env={"PYTHONUTF8": "1"})
+    assert done.returncode == 0
+    assert "✓ 200  10  expected 10\n✓ ok   10  expected 5..\n" in done.stdout
+    done = run(url, "-n", "10", "--rate", "0", "--expect", "ok=5..", "--expect", "errors=1",
+               env={"PYTHONIOENCODING": "ascii"})  # fmt: skip
+    assert done.returncode == 1
+    assert "v ok      10  expected 5..\nx errors   0  expected 1\n" in done.stdout
+
+
+def test_wrong_expectation():
+    """An expectation that is none is a usage error in one line, which names the part, before any call is made."""
+    done = run("http://127.0.0.1:9/", "--expect", "Webserver V1=5..7%")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: Invalid value for '--expect': 'Webserver V1=5..7%': the ends of '5..7%' are not of one kind: give both "
+        "their unit.\n"
+    )
+
+
 def test_late_requests_are_told(tcp_server):
     """Where concurrency runs out, the table says how many requests began late."""
-    done = run(tcp_server(slow_server(0.2)).url, "--requests", "6", "--rate", "100", "--concurrency", "1")
-    assert re.search(r"5 of them began late, since all 1 places were taken", done.stdout)
+
+    def behave(connection):
+        while read_request(connection):
+            time.sleep(0.2)
+            connection.sendall(http_response(b"slow"))
+
+    done = run(tcp_server(behave).url, "--requests", "6", "--rate", "100", "-c", "1")
+    assert re.search(r"4 of them began late, with all places taken", done.stdout)
 
 
-@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN], ids=["by hand", "as a job in the background"])
-def test_ctrl_c_in_a_pipe(tcp_server, handler):
-    """Ctrl+C ends an endless watch with the result so far, without a traceback, however it was started."""
-    server = tcp_server(replying(http_response(b"hello")))
+def test_duration_of_the_command(tcp_server):
+    """With --duration calls are made for so many seconds."""
+    done = run(tcp_server(replying(http_response(b"ok"))).url, "--duration", "0.5", "--rate", "20", "--json")
+    document = json.loads(done.stdout)
+    assert 2 <= document["requests"] <= 10
+    assert document["planned"] is None
+
+
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    [(signal.SIGINT, signal.SIG_DFL), (signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL)],
+    ids=["Ctrl+C", "Ctrl+C to a job in the background", "SIGTERM"],
+)
+def test_stopped_in_a_pipe(tcp_server, number, handler):
+    """Ctrl+C ends an endless watch with the result so far, and says what was under way and not counted."""
+    seen = []
+
+    def behave(connection):
+        while read_request(connection):
+            seen.append(1)
+            if len(seen) % 10 == 5:
+                time.sleep(20)
+            connection.sendall(http_response(b"hello"))
+
     watching = subprocess.Popen(
-        [sys.executable, "-m", "meshdemo", "watch", server.url, "--requests", "0", "--rate", "100", "--json"],
+        [sys.executable, "-m", "meshdemo", "watch", tcp_server(behave).url, "-n", "0", "--rate", "100"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )  # fmt: skip
-    while server.connections < 20:
-        time.sleep(0.02)
-    watching.send_signal(signal.SIGINT)
+    wait_until(lambda: len(seen) >= 28, "the watch")
+    watching.send_signal(number)
     stdout, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 0
     assert "Traceback" not in stderr
-    assert json.loads(stdout)["requests"] >= 15
+    assert re.search(r"^\d+ requests in .*\nStopped early: [3-9] calls were under way and not counted\.$", stdout, re.M)
 
 
-def test_on_a_terminal(program):
-    """On a terminal a progress bar shows the counts so far, and the table follows it, with colour."""
-    up = program("up", "--port", "0", "--fail-ratio", "1")
-    master, slave = pty.openpty()
+def test_ctrl_c_does_not_wait_for_answers(tcp_server):
+    """Ctrl+C ends a watch although nothing has been answered, and would not be for a minute."""
+    server = tcp_server(lambda connection: connection.recv(1) and server.closing.wait(60))
     watching = subprocess.Popen(
-        [sys.executable, "-m", "meshdemo", "watch", up.url + "/failsometimes", "--requests", "40", "--rate", "40"],
-        stdout=slave, stderr=slave, cwd=ROOT, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        [sys.executable, "-m", "meshdemo", "watch", server.url, "-n", "0", "--rate", "100", "--timeout", "60"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
-    os.close(slave)
-    output = b""
-    while True:
-        try:
-            data = os.read(master, 65536)
-        except OSError:  # the other end has closed
-            break
-        if not data:
-            break
-        output += data
-    os.close(master)
-    assert watching.wait(20) == 0
-    shown = output.decode()
-    assert re.search(r"\[#+-*\]", shown)
-    assert re.search(r"Webserver V1 \d+  Webserver V2 \d+  500 \d+", shown)
-    assert "version and pod" in shown
-    assert "\x1b[31m" in shown
+    wait_until(lambda: server.connections, "the first call")
+    watching.send_signal(signal.SIGINT)
+    stdout, _ = watching.communicate(timeout=DEADLINE_SECONDS)
+    assert watching.returncode == 0
+    assert stdout.startswith("0 requests in ")
+    assert stdout.endswith("Stopped early: 1 call was under way and not counted.\n")
+
+
+def test_full_disk(tcp_server, monkeypatch):
+    """A result that cannot be written is an error in one line."""
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    options = watch.WatchOptions(tcp_server(replying(http_response(b"hello"))).url, requests=2, rate=0)
+    with pytest.raises(click.ClickException, match=r"^The result cannot be written: no space left on device\.$"):
+        watch.command(options, [], as_json=True)
+
+
+def test_closed_streams(tcp_server):
+    """Neither a closed standard error nor one that nobody reads changes the result."""
+    url = tcp_server(replying(http_response(b"hello"))).url
+    command = f"exec '{sys.executable}' -m meshdemo watch {url} -n 25"
+    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "200 hello" in done.stdout

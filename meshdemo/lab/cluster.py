@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from meshdemo.lab.manifests import NAMESPACE, Manifest
 
@@ -18,6 +19,8 @@ POD_NETWORK = "10.244."
 DOMAIN = "svc.cluster.local"
 #: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").
 INJECT_LABEL = "sidecar.istio.io/inject"
+#: The labels by which a pod says where it is, as `region.zone.subzone` (Istio, pkg/model, GetLocalityLabel).
+LOCALITY_LABELS = frozenset({"istio-locality", "topology.istio.io/locality"})
 
 Labels = Mapping[str, str]
 
@@ -112,15 +115,20 @@ class Pod:
 
 @dataclass(frozen=True)
 class ServicePort:
-    """A port of a Service. `protocol` is what is spoken there: http, http2, grpc, https, tls, tcp, empty if unsaid.
-
-    It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection").
-    """
+    """A port of a Service: where it leads in a pod, and what is said of its protocol."""
 
     name: str
     number: int
     target: int | str
-    protocol: str
+    app_protocol: str
+
+    @property
+    def protocol(self) -> str:
+        """Return what is spoken there: http, http2, grpc, https, tls, tcp, in lower case; empty if that is not said.
+
+        It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection").
+        """
+        return (self.app_protocol or self.name.partition("-")[0]).lower()
 
     @property
     def is_http(self) -> bool:
@@ -139,6 +147,10 @@ class Service:
     ports: tuple[ServicePort, ...]
     is_public: bool = False
     namespace: str = NAMESPACE
+    #: Whether pods near the caller are preferred (trafficDistribution); here all are equally near.
+    prefers_near: bool = False
+    place: str = ""
+    annotations: Labels = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -166,6 +178,7 @@ class Gateway:
     name: str
     service: str
     address: str
+    service_address: str
     labels: Labels
     namespace: str
     ports: tuple[int, ...]
@@ -182,7 +195,15 @@ class Cluster:
     gateways: tuple[Gateway, ...]
     policies: tuple[Manifest, ...]
     #: What is in the files that is not run or applied, whichever engine, each with its place.
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    #: All other objects, such as Secrets.
+    others: tuple[Manifest, ...] = ()
+    #: The files as they stand, by name, for what judges them line by line.
+    texts: tuple[tuple[str, str], ...] = ()
+
+    def documents(self, group: str, kind: str) -> list[dict[str, Any]]:
+        """Return the other objects of a kind as they stand in the files."""
+        return [each.document for each in self.others if (each.group, each.kind) == (group, kind)]
 
     def pods_of(self, deployment: str) -> list[Pod]:
         """Return the pods of a Deployment."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +13,13 @@ import click
 from meshdemo import server, streams
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.sidecar import EnvoyError
 from meshdemo.server import ServeOptions
+
+# How often a progress is written where it cannot be written over.
+_PROGRESS_SECONDS = 30.0
 
 
 def paths_of(filenames: Sequence[str]) -> list[Path]:
@@ -21,13 +27,13 @@ def paths_of(filenames: Sequence[str]) -> list[Path]:
     return [Path(name) for filename in filenames for name in filename.split(",") if name]
 
 
-def up(filenames: Sequence[str], serving: ServeOptions, *, dry_run: bool) -> None:
+def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run: bool) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
     paths = paths_of(filenames)
-    engine: Engine = quick
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
     say = functools.partial(click.echo, err=True)
     try:
+        engine = choose_engine(istiod=istiod)
         if dry_run:
             text, notes = lab.dry_run(paths, engine)
             for note in notes:
@@ -40,6 +46,33 @@ def up(filenames: Sequence[str], serving: ServeOptions, *, dry_run: bool) -> Non
         raise click.UsageError(str(error)) from None
     except EnvoyError as error:
         raise server.StartError(str(error)) from None
+
+
+def choose_engine(*, istiod: bool) -> Engine:
+    """Return the quick engine, or Istio's control plane, which is compiled when it has not been."""
+    if not istiod:
+        return quick
+    make_istiod()
+    return Istiod()
+
+
+def make_istiod() -> build.Program:
+    """Compile Istio's control plane unless it has been, and show how far that is; raise BuildError."""
+    is_terminal = sys.stderr.isatty()
+    shown = 0.0
+
+    def show(progress: str) -> None:
+        nonlocal shown
+        if is_terminal:
+            click.echo(f"\r\x1b[K{progress}", nl=False, err=True)
+        elif time.monotonic() > shown + _PROGRESS_SECONDS:
+            shown = time.monotonic()
+            click.echo(progress, err=True)
+
+    program = build.make(functools.partial(click.echo, err=True), show)
+    if is_terminal:
+        click.echo("\r\x1b[K", nl=False, err=True)
+    return program
 
 
 def _started(running: lab.Lab) -> None:

@@ -16,12 +16,22 @@ class Files:
     """The files of `paths`: whether they have changed since they were last said to have."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._reported = self._seen = _signature(paths)
+        self.paths = paths
+        self._seen = _signature(paths)
+        self._reported: list[tuple[str, int, int, int]] | None = self._seen
+
+    @property
+    def are_ahead(self) -> bool:
+        """Return whether the files are other ones than those last reported."""
+        return _signature(self.paths) != self._reported
+
+    def read_again(self) -> None:
+        """Count the files as changed, whatever they are."""
+        self._reported = None
 
     def have_changed(self) -> bool:
         """Return whether there is an edit that nobody was told of, once the files are not being written any more."""
-        signature = _signature(self._paths)
+        signature = _signature(self.paths)
         settled, self._seen = signature == self._seen, signature
         if signature == self._reported or not settled:
             return False
@@ -30,7 +40,7 @@ class Files:
 
     def are_as_told(self) -> bool:
         """Return whether they are as they were when an edit was told last: what was read since then counts."""
-        return _signature(self._paths) == self._reported
+        return _signature(self.paths) == self._reported
 
 
 class Aside(Generic[Result]):

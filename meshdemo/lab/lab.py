@@ -148,6 +148,24 @@ class Lab:
         """Return what can be called from outside."""
         return self._outside.addresses(self.state)
 
+    def follow(self, paths: Sequence[Path]) -> None:
+        """Follow other files from now on; `is_settled` says when they are in force."""
+        self._reader.loader.paths = tuple(paths)
+        self._files.paths = tuple(paths)
+        if self._problem:
+            self._problem = None
+            self._files.read_again()
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether what the files say is in force, and every pod as it is to be."""
+        return not (self._reading.is_busy or self._files.are_ahead or self._rolling) and self._pods.settled
+
+    @property
+    def problem(self) -> str | None:
+        """Return why the files as they are now are not in force."""
+        return self._problem
+
     def _say(self, line: str) -> None:
         """Tell the person; not what ends because all does."""
         if not self._stopped:
@@ -263,6 +281,9 @@ class Lab:
                 jobs.append(lambda sidecar=pod.sidecar, local=local: sidecar.change(local, where))
         in_parallel(jobs)
         self._outside.change(self.state, where)
+        sidecars = [pod.sidecar for pod in self._pods.present if pod.sidecar]
+        if any(sidecar.has_new_inbound for sidecar in sidecars):
+            in_parallel([envoy.renew_connections for envoy in (*sidecars, *self._outside.gateways)])
 
 
 def run(

@@ -54,7 +54,7 @@ def _bound_to(port: int) -> Resource:
 
 def is_inbound(listener: Resource) -> bool:
     """Return whether a listener takes what comes to a pod."""
-    return bool(listener["name"] == _INBOUND)
+    return str(listener["name"]).startswith(_INBOUND)
 
 
 def outbound_names(resources: Resources) -> list[str]:
@@ -98,20 +98,16 @@ class Local:
     def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
         self._ports = ports
         self._folder = folder
-        self._resources = resources
-        self._adapt = Standalone(
+        self._resources = resources = resources if ports.outbound else _inbound_only(resources)
+        standalone = Standalone(
             route_source=lambda name: self.source("routes", name),
             secrets=secrets,
             passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
-        ).adapt
+        )
+        self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
         self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
-        # Envoy watches the file of each cluster and each route, and a system has few such watches to give: a pod that
-        # calls nobody has none.
-        text = json.dumps(self.listeners)
-        named = [each for each in resources.routes if f'"route_config_name": {json.dumps(each["name"])}' in text]
-        self.routes = [self._adapt(each) for each in named]
-        needed = [each for each in resources.clusters if ports.outbound or not each["name"].startswith(_OUTBOUND)]
-        self.clusters = [local for each in needed for local in self._clusters(each)]
+        self.routes = [self._adapt(each) for each in resources.routes]
+        self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
 
     def source(self, kind: str, name: str = "") -> Resource:
         """Return a source that reads a file again when it is moved into the folder."""
@@ -169,7 +165,8 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        return [{**bound, **_bound_to(port)}]
+        number = listener["address"]["socket_address"]["port_value"]
+        return [self._with_lookup({**bound, **_bound_to(port)}, number)]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -236,6 +233,28 @@ class Local:
             )
             for target, app in targets.items()
         ]
+
+
+def _inbound_only(resources: Resources) -> Resources:
+    """Return what a pod that calls nobody needs.
+
+    Each file that an Envoy reads takes an inotify instance, of which all programs of a user have 128 (inotify(7)), and
+    Istio gives every pod the routes and clusters of all Services.
+    """
+    listeners = [listener for listener in resources.listeners if is_inbound(listener)]
+    text = json.dumps(listeners)
+
+    def is_used(name: str) -> bool:
+        return json.dumps(name) in text
+
+    clusters = [each for each in resources.clusters if not each["name"].startswith(_OUTBOUND) or is_used(each["name"])]
+    names = {cluster["name"] for cluster in clusters}
+    return Resources(
+        listeners=listeners,
+        routes=[route for route in resources.routes if is_used(route["name"])],
+        clusters=clusters,
+        endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
+    )
 
 
 def _inner(locality: Resource) -> list[Resource]:

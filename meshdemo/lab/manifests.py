@@ -132,6 +132,8 @@ class Loader:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
         self._stdin: bytes | None = None
+        #: The files as they were read last, by the name that a person gave.
+        self.texts: dict[str, str] = {}
 
     def load(self) -> tuple[list[Manifest], list[str]]:
         """Return the objects of all files, and a note for each that another of the same name replaces.
@@ -140,12 +142,15 @@ class Loader:
         """
         manifests: dict[tuple[str, str, str], Manifest] = {}
         notes = []
+        texts = {}
         for path in files_of(self.paths):
-            for manifest in _parse(path, self._read(path)):
+            texts[shown_path(path)] = text = self._read(path)
+            for manifest in _parse(path, text):
                 earlier = manifests.pop(manifest.id, None)
                 if earlier is not None:
                     notes.append(f"{earlier.place}: replaced by the one in {shown_path(manifest.path)}")
                 manifests[manifest.id] = manifest
+        self.texts = texts
         return list(manifests.values()), notes
 
     def _read(self, path: Path) -> str:

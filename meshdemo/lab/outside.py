@@ -68,6 +68,11 @@ class Outside:
             sidecar.wait_until_ready()
             sidecar.listen()
 
+    @property
+    def gateways(self) -> list[Sidecar]:
+        """Return the Envoys of the gateways."""
+        return list(self._gateways.values())
+
     def change_endpoints(self, where: Where) -> None:
         """Change who takes calls."""
         for envoy in self._envoys():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -220,11 +220,30 @@ class Object:
         for name in self.required:
             if name not in given or value[name] in ("", [], {}):
                 raise ManifestError(f"{place}.{name}", "is missing")
-        empty: dict[type, Any] = {List: [], Map: {}}
-        parsed = {name: empty.get(type(kind)) for name, kind in self.fields.items()}
+        parsed = {name: _empty(kind) for name, kind in self.fields.items()}
         for name in (each for each in value if each in given):  # in the order of the file
             parsed[name] = self.fields[name].parse(value[name], f"{place}.{name}")
         return Fields(parsed, place, given)
+
+
+@dataclass(frozen=True)
+class Record(Object):
+    """An object that is read as what `make` makes of its fields."""
+
+    make: Callable[[Fields], Any] = lambda fields: fields
+
+    def parse(self, value: Any, place: str) -> Any:
+        return self.make(super().parse(value, place))
+
+
+def into(kind: Callable[..., Any], **names: str) -> Callable[[Fields], Any]:
+    """Return what makes a `kind` of fields: its arguments by the names of fields, left out where a field is missing."""
+    return lambda fields: kind(**{name: fields[each] for name, each in names.items() if fields[each] is not None})
+
+
+def _empty(kind: Type) -> Any:
+    """Return what a field is read as that is missing."""
+    return [] if isinstance(kind, List) else {} if isinstance(kind, Map) else None
 
 
 def read(manifest: Manifest, schema: Object, name: str = "spec") -> Fields:

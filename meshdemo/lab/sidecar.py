@@ -14,7 +14,7 @@ import envoy as envoy_package
 
 from meshdemo.lab.admin import Admin
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.loopback import Local, Where, file_name
+from meshdemo.lab.loopback import Local, Where, file_name, is_inbound
 
 _TYPE = "type.googleapis.com/envoy.config."
 _KINDS = {
@@ -30,10 +30,28 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LOG_LINES = 15
 _POLL_SECONDS = 0.02
+# Clusters that are in force when a name server has answered, or has not for long.
+_LOOKED_UP = frozenset({"STRICT_DNS", "LOGICAL_DNS"})
 # What stands before the reason in a line of Envoy's log.
 _PREFIX = re.compile(r"^\[.*?\]\[.*?\]\[.*?\]\[.*?\] \[.*?\] (error initializing configuration '.*?': )?")
 # What Envoy warns of at every start, and addresses of its code.
-_NOISE = ("Deprecated field", "no configured limit to the number of allowed active", "] #", "[backtrace]", "envoy bug")
+_NOISE = (
+    "Deprecated field",
+    "no configured limit to the number of allowed active",
+    "] #",
+    "[backtrace]",
+    "envoy bug",
+    "[envoy_bug]",
+)
+# As Istio starts its sidecars (pkg/bootstrap/config.go): by default Envoy refuses long regular expressions, and
+# paths with a fragment.
+_FLAGS = {
+    "re2.max_program_size.error_level": "32768",
+    "envoy.reloadable_features.http_reject_path_with_fragment": False,
+}
+_RUNTIME = {"layers": [{"name": "static", "static_layer": _FLAGS}]}
+# How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
+_DRAIN_SECONDS = "45"
 
 
 class EnvoyError(Exception):
@@ -47,7 +65,7 @@ def program() -> str:
 
 def check(configuration: Resource, path: Path, process_group: int) -> None:
     """Let Envoy itself check a configuration in one piece, written to `path`; raise EnvoyError with its reason."""
-    path.write_text(json.dumps(configuration))
+    path.write_text(json.dumps({**configuration, "layered_runtime": _RUNTIME}))
     try:
         done = subprocess.run(
             [program(), "--mode", "validate", "-l", "critical", "-c", str(path)],
@@ -86,6 +104,9 @@ class Sidecar:
         self._versions: dict[str, str] = {}
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._restart_at: float | None = None
+        self._generation = 0
+        #: Whether its last change was one of how it takes the calls that come to its pod.
+        self.has_new_inbound = False
         #: Whether it takes calls, as `look_after` saw it.
         self.is_ready = False
 
@@ -98,6 +119,7 @@ class Sidecar:
             "node": {"id": self.name, "cluster": "meshdemo"},
             "admin": {"address": {"pipe": {"path": str(self._admin.path), "mode": 0o600}}},
             "dynamic_resources": {"lds_config": local.source("listeners"), "cds_config": local.source("clusters")},
+            "layered_runtime": _RUNTIME,
         }
         (self.folder / "bootstrap.json").write_text(json.dumps(bootstrap))
         self._run()
@@ -151,6 +173,7 @@ class Sidecar:
         more, finds the new one when it starts.
         """
         former, self._local = self._local, local
+        self.has_new_inbound = False
         if not self.is_ready:
             self._write_all(where)
             return
@@ -159,17 +182,29 @@ class Sidecar:
         rejected = self._admin.rejected()
         try:
             self._write_endpoints(where)
-            self._write("clusters", "", local.clusters + leaving)
+            self._write_clusters(local.clusters + leaving)
             self._wait_for("clusters", rejected)
             self._write_routes()
             self._write_listeners()
             self._wait_for("listeners", rejected)
             self._wait_for("routes", rejected)
-            self._write("clusters", "", local.clusters)
+            self._write_clusters(local.clusters)
         except EnvoyError:
             self._local = former
             self._write_all(where)
             raise
+        self.has_new_inbound = _inbound(former) != _inbound(local)
+
+    def renew_connections(self) -> None:
+        """Call over new connections from now on, and let those that exist end with their calls.
+
+        Whoever accepted one answers one more call on it by the policy that was in force then.
+        """
+        if self.is_ready:
+            self._generation += 1
+            rejected = self._admin.rejected()
+            self._write_clusters(self._local.clusters)
+            self._wait_for("clusters", rejected)
 
     def change_endpoints(self, where: Where) -> None:
         """Change who takes calls, and nothing else: outlier detection keeps what it knows."""
@@ -198,6 +233,8 @@ class Sidecar:
         command = [program(), "-c", str(self.folder / "bootstrap.json"), "--disable-hot-restart", "-l", "warning"]
         # One thread, so that the limits of a connection pool and the turns of a load balancer are exact.
         command += ["--concurrency", "1"]
+        # A connection that was accepted under a former policy ends with its next answer, as beside Istio's agent.
+        command += ["--drain-strategy", "immediate", "--drain-time-s", _DRAIN_SECONDS]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, process_group=self._group
@@ -207,9 +244,12 @@ class Sidecar:
 
     def _write_all(self, where: Where) -> None:
         self._write_endpoints(where)
-        self._write("clusters", "", self._local.clusters)
+        self._write_clusters(self._local.clusters)
         self._write_routes()
         self._write_listeners()
+
+    def _write_clusters(self, clusters: list[Resource]) -> None:
+        self._write("clusters", "", [_numbered(cluster, self._generation) for cluster in clusters])
 
     def _write_endpoints(self, where: Where) -> None:
         for name, assignment in self._local.endpoints(where).items():
@@ -257,10 +297,24 @@ class Sidecar:
         if kind == "routes":
             names = [route["name"] for route in self._local.routes]
             return all(active.get(name) == self._versions[file_name("routes", name)] for name in names)
-        wanted = {resource["name"] for resource in json.loads(self._written[f"{kind}.json"])}
+        resources = json.loads(self._written[f"{kind}.json"])
+        wanted = {resource["name"] for resource in resources if resource.get("type") not in _LOOKED_UP}
         return self._admin.taken(kind) == self._versions[f"{kind}.json"] and wanted <= active.keys()
 
     def _last_lines(self) -> str:
         lines = (self.folder / "log").read_text("utf-8", "replace").splitlines()
         told = [line for line in lines if not any(each in line for each in _NOISE)][-_LOG_LINES:]
         return "\n".join(f"  {line}" for line in told) or "  (its log is empty)"
+
+
+def _inbound(local: Local) -> list[Resource]:
+    return [listener for listener in local.listeners if is_inbound(listener)]
+
+
+def _numbered(cluster: Resource, generation: int) -> Resource:
+    """Return a cluster with a number: when it is another one, Envoy replaces the cluster with its connections."""
+    if not generation or cluster.get("type") != "EDS":
+        return cluster
+    metadata = cluster.get("metadata", {})
+    filters = {**metadata.get("filter_metadata", {}), "meshdemo": {"generation": generation}}
+    return {**cluster, "metadata": {**metadata, "filter_metadata": filters}}

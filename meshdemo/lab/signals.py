@@ -27,15 +27,19 @@ class Arrived:
 
 
 @contextmanager
-def raising() -> Iterator[Arrived]:
-    """Let SIGINT and SIGTERM raise Signalled here, and be ignored after: what is left then is the end."""
+def raising(*others: int) -> Iterator[Arrived]:
+    """Let SIGINT, SIGTERM and `others` raise Signalled here, and be ignored after: what is left then is the end.
+
+    One of the others that is ignored, as SIGHUP is after `nohup`, stays so.
+    """
     arrived = Arrived()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         arrived.number = number
         raise Signalled(number)
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    heeded = [number for number in others if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = (signal.SIGTERM, signal.SIGINT, *heeded)
     try:
         for number in numbers:
             signal.signal(number, handle)
@@ -43,3 +47,25 @@ def raising() -> Iterator[Arrived]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Keep signals that arrive meanwhile, and let them do at the end what they would have done."""
+    arrived: list[int] = []
+
+    def keep(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    heeded = {number: handler for number, handler in handlers.items() if callable(handler)}
+    try:
+        for number in heeded:
+            signal.signal(number, keep)
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])

@@ -11,12 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
 from meshdemo.lab.engine import Resource
 
 #: The cluster that leads to whatever address a caller chose.
 PASSTHROUGH = "PassthroughCluster"
 # What the names of filters begin with that only Istio's own build of Envoy has.
 _ISTIO_ONLY = "istio."
+# How a certificate authority in a file is named, and the one that stands for those of the system (Istio, pkg/security,
+# SdsCertificateConfig).
+_FILE_ROOT = "file-root:"
+_SYSTEM_ROOTS = "system"
 _EXTENSIONS = "type.googleapis.com/envoy.extensions."
 _DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_lookup_family": "V4_PREFERRED"}}
 
@@ -43,7 +49,7 @@ class Standalone:
     def adapt(self, value: Any) -> Any:
         """Return a part with sources and certificates as files, and without what this Envoy lacks."""
         if isinstance(value, list):
-            return self._with_lookup([self.adapt(each) for each in value if not _is_istio_only(each)])
+            return [self.adapt(each) for each in value if not _is_istio_only(each)]
         if not isinstance(value, dict):
             return value
         value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
@@ -51,15 +57,25 @@ class Standalone:
             name = value["rds"]["route_config_name"]
             value["rds"] = {"route_config_name": name, "config_source": self.route_source(name)}
         if "tls_certificate_sds_secret_configs" in value and self.secrets:
-            value = _with_certificates(value, self.secrets)
+            value = _with_certificate(value, self.secrets)
+        if "combined_validation_context" in value:
+            value = _with_authorities(value, self.secrets)
         return {key: self.adapt(inner) for key, inner in value.items()}
 
-    def _with_lookup(self, filters: list[Any]) -> list[Any]:
-        """Add what looks an outside host up: a cluster passes on to the address that the caller had looked up."""
+    def with_lookup(self, value: Any, port: int) -> Any:
+        """Add to a part of a listener for `port` what looks an outside host up.
+
+        A cluster passes on to the address that the caller had looked up. Here the host of a request is looked up, or
+        the server name of TLS; what has neither goes nowhere.
+        """
         if not self.passes_through:
-            return filters
+            return value
+        if isinstance(value, dict):
+            return {key: self.with_lookup(inner, port) for key, inner in value.items()}
+        if not isinstance(value, list):
+            return value
         result: list[Any] = []
-        for each in filters:
+        for each in value:
             kind = each.get("typed_config", {}).get("@type", "") if isinstance(each, dict) else ""
             if kind.endswith(".http.router.v3.Router"):
                 kind_of_lookup = _EXTENSIONS + "filters.http.dynamic_forward_proxy.v3.FilterConfig"
@@ -67,9 +83,9 @@ class Standalone:
                 result.append({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": config})
             if kind.endswith(".TcpProxy") and each["typed_config"].get("cluster") == PASSTHROUGH:
                 kind_of_lookup = _EXTENSIONS + "filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"
-                config = {"@type": kind_of_lookup, "port_value": 443, **_DNS_CACHE}
+                config = {"@type": kind_of_lookup, "port_value": port, **_DNS_CACHE}
                 result.append({"name": "envoy.filters.network.sni_dynamic_forward_proxy", "typed_config": config})
-            result.append(each)
+            result.append(self.with_lookup(each, port))
         return result
 
 
@@ -90,8 +106,8 @@ def _is_istio_only(value: Any) -> bool:
     return isinstance(value, dict) and str(value.get("name", "")).startswith(_ISTIO_ONLY)
 
 
-def _with_certificates(value: Resource, secrets: Secrets) -> Resource:
-    """Take certificates from files instead of from Istio's agent."""
+def _with_certificate(value: Resource, secrets: Secrets) -> Resource:
+    """Take the certificate to show from files instead of from Istio's agent."""
     value = dict(value)
     name = value.pop("tls_certificate_sds_secret_configs")[0]["name"]
     chain, key = secrets.chain, secrets.key
@@ -99,8 +115,21 @@ def _with_certificates(value: Resource, secrets: Secrets) -> Resource:
         missing = secrets.root.parent / "no-such-secret"
         chain, key = secrets.of_gateways.get(name.rpartition("/")[2], (missing, missing))
     value["tls_certificates"] = [{"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}]
-    combined = value.pop("combined_validation_context", None)
-    if combined:
-        context = combined.get("default_validation_context", {})
-        value["validation_context"] = {**context, "trusted_ca": {"filename": str(secrets.root)}}
+    return value
+
+
+def _with_authorities(value: Resource, secrets: Secrets | None) -> Resource:
+    """Take the authorities to trust from a file: the one that is named, those of the system, or the lab's own."""
+    value = dict(value)
+    combined = value.pop("combined_validation_context")
+    name = combined.get("validation_context_sds_secret_config", {}).get("name", "")
+    if name.startswith(_FILE_ROOT):
+        path = name.removeprefix(_FILE_ROOT)
+        root = DEFAULT_CA_BUNDLE_PATH if path == _SYSTEM_ROOTS else path
+    elif secrets is not None:
+        root = str(secrets.root)
+    else:
+        raise ValueError(f"no certificates for {name}")
+    context = combined.get("default_validation_context", {})
+    value["validation_context"] = {**context, "trusted_ca": {"filename": root}}
     return value

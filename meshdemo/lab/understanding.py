@@ -73,16 +73,19 @@ class Reader:
             cluster = read_cluster(manifests, self._networks)
         if not cluster.deployments:
             raise ManifestError(self._all_files(), "no Deployment of this application: add -f k8s/example.yaml")
+        cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
     def configure(self, files: Files, lingering: Iterable[Pod] = ()) -> State:
         """Return the state with its configuration, which Envoy accepts; raise ManifestError at the object to blame.
 
-        `lingering` are pods that no file has any more and that take calls until others can.
+        `lingering` are pods that no file has any more and that take calls until others can. Where several have a name,
+        since one was replacing another, the first counts.
         """
-        names = {pod.name for pod in files.cluster.pods}
-        pods = (*files.cluster.pods, *(pod for pod in lingering if pod.name not in names))
-        cluster = dataclasses.replace(files.cluster, pods=pods)
+        pods: dict[str, Pod] = {}
+        for pod in (*files.cluster.pods, *lingering):
+            pods.setdefault(pod.name, pod)
+        cluster = dataclasses.replace(files.cluster, pods=tuple(pods.values()))
         with self._any_defect_said():
             configuration = self._engine.configure(cluster)
             try:

@@ -65,6 +65,7 @@ _SERVICE = Object(
         "externalName": Refused("use a ServiceEntry"),
         "externalIPs": Refused(ONLY_HERE),
         "sessionAffinity": Text(("None",)),
+        "trafficDistribution": Text(("PreferClose", "PreferSameZone", "PreferSameNode")),
         **dict.fromkeys(
             [
                 "allocateLoadBalancerNodePorts",
@@ -77,7 +78,6 @@ _SERVICE = Object(
                 "loadBalancerIP",
                 "loadBalancerSourceRanges",
                 "publishNotReadyAddresses",
-                "trafficDistribution",
                 "sessionAffinityConfig",
             ],
             Anything(),
@@ -113,6 +113,7 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
         gateways=tuple(_gateways(policies)),
         policies=tuple(policies),
         notes=tuple(notes),
+        others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
     _check_targets(cluster, manifests)
     names = {pod.name for pod in cluster.pods}
@@ -191,11 +192,14 @@ def _service(manifest: Manifest, number: int) -> Service:
                 name=port["name"] or "",
                 number=port["port"],
                 target=port["targetPort"] or port["port"],
-                protocol=(port["appProtocol"] or (port["name"] or "").partition("-")[0]).lower(),
+                app_protocol=port["appProtocol"] or "",
             )
             for port in spec["ports"]
         ),
         is_public=spec["type"] == "LoadBalancer",
+        prefers_near=spec["trafficDistribution"] is not None,
+        place=manifest.place,
+        annotations=annotations_of(manifest),
     )
 
 
@@ -244,6 +248,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             name=service,
             service=service,
             address=f"{POD_NETWORK}{_NETWORKS}.{number}",
+            service_address=f"10.97.0.{number}",
             labels=labels[service, namespace],
             namespace=namespace,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
@@ -266,6 +271,12 @@ def _gateway_ports(manifest: Manifest) -> Iterable[int]:
 def _spec(manifest: Manifest) -> dict[str, Any]:
     spec = manifest.document.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def annotations_of(manifest: Manifest) -> dict[str, str]:
+    """Return the annotations of an object."""
+    annotations = (manifest.document.get("metadata") or {}).get("annotations")
+    return dict(annotations) if isinstance(annotations, dict) else {}
 
 
 def labels_of(manifest: Manifest) -> Labels:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from meshdemo.lab.cluster import Cluster, Gateway, Pod
+from meshdemo.lab.cluster import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.manifests import GATEWAY_API, ISTIO, SECURITY, TELEMETRY, Manifest, ManifestError
+from meshdemo.lab.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick import gateways, routing
+from meshdemo.lab.quick import routing
 from meshdemo.lab.quick.destination_rule import read_destination_rule
 from meshdemo.lab.quick.envoy.clusters import BLACK_HOLE, PASSTHROUGH, clusters
 from meshdemo.lab.quick.envoy.listeners import listener
 from meshdemo.lab.quick.envoy.routes import route_configuration
+from meshdemo.lab.quick.gateways import Listener, read_listeners, read_servers
 from meshdemo.lab.quick.http_route import merge, read_http_route
 from meshdemo.lab.quick.model import RuleSet, Server
 from meshdemo.lab.quick.registry import Registry, check_policies, gateway_services, service_hosts
@@ -26,6 +27,14 @@ _NOTED = {
     (SECURITY, "AuthorizationPolicy"),
     (SECURITY, "RequestAuthentication"),
     (TELEMETRY, "Telemetry"),
+}
+# Labels by which Istio prefers pods near the caller, or takes them for those of another network.
+_LABELS_REFUSED = {
+    "istio-locality",
+    "topology.istio.io/locality",
+    "topology.istio.io/network",
+    "topology.istio.io/cluster",
+    "topology.istio.io/subzone",
 }
 _READ = {(ISTIO, kind) for kind in ("VirtualService", "DestinationRule", "ServiceEntry", "Gateway")} | {
     (GATEWAY_API, kind) for kind in ("HTTPRoute", "Gateway")
@@ -44,28 +53,38 @@ def configure(cluster: Cluster) -> Configuration:
         if kind in _NOTED:
             notes.append(f"{manifest.place}: not applied by the quick engine: {of.ISTIOD}")
         elif kind not in _READ:
-            raise ManifestError(manifest.place, of.NOT_HERE)
-    registry = _registry(cluster, notes)
-    rule_sets = _rule_sets(cluster, registry, advice)
+            raise of.refused(manifest.place)
+    for deployment in cluster.deployments:
+        for name, _ in deployment.template.labels:
+            if name in _LABELS_REFUSED:
+                raise of.refused(f"{deployment.place}: spec.template.metadata.labels.{name}")
+    registry = _registry(cluster)
+    istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
+    listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]
+    rule_sets = _rule_sets(cluster, registry, listeners, advice)
     resources = {pod.name: _sidecar(pod, registry, rule_sets) for pod in cluster.pods if pod.in_mesh and pod.calls}
     for gateway in cluster.gateways:
-        resources[gateway.name] = _gateway(gateway, _servers(cluster, gateway), registry, rule_sets)
+        # Any pod with the right labels takes what Istio's Gateways say, only its own what the Gateway API's do.
+        chosen = [servers for labels, servers in istio if matches(gateway.labels, labels)]
+        own = {manifest.name for manifest in gateway.manifests if manifest.group == GATEWAY_API}
+        chosen += [[listener.server for listener in listeners if listener.gateway in own]]
+        resources[gateway.name] = _gateway(gateway, [each for part in chosen for each in part], registry, rule_sets)
     return Configuration(resources, tuple(notes), tuple(advice))
 
 
-def _of_kind(cluster: Cluster, group: str, kind: str) -> Iterator[Manifest]:
-    return (manifest for manifest in cluster.policies if (manifest.group, manifest.kind) == (group, kind))
+def _of_kind(cluster: Cluster, group: str, kind: str) -> list[Manifest]:
+    """Return the objects of a kind in the order in which they count, that of their names."""
+    found = (manifest for manifest in cluster.policies if (manifest.group, manifest.kind) == (group, kind))
+    return sorted(found, key=lambda manifest: manifest.name)
 
 
-def _registry(cluster: Cluster, notes: list[str]) -> Registry:
+def _registry(cluster: Cluster) -> Registry:
     """Return all hosts and the policies for them."""
     hosts = {host.name: host for host in (*service_hosts(cluster), *gateway_services(cluster))}
     for manifest in _of_kind(cluster, ISTIO, "ServiceEntry"):
-        entries, of_entry = read_service_entry(manifest)
-        notes += of_entry
-        for host in entries:
+        for host in read_service_entry(manifest):
             if host.name in hosts:
-                raise ManifestError(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
+                raise of.refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
             hosts[host.name] = host
     policies = tuple(read_destination_rule(manifest) for manifest in _of_kind(cluster, ISTIO, "DestinationRule"))
     registry = Registry(hosts, policies, bool(cluster.services))
@@ -73,41 +92,20 @@ def _registry(cluster: Cluster, notes: list[str]) -> Registry:
     return registry
 
 
-def _rule_sets(cluster: Cluster, registry: Registry, advice: list[str]) -> list[RuleSet]:
+def _rule_sets(cluster: Cluster, registry: Registry, listeners: Sequence[Listener], advice: list[str]) -> list[RuleSet]:
     """Return all rules, in the order in which they count, after a look at every host and destination."""
     virtual_services = [read_virtual_service(manifest) for manifest in _of_kind(cluster, ISTIO, "VirtualService")]
-    istio_gateways = {f"default/{manifest.name}" for manifest in _of_kind(cluster, ISTIO, "Gateway")}
+    istio_gateways = {f"{NAMESPACE}/{manifest.name}" for manifest in _of_kind(cluster, ISTIO, "Gateway")}
     routing.check_hosts(virtual_services, registry, istio_gateways)
-    listeners = [
-        listener
-        for manifest in _of_kind(cluster, GATEWAY_API, "Gateway")
-        for listener in gateways.read_listeners(manifest)
-    ]
     services = [service.host for service in cluster.services]
     attachments = []
     for manifest in _of_kind(cluster, GATEWAY_API, "HTTPRoute"):
         attached, of_route = read_http_route(manifest, listeners, services)
         attachments += attached
         advice += of_route
-    merged = merge(attachments)
-    rule_sets = routing.ordered([*virtual_services, *merged])
+    rule_sets = routing.ordered([*virtual_services, *merge(attachments)])
     routing.check_destinations(rule_sets, registry)
     return rule_sets
-
-
-def _servers(cluster: Cluster, gateway: Gateway) -> list[Server]:
-    """Return what a gateway takes calls for, by the names of the Gateways."""
-    servers: list[Server] = []
-    own = {manifest.id for manifest in gateway.manifests}
-    for manifest in sorted(cluster.policies, key=lambda each: each.name):
-        if manifest.kind != "Gateway":
-            continue
-        if gateways.is_istio(manifest):
-            if gateways.selects(manifest, gateway.labels.items()):
-                servers += gateways.read_servers(manifest)
-        elif manifest.id in own:
-            servers += [listener.server for listener in gateways.read_listeners(manifest)]
-    return servers
 
 
 def _sidecar(pod: Pod, registry: Registry, rule_sets: Sequence[RuleSet]) -> Resources:
@@ -133,7 +131,7 @@ def _gateway(
 ) -> Resources:
     registry = registry.seen_from(gateway.namespace)
     caller = Caller(gateway.namespace, gateway.labels)
-    visible = [rule_set for rule_set in rule_sets if gateway.namespace == "default" or not rule_set.is_private]
+    visible = [rule_set for rule_set in rule_sets if gateway.namespace == NAMESPACE or not rule_set.is_private]
     found, assignments = clusters(registry)
     ports = sorted({server.port for server in servers})
     return Resources(

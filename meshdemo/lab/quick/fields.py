@@ -10,19 +10,24 @@ from typing import Any
 
 from meshdemo.lab.manifests import NAMESPACE, ManifestError, shown
 from meshdemo.lab.quick.model import HeaderChanges, Headers, StringMatch
-from meshdemo.lab.schema import Duration, Fields, Integer, List, Map, Number, Object, Text
+from meshdemo.lab.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it"
-NOT_HERE = f"is not supported by the quick engine: {ISTIOD}"
+
+
+def refused(place: str, problem: str = "is not supported by the quick engine") -> ManifestError:
+    """Return the error for what Istio takes, and this engine does not do."""
+    return ManifestError(place, f"{problem}: {ISTIOD}")
+
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PSEUDO_HEADERS = ":method|:scheme|:authority|:path|:status"
 _LABEL_VALUE = r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 # What RE2 and Python's own syntax have in common, one token at a time; what only one of them knows is refused, since
 # the expression has to mean the same to Istio as to the check here.
-_REGEX_FIELD_NAME = re.compile(
+_REGEX_TOKEN = re.compile(
     r"""[^\\()\[\]{}*+?]                          # a character, dot, anchor or alternative
     | \\(?: [dDsSwWbBAaftnrv] | x[0-9A-Fa-f]{2} | [^0-9A-Za-z\s] )
     | \((?: \?: | \?P<[A-Za-z_]\w*> | \?[ims]+: | (?!\?) ) | \)
@@ -30,6 +35,8 @@ _REGEX_FIELD_NAME = re.compile(
     | (?: [*+?] | \{(?P<least>\d{1,4})(?P<most>,\d{0,4})?\} )\??(?![*+?{])""",
     re.VERBOSE,
 )
+# What only Perl and Python know: looking around, referring back, possessive and atomic groups, comments.
+_NOT_OF_RE2 = re.compile(r"\(\?(?:[=!>#(]|<[=!]|P[=>])|\\[1-9]|[*+?}]\??[*+?{]")
 _REGEX_LENGTH = 1024
 _REGEX_REPEATS = 1000
 _FLAGS = re.compile(r"\(\?[ims]+\)")
@@ -47,8 +54,21 @@ class Unsupported:
     def parse(self, value: Any, place: str) -> Any:
         """Return a harmless value, or raise ManifestError."""
         if value not in self.harmless:
-            raise ManifestError(place, NOT_HERE)
+            raise refused(place)
         return value
+
+
+@dataclass(frozen=True)
+class Some(Text):
+    """A text of which this engine knows only some values, in whatever case they are written."""
+
+    known: tuple[str, ...] = ()
+
+    def parse(self, value: Any, place: str) -> str:
+        text = super().parse(value, place)
+        if text.upper() not in [known.upper() for known in self.known]:
+            raise refused(place, f"{shown(text)} is not supported by the quick engine")
+        return text
 
 
 @dataclass(frozen=True)
@@ -78,22 +98,45 @@ class Regex(Text):
 
 def check_regex(text: str, place: str) -> None:
     """Raise ManifestError for what is no regular expression of RE2, or may be none."""
+    problem = f"{shown(text)} is not a regular expression of RE2"
     flags = _FLAGS.match(text)
-    position, repeats = flags.end() if flags else 0, 1
-    problem = f"{shown(text)} is not a regular expression of RE2 that can be judged here"
+    position = flags.end() if flags else 0
+    most, last, groups = 1, 1, []  # how often something repeats: the most in this group, its last part, outer groups
     while position < len(text):
-        token = _REGEX_FIELD_NAME.match(text, position)
+        token = _REGEX_TOKEN.match(text, position)
         if token is None:
-            raise ManifestError(place, f"{problem}, from {shown(text[position:])} on")
-        if token["least"] is not None:
-            repeats *= max(int(token["least"]), int((token["most"] or "").strip(",") or 0), 1)
+            if _NOT_OF_RE2.match(text, position) or _NOT_OF_RE2.match(text, position - 1):
+                raise ManifestError(place, f"{problem}, from {shown(text[position:])} on")
+            raise refused(place, f"{problem} that the quick engine can judge, from {shown(text[position:])} on")
         position = token.end()
+        if token[0].startswith("("):
+            groups.append(most)
+            most = last = 1
+        elif token[0] == ")" and groups:
+            last, most = most, max(most, groups.pop())
+        elif token["least"] is not None:
+            last *= max(int(token["least"]), int((token["most"] or "").strip(",") or 0), 1)
+            most = max(most, last)
+        elif token[0][0] not in "*+?":
+            last = 1
+        if last > _REGEX_REPEATS:
+            raise ManifestError(place, f"{problem}, which repeats nothing more than {_REGEX_REPEATS} times")
     try:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ManifestError(place, f"{shown(text)} is not a regular expression: {error}") from None
-    if repeats > _REGEX_REPEATS:
-        raise ManifestError(place, f"{shown(text)} repeats more than {_REGEX_REPEATS} times")
+        raise ManifestError(place, f"{problem}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Labels(Map):
+    """Labels by their keys (labels.Instance.Validate)."""
+
+    def parse(self, value: Any, place: str) -> dict[str, Any]:
+        labels = super().parse(value, place)
+        for key in labels:
+            if not _LABEL_KEY.fullmatch(key):
+                raise ManifestError(place, f"{shown(key)} is not the key of a label")
+        return labels
 
 
 @dataclass(frozen=True)
@@ -123,11 +166,10 @@ class Host(Text):
 
     def parse(self, value: Any, place: str) -> str:
         text = super().parse(value, place)
-        bare = re.sub(r"^\*\.?", "", text) if self.wildcard else text
-        if len(text) > 255 or (bare and not re.fullmatch(rf"({_LABEL}\.)*{_LABEL}\.?", bare, re.IGNORECASE)):
+        bare = re.sub(r"^\*\.", "", text) if self.wildcard else text
+        is_host = len(text) <= 255 and re.fullmatch(rf"({_LABEL}\.)*{_LABEL}\.?", bare, re.IGNORECASE)
+        if not is_host and not (self.wildcard and text == "*"):
             raise ManifestError(place, f"{shown(text)} is not the name of a host")
-        if not bare and not (self.wildcard and text == "*"):
-            raise ManifestError(place, "is missing" if not text else f"{shown(text)} is not the name of a host")
         return full_name(text)
 
 
@@ -136,65 +178,94 @@ def full_name(host: str) -> str:
     return host if "." in host or host == "*" else f"{host}.{NAMESPACE}.svc.cluster.local"
 
 
-HEADER_NAME = re.compile(rf"{_FIELD_NAME}|{_PSEUDO_HEADERS}")
+def is_private(spec: Fields) -> bool:
+    """Return whether an object is for its own namespace alone."""
+    return bool(spec["exportTo"]) and spec["exportTo"] != ["*"]
+
+
+#: The names of headers that a call can be matched by, those that begin with a colon among them.
+MATCHED_HEADER = rf"{_FIELD_NAME}|:method|:scheme|:authority|:path|:status"
+HEADER_NAME = Text(pattern=_FIELD_NAME, rule="the name of a header")
+HOST_NAME = Text(pattern=rf"({_LABEL}\.)*{_LABEL}", rule="a host name")
 NAME = Text(pattern=_LABEL, rule="a name in lower case letters, digits and '-'")
-LABELS = Map(Text(pattern=_LABEL_VALUE, rule="the value of a label"))
+EXPORT_TO = List(Some(known=("*", ".", NAMESPACE)), most=1)
+LABELS = _Labels(Text(pattern=_LABEL_VALUE, rule="the value of a label"))
 PORT = Integer(1, 65535)
-_EXACT = {"exact": Text(), "prefix": Text(), "regex": Regex()}
-STRING_MATCH = Object(_EXACT)
-#: Where nothing but `*` stands for "is there", since that is no regular expression of RE2.
-STRING_MATCH_OR_PRESENT = Object({**_EXACT, "regex": Text()})
-# An Envoy command such as %DOWNSTREAM_LOCAL_ADDRESS% is passed on, and the sign itself is %% (validateHeaderValue).
-_HEADER_VALUE = Text(
-    pattern=r"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%)*", rule=f"a plain header value; with a %variable% {ISTIOD}"
-)
-_OPERATIONS = Object({"set": Map(_HEADER_VALUE), "add": Map(_HEADER_VALUE), "remove": List(Text())})
-HEADERS = Object({"request": _OPERATIONS, "response": _OPERATIONS})
+#: What becomes part of a header, so that it cannot have lines.
+LINE = Text(pattern=r"[^\r\n]*", rule="a single line")
+SOME_LINE = Text(pattern=r"[^\r\n]+", rule="a single line that is not empty")
 
 
-def string_match(fields: Fields | None, *, may_be_empty: bool = False) -> StringMatch | None:
+def _string_match(fields: Fields) -> StringMatch:
     """Return what a StringMatch says, `present` where it has no condition (route.go, translateHeaderMatch)."""
-    if fields is None:
-        return None
     if len(fields.given) > 1:
         raise fields.error(sorted(fields.given)[1], f"excludes {sorted(fields.given)[0]}")
     for kind in fields.given:
         value: str = fields[kind]
-        if kind == "regex" and value == "*":
-            break
-        if kind == "regex":
-            check_regex(value, f"{fields.place}.regex")
-        if kind == "prefix" and not value and not may_be_empty:
+        if kind == "prefix" and not value:
             raise fields.error("prefix", "is empty")
         return StringMatch(kind, value)
     return StringMatch("present")
 
 
-def headers(fields: Fields | None, *, authority: str = "") -> Headers:
-    """Return changes of headers; `authority` is what else sets the Host header, which only one thing may."""
-    if fields is None:
-        return Headers()
-    return Headers(
-        _changes(fields["request"], authority, request=True), _changes(fields["response"], "", request=False)
-    )
+def _path_match(fields: Fields) -> StringMatch:
+    """Return what a path has to be; unlike others it may have an empty prefix."""
+    return StringMatch("prefix") if fields.given == {"prefix"} and not fields["prefix"] else _string_match(fields)
 
 
-def _changes(fields: Fields | None, authority: str, *, request: bool) -> HeaderChanges:
-    """Return changes of one direction (route.go, TranslateHeadersOperations)."""
-    if fields is None:
-        return HeaderChanges()
-    for name, keys in (("set", fields["set"]), ("add", fields["add"]), ("remove", fields["remove"])):
-        for key in keys:
-            if request and name != "remove" and key.lower() in ("host", ":authority"):
-                if authority:
-                    raise fields.error(name, f"sets {key}, which is set already, to {shown(authority)}")
-                authority = keys[key]
-            elif key.lower() == "host" or key.startswith(":"):
-                raise fields.error(name, f"{shown(key)} is a header that cannot be changed here")
-            elif not re.fullmatch(_FIELD_NAME, key):
-                raise fields.error(name, f"{shown(key)} is not the name of a header")
-    return HeaderChanges(_plain(fields["set"]), _plain(fields["add"]), tuple(fields["remove"]), authority)
+def _match_or_present(fields: Fields) -> StringMatch:
+    """Return what a header has to be; the regex `*`, which is none of RE2, says that it is there."""
+    if fields["regex"] == "*":
+        return StringMatch("present")
+    if fields["regex"] is not None:
+        Regex().parse(fields["regex"], f"{fields.place}.regex")
+    return _string_match(fields)
+
+
+_KINDS: dict[str, Type] = {"exact": Text(), "prefix": Text(), "regex": Regex()}
+STRING_MATCH = Record(_KINDS, make=_string_match)
+PATH_MATCH = Record(_KINDS, make=_path_match)
+STRING_MATCH_OR_PRESENT = Record({**_KINDS, "regex": Text()}, make=_match_or_present)
+
+
+def _changes(*, request: bool, of_route: bool) -> Record:
+    """Return the type of changes in one direction (route.go, TranslateHeadersOperations).
+
+    Two values for the authority are something that Istio itself refuses for a route, and not for its destinations.
+    """
+
+    def make(fields: Fields) -> HeaderChanges:
+        authority = ""
+        for name in ("add", "set", "remove"):
+            for key in fields[name]:
+                if request and name != "remove" and key.lower() in ("host", ":authority"):
+                    if authority:
+                        problem = f"sets {key}, which is set already, to {shown(authority)}"
+                        raise fields.error(name, problem) if of_route else refused(f"{fields.place}.{name}", problem)
+                    authority = fields[name][key]
+                elif key.lower() == "host" or key.startswith(":"):
+                    raise fields.error(name, f"{shown(key)} is a header that cannot be changed here")
+                elif not re.fullmatch(_FIELD_NAME, key):
+                    raise fields.error(name, f"{shown(key)} is not the name of a header")
+        return HeaderChanges(_plain(fields["set"]), _plain(fields["add"]), tuple(fields["remove"]), authority)
+
+    return Record({"set": Map(_HEADER_VALUE), "add": Map(_HEADER_VALUE), "remove": List(Text())}, make=make)
 
 
 def _plain(values: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in sorted(values.items()) if key.lower() not in ("host", ":authority")}
+
+
+# The sign itself is written %%, and Envoy fills in what stands between two of them (validateHeaderValue).
+_VARIABLE = r"%(?:REQ|RESP)\([-:A-Za-z0-9_?]+\)%|%(?:PROTOCOL|RESPONSE_CODE|RESPONSE_FLAGS|START_TIME|ROUTE_NAME)%"
+_HEADER_VALUE = Text(
+    pattern=rf"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%|{_VARIABLE})*",
+    rule=f"a plain header value; other %variables% are not supported by the quick engine: {ISTIOD}",
+)
+ROUTE_HEADERS, DESTINATION_HEADERS = (
+    Record(
+        {name: _changes(request=name == "request", of_route=of_route) for name in ("request", "response")},
+        make=into(Headers, request="request", response="response"),
+    )
+    for of_route in (True, False)
+)

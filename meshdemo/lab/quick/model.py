@@ -1,4 +1,4 @@
-"""What the policies mean, whatever kind they were written in, and without a word of what carries it out.
+"""What rules about calls mean, whatever kind they were written in, and without a word of what carries it out.
 
 An HTTPRoute becomes the same as a VirtualService here, as Istio itself does it (pilot/pkg/config/kube/gateway). All
 hosts are full names; durations are seconds, shares are percentages.
@@ -67,7 +67,7 @@ class Headers:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a call goes. Without a port it is the only one of the host, else the one that was called.
+    """Where a call goes. Without a port it is the one that was called; at a gateway the only one of the host, if so.
 
     `place` is that of the field with its host.
     """
@@ -88,12 +88,23 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A share of the calls; `is_whole` is one that can only be whole percents."""
+
+    percent: float
+    is_whole: bool = False
+
+
+#: What a share is where nothing is said of it.
+ALL = Share(100, is_whole=True)
+
+
+@dataclass(frozen=True)
 class Mirror:
-    """A copy of a share of the calls; its answer is dropped. `whole_percent` is written without fractions."""
+    """A copy of a share of the calls; its answer is dropped."""
 
     destination: Destination
-    percent: float = 100
-    whole_percent: bool = False
+    share: Share = ALL
 
 
 @dataclass(frozen=True)
@@ -145,15 +156,27 @@ class DirectResponse:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Delays and aborts that the caller's side makes up. The whole percentages are those of a deprecated field."""
+class Delay:
+    """A share of the calls is held back."""
 
-    delay_seconds: float | None = None
-    delay_percent: float | None = None
-    delay_whole_percent: int = 0
-    abort_status: int | None = None
-    abort_grpc_status: int | None = None
-    abort_percent: float | None = None
+    seconds: float
+    share: Share
+
+
+@dataclass(frozen=True)
+class Abort:
+    """A share of the calls is answered with a status instead, none where no share is said."""
+
+    status: int
+    share: Share | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the caller's side makes go wrong."""
+
+    delay: Delay | None = None
+    abort: Abort | None = None
 
 
 @dataclass(frozen=True)
@@ -204,138 +227,6 @@ class RuleSet:
 
 
 @dataclass(frozen=True)
-class Hashing:
-    """By what calls are kept together, exactly one of these, and how: by a ring or by Maglev's table."""
-
-    header: str | None = None
-    parameter: str | None = None
-    cookie: str | None = None
-    cookie_path: str = ""
-    cookie_seconds: float | None = None
-    cookie_attributes: tuple[tuple[str, str], ...] = ()
-    source_address: bool | None = None
-    ring_size: int | None = None
-    table_size: int | None = None
-
-
-@dataclass(frozen=True)
-class Balancing:
-    """How calls are spread; `warmup_seconds` is how long a new endpoint takes to get its full share."""
-
-    policy: str = ""
-    hashing: Hashing | None = None
-    warmup_seconds: float | None = None
-    warmup_percent: float | None = None
-    warmup_aggression: float | None = None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Limits on connections and calls; 0 and None mean none."""
-
-    max_connections: int = 0
-    max_pending: int = 0
-    max_requests: int = 0
-    max_retries: int = 0
-    max_requests_per_connection: int = 0
-    connect_seconds: float | None = None
-    idle_seconds: float | None = None
-    connection_seconds: float | None = None
-    keepalive: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True)
-class OutlierDetection:
-    """When an endpoint is left out for a while; None means that nothing is said."""
-
-    errors_5xx: int | None = None
-    gateway_errors: int | None = None
-    local_failures: int | None = None
-    split_local: bool = False
-    interval_seconds: float | None = None
-    ejection_seconds: float | None = None
-    max_percent: int = 0
-    min_health_percent: int = 0
-
-
-@dataclass(frozen=True)
-class RetryBudget:
-    """The share of calls that may be retries at a time."""
-
-    percent: float | None = None
-    min_concurrency: int = 0
-    interval_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class TrafficPolicy:
-    """How a destination is called. `ports` has what replaces it for single ports."""
-
-    pool: Pool | None = None
-    outliers: OutlierDetection | None = None
-    balancing: Balancing | None = None
-    retry_budget: RetryBudget | None = None
-    ports: Mapping[int, TrafficPolicy] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The endpoints of a host that have these labels."""
-
-    name: str
-    labels: Mapping[str, str]
-    policy: TrafficPolicy | None
-
-
-@dataclass(frozen=True)
-class HostPolicy:
-    """What a DestinationRule says about a host, maybe with a wildcard."""
-
-    name: str
-    place: str
-    host: str
-    policy: TrafficPolicy | None
-    subsets: tuple[Subset, ...]
-    is_private: bool = False
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An address behind a host: of a pod, or a name to be looked up."""
-
-    address: str
-    port: int
-    labels: Mapping[str, str]
-    weight: int = 1
-
-
-@dataclass(frozen=True)
-class HostPort:
-    """A port of a host where HTTP is spoken, and what is behind it."""
-
-    number: int
-    endpoints: tuple[Endpoint, ...]
-
-
-@dataclass(frozen=True)
-class Host:
-    """Something that can be called: a Service, or a host of a ServiceEntry.
-
-    `names` are all the names and addresses it is called by, the full one first. `lookup`: its endpoints are names,
-    all of whose addresses count (all), or one at a time (one); empty for addresses.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    ports: tuple[HostPort, ...]
-    lookup: str = ""
-
-    def port(self, number: int) -> HostPort | None:
-        """Return a port by its number."""
-        return next((port for port in self.ports if port.number == number), None)
-
-
-@dataclass(frozen=True)
 class Server:
     """What a gateway takes calls for: a port, and hosts, maybe with a wildcard. `gateway` is named by RuleSets."""
 
@@ -356,6 +247,7 @@ class Route:
     match: Match | None
     port: int
     of_gateway_api: bool = False
+    at_gateway: bool = False
     is_default: bool = False
 
 

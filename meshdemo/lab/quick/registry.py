@@ -7,19 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.cluster import Cluster, Service, ServicePort
-from meshdemo.lab.manifests import NAMESPACE, ManifestError, shown
+from meshdemo.lab.manifests import NAMESPACE, shown
 from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.hosts import is_wildcard, specificity, subset_of
-from meshdemo.lab.quick.model import (
-    Destination,
-    Endpoint,
-    Hashing,
-    Host,
-    HostPolicy,
-    HostPort,
-    Subset,
-    TrafficPolicy,
-)
+from meshdemo.lab.quick.model import Destination
 
 #: What to do where a host is not known because the application's own Services are missing.
 NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"
@@ -34,9 +26,14 @@ class Registry:
     has_services: bool
 
     def seen_from(self, namespace: str) -> Registry:
-        """Return what pods of a namespace see: policies that are not exported stay in their own."""
-        own = namespace == NAMESPACE
-        return dataclasses.replace(self, policies=tuple(each for each in self.policies if own or not each.is_private))
+        """Return what pods of a namespace see: what is not exported stays in its own."""
+        if namespace == NAMESPACE:
+            return self
+        return dataclasses.replace(
+            self,
+            hosts={name: host for name, host in self.hosts.items() if not host.is_private},
+            policies=tuple(policy for policy in self.policies if not policy.is_private),
+        )
 
     def ports(self) -> list[int]:
         """Return all port numbers where HTTP is spoken."""
@@ -53,9 +50,7 @@ class Registry:
         name = min(names, key=specificity)
         rules = sorted((policy for policy in self.policies if policy.host == name), key=lambda policy: policy.name)
         if len({rule.is_private for rule in rules}) > 1:
-            raise ManifestError(
-                f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host: {of.ISTIOD}"
-            )
+            raise of.refused(f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host")
         subsets: dict[str, Subset] = {}
         for subset in (subset for rule in rules for subset in rule.subsets):
             subsets.setdefault(subset.name, subset)
@@ -68,12 +63,12 @@ class Registry:
         host = self.find(destination.host, destination.place)
         if destination.port is not None and host.port(destination.port) is None:
             known = ", ".join(str(port.number) for port in host.ports)
-            raise ManifestError(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
+            raise of.refused(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
         if destination.subset:
             policy = self.policy_for(destination.host)
             if destination.subset not in [subset.name for subset in policy.subsets] if policy else True:
                 problem = f"no DestinationRule for {destination.host} defines the subset {shown(destination.subset)}"
-                raise ManifestError(f"{place}.subset", problem)
+                raise of.refused(f"{place}.subset", problem)
 
     def find(self, name: str, place: str) -> Host:
         """Return a host, or raise ManifestError."""
@@ -82,14 +77,17 @@ class Registry:
         except KeyError:
             short = name.removesuffix(f".{NAMESPACE}.svc.cluster.local")
             reason = "" if self.has_services else f"; {NO_SERVICE}"
-            raise ManifestError(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
+            raise of.refused(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
 
-    def port_of(self, destination: Destination, called: int) -> int:
-        """Return the port of a destination: said, the only one, or the one called (route.go, GetDestinationCluster)."""
-        ports = self.hosts[destination.host].ports
+    def port_of(self, destination: Destination, called: int, *, at_gateway: bool) -> int:
+        """Return the port of a destination (route.go, GetDestinationCluster).
+
+        A sidecar knows only the hosts of the port that is called, so that it takes no other, even where there is none.
+        """
         if destination.port is not None:
             return destination.port
-        return ports[0].number if len(ports) == 1 else called
+        host = self.hosts.get(destination.host)
+        return host.ports[0].number if host and at_gateway and len(host.ports) == 1 else called
 
     def hashing_for_host(self, host: str, port: int) -> Hashing | None:
         """Return how calls of a host without rules are hashed (route.go, hashForService)."""
@@ -101,7 +99,7 @@ class Registry:
 
     def hashing_for(self, destination: Destination) -> Hashing | None:
         """Return how calls of a rule's destination are hashed (route.go, HashForHTTPDestination)."""
-        policy = self.policy_for(destination.host)
+        policy = self.policy_for(destination.host) if destination.host in self.hosts else None
         if policy is None:
             return None
         subset = next((each.policy for each in policy.subsets if each.name == destination.subset), None)
@@ -146,10 +144,19 @@ def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int
 def service_hosts(cluster: Cluster) -> Iterator[Host]:
     """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
     for service in cluster.services:
+        for name in service.annotations:
+            if name.startswith("networking.istio.io/"):
+                raise of.refused(f"{service.place}: metadata.annotations.{name}")
+        for index, port in enumerate(service.ports):
+            if port.protocol != "http":
+                place = f"{service.place}: spec.ports[{index}]"
+                raise of.refused(
+                    place, f"is not for http, which its name or appProtocol has to say, but {shown(port.protocol)}"
+                )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
-        yield Host(full, names, ports)
+        yield Host(full, names, ports, prefers_near=service.prefers_near)
 
 
 def gateway_services(cluster: Cluster) -> Iterator[Host]:
@@ -159,10 +166,8 @@ def gateway_services(cluster: Cluster) -> Iterator[Host]:
         domain = f"{gateway.service}.{gateway.namespace}"
         is_near = gateway.namespace == NAMESPACE
         short = (gateway.service, f"{domain}.svc", domain) if is_near else (domain, f"{domain}.svc")
-        address = f"10.96.1.{gateway.address.rpartition('.')[2]}"
-        endpoint = gateway.address
-        ports = tuple(HostPort(port, (Endpoint(endpoint, port, gateway.labels),)) for port in gateway.ports)
-        yield Host(full, (full, f"{full}.", *short, address), ports)
+        ports = tuple(HostPort(port, (Endpoint(gateway.address, port, gateway.labels),)) for port in gateway.ports)
+        yield Host(full, (full, f"{full}.", *short, gateway.service_address), ports)
 
 
 def _pods(cluster: Cluster, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
@@ -178,9 +183,7 @@ def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
         for index, subset in enumerate(policy.subsets):
             chosen = [port for port in host.ports for endpoint in port.endpoints if _has(endpoint, subset.labels)]
             if not chosen and any(port.endpoints for port in host.ports):
-                raise ManifestError(
-                    f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has these labels"
-                )
+                raise of.refused(f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has them")
 
 
 def _has(endpoint: Endpoint, labels: Mapping[str, str]) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.manifests import shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity
-from meshdemo.lab.quick.model import MESH, Destination, Host, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
+from meshdemo.lab.quick.destinations import Host
+from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity, subset_of
+from meshdemo.lab.quick.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
 from meshdemo.lab.quick.registry import Registry
 
 
@@ -38,7 +39,7 @@ def routes(rule_set: RuleSet, caller: Caller, port: int, gateway: str) -> tuple[
     for rule in rule_set.rules:
         for match in rule.matches or (None,):
             if match is None or _applies(match, caller, port, gateway):
-                found.append(Route(rule, match, port, rule_set.of_gateway_api))
+                found.append(Route(rule, match, port, rule_set.of_gateway_api, at_gateway=gateway != MESH))
                 if match is None or match.is_catch_all:
                     return tuple(found)
     return tuple(found)
@@ -56,12 +57,13 @@ def _applies(match: Match, caller: Caller, port: int, gateway: str) -> bool:
 
 def sidecar_hosts(registry: Registry, rule_sets: Sequence[RuleSet], caller: Caller, port: int) -> list[VirtualHost]:
     """Return the virtual hosts of a sidecar at a port (httproute.go, BuildSidecarOutboundVirtualHosts)."""
+    rule_sets = [rule_set for rule_set in rule_sets if MESH in rule_set.gateways]
     here = {name.lower(): host for name, host in registry.hosts.items() if host.port(port)}
+    owners = {name: _owner(name, rule_sets) for name in here}
     found: list[tuple[str, Host | None, tuple[Route, ...]]] = []
     with_rules: set[str] = set()
-    for rule_set in (each for each in rule_sets if MESH in each.gateways):
-        services = [host.lower() for host in rule_set.hosts if host.lower() in here]
-        others = [host.lower() for host in rule_set.hosts if host.lower() not in here]
+    for rule_set in rule_sets:
+        services, others = _split(rule_set, owners)
         # Hosts that are in no registry are known at port 80 alone, or at a port of another host of the same rules.
         if not services and (port != 80 or rule_set.of_gateway_api):
             continue
@@ -77,6 +79,27 @@ def sidecar_hosts(registry: Registry, rule_sets: Sequence[RuleSet], caller: Call
             default = Route(Rule("default", targets=(target,)), None, port, is_default=True)
             found.append((name, host, (default,)))
     return _named(found, port)
+
+
+def _owner(name: str, rule_sets: Iterable[RuleSet]) -> RuleSet | None:
+    """Return the first rules for the most specific name of a host (computeWildcardHostVirtualServiceIndex)."""
+    pairs = [(host, each) for each in rule_sets for host in each.hosts if subset_of(name, host)]
+    return min(pairs, key=lambda pair: specificity(pair[0]))[1] if pairs else None
+
+
+def _split(rule_set: RuleSet, owners: Mapping[str, RuleSet | None]) -> tuple[list[str], list[str]]:
+    """Return which known hosts rules are for, and which of their hosts are none (separateVSHostsAndServices).
+
+    A name with a wildcard is for those hosts that no closer name has.
+    """
+    services: list[str] = []
+    others: list[str] = []
+    for host in sorted((host.lower() for host in rule_set.hosts), key=is_wildcard):
+        known = [name for name in owners if subset_of(name, host)]
+        if not known:
+            others.append(host)
+        services += [name for name in known if not is_wildcard(host) or owners[name] is rule_set]
+    return services, others
 
 
 def _named(found: Iterable[tuple[str, Host | None, tuple[Route, ...]]], port: int) -> list[VirtualHost]:
@@ -97,15 +120,13 @@ def check_hosts(rule_sets: Iterable[RuleSet], registry: Registry, gateways: Coll
     for rule_set in rule_sets:
         for index, gateway in enumerate(rule_set.gateways):
             if gateway not in (MESH, *gateways):
-                raise ManifestError(
-                    f"{rule_set.place}.gateways[{index}]", f"there is no Gateway {gateway!r} of Istio's"
-                )
+                raise of.refused(f"{rule_set.place}.gateways[{index}]", f"Istio has no Gateway {shown(gateway)}")
         for index, host in enumerate(rule_set.hosts):
             place = f"{rule_set.place}.hosts[{index}]"
             if MESH not in rule_set.gateways:
                 continue
             if is_wildcard(host):
-                raise ManifestError(place, f"{host!r}: a wildcard for sidecars {of.NOT_HERE}")
+                continue
             if host.endswith(".svc.cluster.local") or (host not in registry.hosts and _is_short(host)):
                 registry.find(host, place)
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import ipaddress
 
-from meshdemo.lab.manifests import NAMESPACE, Manifest, shown
+from meshdemo.lab.manifests import Manifest, shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import Unsupported
-from meshdemo.lab.quick.model import Endpoint, Host, HostPort
+from meshdemo.lab.quick.destinations import Endpoint, Host, HostPort
+from meshdemo.lab.quick.fields import Some, Unsupported
+from meshdemo.lab.quick.hosts import is_wildcard
 from meshdemo.lab.schema import Anything, Fields, Integer, List, Map, Object, Text, read
 
+_LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(), least=1, most=256),
+        "hosts": List(of.Host(wildcard=True), least=1, most=256),
         "addresses": List(Text()),
         "ports": List(
             Object(
-                {"number": of.PORT, "name": of.NAME, "protocol": Text(), "targetPort": of.PORT},
+                {"number": of.PORT, "name": of.NAME, "protocol": Some(known=("HTTP",)), "targetPort": of.PORT},
                 ("number", "name"),
             )
         ),
         "location": Text(("MESH_EXTERNAL", "MESH_INTERNAL")),
-        "resolution": Text(("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS")),
+        "resolution": Some((*_LOOKUPS, "NONE", "DYNAMIC_DNS"), known=tuple(_LOOKUPS)),
         "endpoints": List(
             Object(
                 {
@@ -38,35 +40,25 @@ _SCHEMA = Object(
         ),
         "workloadSelector": Unsupported(),
         "subjectAltNames": Unsupported(([],)),
-        "exportTo": List(Text(("*", ".", NAMESPACE)), most=1),
+        "exportTo": of.EXPORT_TO,
     },
     ("hosts",),
 )
-_LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 
 
-def read_service_entry(manifest: Manifest) -> tuple[list[Host], list[str]]:
-    """Return the hosts of a ServiceEntry, and a note for each port where something else than HTTP is spoken."""
+def read_service_entry(manifest: Manifest) -> list[Host]:
+    """Return the hosts of a ServiceEntry, where only plain HTTP is spoken."""
     spec = read(manifest, _SCHEMA)
-    notes, ports = [], []
     names = [port["name"] for port in spec["ports"]]
     numbers = [port["number"] for port in spec["ports"]]
     for what, values in (("name", names), ("number", numbers)):
         if len(set(values)) < len(values):
             raise spec.error("ports", f"has the same {what} twice")
     for port in spec["ports"]:
-        protocol = (port["protocol"] or "").upper()
-        if protocol == "HTTP":
-            ports.append(port)
-        elif protocol in ("TLS", "HTTPS"):
-            # What the sidecar sees is encrypted: no rule about HTTP applies, and it goes where the name says.
-            notes.append(f"{port.place}: protocol {protocol} is not applied by the quick engine: {of.ISTIOD}")
-        else:
-            raise port.error("protocol", f"{shown(port['protocol'] or '')} {of.NOT_HERE}")
-    if not ports:
-        return [], notes
-    if spec["resolution"] not in _LOOKUPS:
-        raise spec.error("resolution", f"{spec['resolution'] or 'NONE'} {of.NOT_HERE}")
+        if port["protocol"] is None:
+            raise of.refused(f"{port.place}.protocol", "is missing, so that it is guessed from the name, or from calls")
+    if spec["resolution"] is None:
+        raise of.refused(f"{spec.place}.resolution", "is missing, which means NONE and is not supported here")
     lookup = _LOOKUPS[spec["resolution"]]
     for index, address in enumerate(spec["addresses"]):
         if not _is_address(address):
@@ -74,6 +66,10 @@ def read_service_entry(manifest: Manifest) -> tuple[list[Host], list[str]]:
     if lookup == "one" and len(spec["endpoints"]) > 1:
         raise spec.error("endpoints", "has more than one, for resolution DNS_ROUND_ROBIN")
     for index, host in enumerate(spec["hosts"]):
+        if host == "*":
+            raise spec.error(f"hosts[{index}]", "'*' is every host, which none can be")
+        if is_wildcard(host):
+            raise of.refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
         if host.endswith(".svc.cluster.local"):
             raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {of.ISTIOD}")
     for endpoint in spec["endpoints"]:
@@ -82,11 +78,12 @@ def read_service_entry(manifest: Manifest) -> tuple[list[Host], list[str]]:
         Host(
             name=host,
             names=(host, f"{host}.", *spec["addresses"]),
-            ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in ports),
+            ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in spec["ports"]),
             lookup=lookup,
+            is_private=of.is_private(spec),
         )
         for host in dict.fromkeys(spec["hosts"])
-    ], notes
+    ]
 
 
 def _check(endpoint: Fields, lookup: str, names: list[str]) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from meshdemo.lab.quick.destinations import (
+    Balancing,
+    Endpoint,
+    Host,
+    OutlierDetection,
+    Pool,
+    RetryBudget,
+    TrafficPolicy,
+    Warmup,
+)
 from meshdemo.lab.quick.envoy.words import ADS, TYPE, address, cluster_name, duration, without_empty
-from meshdemo.lab.quick.model import Balancing, Endpoint, Host, OutlierDetection, Pool, RetryBudget, TrafficPolicy
 from meshdemo.lab.quick.registry import Registry, effective, merged
 
 _UNLIMITED = 2**32 - 1
@@ -92,9 +101,10 @@ def _cluster(name: str, host: Host, policy: TrafficPolicy | None) -> dict[str, A
     cluster["common_lb_config"] = {"healthy_panic_threshold": {}}
     if policy.outliers:
         cluster["outlier_detection"] = _outliers(policy.outliers)
-        if policy.outliers.min_health_percent:
-            threshold = {"value": policy.outliers.min_health_percent}
-            cluster["common_lb_config"] = {"healthy_panic_threshold": threshold}
+        threshold = without_empty({"value": policy.outliers.min_health_percent})
+        cluster["common_lb_config"] = {"healthy_panic_threshold": threshold}
+    if host.prefers_near:
+        cluster["common_lb_config"]["locality_weighted_lb_config"] = {}
     if options := _http_options(pool):
         cluster["typed_extension_protocol_options"] = {_HTTP_OPTIONS: options}
     if pool.keepalive is not None:
@@ -126,7 +136,7 @@ def _http_options(pool: Pool) -> dict[str, Any] | None:
     for name, seconds in (("idle_timeout", pool.idle_seconds), ("max_connection_duration", pool.connection_seconds)):
         common[name] = None if seconds is None else duration(seconds)
     common = without_empty(common)
-    if not common:
+    if not common and not pool.names_http2:
         return None
     return {
         "@type": TYPE + _HTTP_OPTIONS,
@@ -163,36 +173,32 @@ def _outliers(outliers: OutlierDetection) -> dict[str, Any]:
 
 
 def _balancing(balancing: Balancing) -> dict[str, Any]:
-    """Return how calls are spread (applyLoadBalancer, ApplyRingHashLoadBalancer)."""
-    hashing = balancing.hashing
-    if hashing is not None:
-        if hashing.table_size is not None:
-            config: Mapping[str, Any] = {"table_size": str(hashing.table_size)}
-            return {"lb_policy": "MAGLEV", "maglev_lb_config": config}
-        size = {"ring_hash_lb_config": {"minimum_ring_size": str(hashing.ring_size)}} if hashing.ring_size else {}
-        return {"lb_policy": "RING_HASH", **size, **_warmup_left(balancing)}
+    """Return how calls are spread (applyLoadBalancer, ApplyRingHashLoadBalancer).
+
+    Of the settings of several balancers Envoy takes one: a size, else what a warm-up has left there.
+    """
     policy = _BALANCERS.get(balancing.policy, "LEAST_REQUEST")
-    written: dict[str, Any] = {"lb_policy": policy}
-    if balancing.warmup_seconds is not None and policy != "RANDOM":
-        written[f"{policy.lower()}_lb_config"] = {"slow_start_config": _slow_start(balancing)}
-    return written
+    settings: dict[str, Any] = {}
+    if balancing.warmup and policy != "RANDOM":
+        settings = {f"{policy.lower()}_lb_config": {"slow_start_config": _slow_start(balancing.warmup)}}
+    if balancing.hashing:
+        policy = "RING_HASH" if balancing.hashing.table_size is None else "MAGLEV"
+        if balancing.hashing.table_size is not None:
+            settings = {"maglev_lb_config": {"table_size": str(balancing.hashing.table_size)}}
+        elif balancing.hashing.ring_size:
+            settings = {"ring_hash_lb_config": {"minimum_ring_size": str(balancing.hashing.ring_size)}}
+    # Envoy's own default is not written.
+    return settings if policy == "ROUND_ROBIN" else {"lb_policy": policy, **settings}
 
 
-def _warmup_left(balancing: Balancing) -> dict[str, Any]:
-    """Return what a warm-up leaves where calls are hashed by a ring without a size of its own."""
-    hashing = balancing.hashing
-    if balancing.warmup_seconds is None or hashing is None or hashing.ring_size:
-        return {}
-    return {"least_request_lb_config": {"slow_start_config": _slow_start(balancing)}}
-
-
-def _slow_start(balancing: Balancing) -> dict[str, Any]:
-    aggression = 1.0 if balancing.warmup_aggression is None else balancing.warmup_aggression
-    percent = 10.0 if balancing.warmup_percent is None else balancing.warmup_percent
+def _slow_start(warmup: Warmup) -> dict[str, Any]:
+    window = {"slow_start_window": duration(warmup.seconds)}
+    if warmup.aggression is None:
+        return window
     return {
-        "slow_start_window": duration(balancing.warmup_seconds or 0),
-        "aggression": {"default_value": aggression, "runtime_key": "("},
-        "min_weight_percent": without_empty({"value": percent}),
+        **window,
+        "aggression": {"default_value": warmup.aggression, "runtime_key": "("},
+        "min_weight_percent": without_empty({"value": warmup.percent}),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshdemo.lab.quick.model import Share, StringMatch
+
 TYPE = "type.googleapis.com/"
 FAULT = "envoy.filters.http.fault"
 CORS = "envoy.filters.http.cors"
@@ -37,11 +39,13 @@ def address(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def per_mille(percent: float) -> dict[str, Any]:
-    """Return a share in millionths, cut off as Istio does (route.go, translatePercentToFractionalPercent)."""
-    return {**without_empty({"numerator": int(percent * 10_000)}), "denominator": "MILLION"}
+def share(part: Share) -> dict[str, Any]:
+    """Return a share, in millionths cut off as Istio does it (route.go, translatePercentToFractionalPercent)."""
+    if part.is_whole:
+        return without_empty({"numerator": int(part.percent)})
+    return {**without_empty({"numerator": int(part.percent * 10_000)}), "denominator": "MILLION"}
 
 
-def whole_percent(percent: float) -> dict[str, Any]:
-    """Return a share in whole percent."""
-    return without_empty({"numerator": int(percent)})
+def string_matcher(match: StringMatch) -> dict[str, Any]:
+    """Return what a text has to be."""
+    return {"safe_regex": {"regex": match.value}} if match.kind == "regex" else {match.kind: match.value}

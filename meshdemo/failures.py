@@ -1,0 +1,89 @@
+"""Why a call failed, for a person: what the libraries raise, in a few words."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+
+import requests
+import urllib3
+
+from meshdemo.connection import EarlyAnswerError
+from meshdemo.response import ProtocolSwitchError, TooLargeError
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and every exception that it wraps; libraries keep the real one some levels down."""
+    pending, seen = [error], set()
+    while pending:
+        cause = pending.pop(0)
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            wrapped = (getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args)
+            pending += [inner for inner in wrapped if isinstance(inner, BaseException)]
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Tell whether time ran out."""
+    return any(isinstance(cause, _TIMEOUTS) for cause in causes(error))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong, in a few words for a person."""
+    for kinds, reason in _REASONS:
+        for cause in causes(error):
+            if isinstance(cause, kinds) and (text := reason if isinstance(reason, str) else reason(cause)):
+                return text
+    return "the call failed"
+
+
+def _tls_reason(error: BaseException) -> str:
+    detail = getattr(error, "verify_message", None) or str(getattr(error, "reason", None) or "handshake failed")
+    return f"TLS problem ({detail.replace('_', ' ').lower()})"
+
+
+def _system_reason(error: BaseException) -> str:
+    """Return what the system says of its own error; libraries derive theirs from OSError, too, without a text."""
+    return (getattr(error, "strerror", None) or "").lower()
+
+
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
+#: What may be raised for a call that went wrong; anything else is a mistake in this program.
+FAILURES = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+    TooLargeError,
+    ProtocolSwitchError,
+    EarlyAnswerError,
+)
+# The first line that fits any of an error's causes, and has something to say, gives the reason.
+_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
+    (TooLargeError, "answer larger than 1 MiB"),
+    (ProtocolSwitchError, "answer 101, a change of protocol that was not asked for,"),
+    (EarlyAnswerError, "answer that came before the request"),
+    ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
+    (ConnectionRefusedError, "connection refused"),
+    (ssl.SSLError, _tls_reason),
+    (http.client.RemoteDisconnected, "connection closed without an answer"),
+    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "connection reset"),
+    (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
+    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
+    (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
+    (http.client.HTTPException, "not an HTTP answer"),
+    (OSError, _system_reason),
+    (
+        (
+            urllib3.exceptions.ProtocolError,
+            urllib3.exceptions.InvalidHeader,
+            requests.exceptions.InvalidHeader,
+            requests.exceptions.ChunkedEncodingError,
+        ),
+        "not an HTTP answer",
+    ),
+)

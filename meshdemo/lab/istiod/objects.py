@@ -1,0 +1,152 @@
+"""What Istio's control plane is told of a cluster: the objects that an API server would hold by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
+from meshdemo.lab.manifests import NAMESPACE
+
+#: What the injector writes on a pod with a sidecar: it takes mutual TLS.
+_TLS_LABEL = {"security.istio.io/tlsMode": "istio"}
+_SYSTEM = "istio-system"
+
+Object = dict[str, Any]
+
+
+def control_plane_input(cluster: Cluster) -> Object:
+    """Return one request of main.go."""
+    pods = [_pod(pod) for pod in cluster.pods]
+    objects = [_named("v1", "Namespace", name, None) for name in (NAMESPACE, _SYSTEM)]
+    objects.append(
+        _named("gateway.networking.k8s.io/v1", "GatewayClass", "istio", None)
+        | {"spec": {"controllerName": "istio.io/gateway-controller"}}
+    )
+    for service in cluster.services:
+        behind = {port.number: cluster.endpoints(service, port) for port in service.ports}
+        objects += [_service(service), *_slices(service, behind)]
+    for gateway in cluster.gateways:
+        objects += _gateway(gateway)
+    workloads = [
+        _workload(pod.name, "sidecar", pod.address, pod.namespace, pod.service_account, _labels(pod))
+        for pod in cluster.pods
+        if pod.in_mesh
+    ]
+    workloads += [
+        _workload(gateway.name, "router", gateway.address, gateway.namespace, gateway.service, gateway.labels)
+        for gateway in cluster.gateways
+    ]
+    return {
+        "objects": objects + pods + cluster.documents("", "Secret") + cluster.documents("", "ConfigMap"),
+        "policies": [manifest.document for manifest in cluster.policies],
+        "workloads": workloads,
+        "files": dict(cluster.texts),
+    }
+
+
+def _labels(pod: Pod) -> Labels:
+    return {**pod.labels, **_TLS_LABEL} if pod.in_mesh and pod.containers else pod.labels
+
+
+def _named(api_version: str, kind: str, name: str, namespace: str | None, labels: Labels | None = None) -> Object:
+    metadata: Object = {"name": name}
+    if namespace:
+        metadata["namespace"] = namespace
+    if labels:
+        metadata["labels"] = dict(labels)
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+
+
+def _pod(pod: Pod) -> Object:
+    containers = [
+        {"name": container.name, "ports": [_container_port(name, number) for name, number in container.ports]}
+        for container in pod.containers
+    ]
+    return _named("v1", "Pod", pod.name, pod.namespace, _labels(pod)) | {
+        "spec": {
+            "serviceAccountName": pod.service_account,
+            "nodeName": "node",
+            "containers": containers or [{"name": "istio-proxy"}],
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": pod.address,
+            "podIPs": [{"ip": pod.address}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def _container_port(name: str, number: int) -> Object:
+    return {"containerPort": number, "protocol": "TCP", **({"name": name} if name else {})}
+
+
+def _service(service: Service) -> Object:
+    ports = [
+        {
+            "name": port.name,
+            "port": port.number,
+            "targetPort": port.target,
+            "protocol": "TCP",
+            **({"appProtocol": port.app_protocol} if port.app_protocol else {}),
+        }
+        for port in service.ports
+    ]
+    document = _named("v1", "Service", service.name, service.namespace, service.labels)
+    document["metadata"]["annotations"] = dict(service.annotations)
+    near = {"trafficDistribution": "PreferClose"} if service.prefers_near else {}
+    return document | {
+        "spec": {"selector": dict(service.selector), "clusterIP": service.address, "ports": ports, **near}
+    }
+
+
+def _slices(service: Service, behind: dict[int, list[tuple[Pod, int]]]) -> Iterable[Object]:
+    """Return the EndpointSlices of a Service: one for each set of port numbers, as Kubernetes makes them."""
+    pods: dict[str, Pod] = {}
+    ports_of: dict[str, dict[str, int]] = {}
+    for port in service.ports:
+        for pod, number in behind[port.number]:
+            pods[pod.name] = pod
+            ports_of.setdefault(pod.name, {})[port.name] = number
+    groups: dict[tuple[tuple[str, int], ...], list[Pod]] = {}
+    for name, ports in ports_of.items():
+        groups.setdefault(tuple(ports.items()), []).append(pods[name])
+    for index, (ports_and_names, members) in enumerate(groups.items(), 1):
+        labels = {"kubernetes.io/service-name": service.name}
+        yield _named("discovery.k8s.io/v1", "EndpointSlice", f"{service.name}-{index}", service.namespace, labels) | {
+            "addressType": "IPv4",
+            "ports": [{"name": name, "port": number, "protocol": "TCP"} for name, number in ports_and_names],
+            "endpoints": [
+                {
+                    "addresses": [pod.address],
+                    "conditions": {"ready": True},
+                    "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.namespace},
+                }
+                for pod in members
+            ],
+        }
+
+
+def _gateway(gateway: Gateway) -> Iterable[Object]:
+    """Return the Service and the pod of a gateway: what an installation brings, or what Istio starts for it."""
+    ports = tuple(ServicePort(f"http-{number}", number, number, "") for number in gateway.ports)
+    service = Service(
+        gateway.service, gateway.service_address, gateway.labels, gateway.labels, ports, namespace=gateway.namespace
+    )
+    pod = Pod(gateway.name, gateway.address, gateway.labels, gateway.service, (), gateway.namespace)
+    yield _service(service)
+    yield from _slices(service, {number: [(pod, number)] for number in gateway.ports})
+    yield _pod(pod)
+
+
+def _workload(name: str, kind: str, address: str, namespace: str, account: str, labels: Labels) -> Object:
+    """Return what a sidecar or gateway tells of itself, a locality with slashes (Istio, pkg/bootstrap)."""
+    return {
+        "name": name,
+        "type": kind,
+        "ip": address,
+        "namespace": namespace,
+        "serviceAccount": account,
+        "labels": {key: value.replace(".", "/") if key in LOCALITY_LABELS else value for key, value in labels.items()},
+    }

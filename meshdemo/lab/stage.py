@@ -1,0 +1,135 @@
+"""The lab as the stage of lessons: one lab for all of them, with the same address and page."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+from meshdemo.lab import quick
+from meshdemo.lab.cluster import matches
+from meshdemo.lab.engine import Engine
+from meshdemo.lab.lab import Lab, LabOptions
+from meshdemo.lab.manifests import Loader, ManifestError
+from meshdemo.lab.quick.fields import ISTIOD
+from meshdemo.lab.replica import Say
+from meshdemo.lab.sidecar import EnvoyError
+from meshdemo.lab.workloads import read_cluster
+from meshdemo.lessons import EXAMPLE, Lesson, replace_ports
+from meshdemo.server import StartError
+
+# The ports that the lessons' commands name: what stands in front, and the gateways' port 80.
+_FRONT = 3030
+_GATEWAY_SHIFT = 8000
+_PRIVILEGED = 1024
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 40.0
+# A pod's line of the access log, "webserverv2-1 | 2026-11-22T14:39:11.868Z webserver 127.0.0.1 GET /x 200 3.8ms".
+_LOGGED = re.compile(r"(?P<pod>\S+) \| (?P<line>\d{4}-\d\d-\d\dT\S+ .*)")
+# How many of them are kept of each pod.
+_LINES = 10_000
+
+
+class LabStage:
+    """Lessons in a lab, which starts with the first of them. `engine` configures it, `say` takes its lines."""
+
+    where = "in the lab"
+
+    def __init__(self, engine: Engine, options: LabOptions, say: Say) -> None:
+        self._engine = engine
+        self._options = options
+        self._say = say
+        self._lab: Lab | None = None
+        self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
+
+    def show(self, lesson: Lesson) -> None:
+        paths = [lesson.folder / EXAMPLE, lesson.path]
+        try:
+            if self._lab is None:
+                self._lab = Lab(paths, self._engine, self._options, self._hear)
+                self._start(self._lab)
+            else:
+                self._lab.follow(paths)
+                self._wait(self._lab)
+        except (ManifestError, EnvoyError) as error:
+            raise StartError(str(error)) from None
+        self._logs.clear()
+
+    def translate(self, command: Sequence[str]) -> list[str] | None:
+        if command[0] == "kubectl":
+            return None  # it opens a port, which the lab has open
+        return replace_ports(command, self._ports())
+
+    def logs(self, command: Sequence[str]) -> str | None:
+        if tuple(command[:2]) != ("kubectl", "logs") or self._lab is None:
+            return None
+        words = " ".join(command)
+        selector = re.search(r"(?:--selector|-l)[ =](\S+)", words)
+        deployment = re.search(r"\bdeployment/(\S+)", words)
+        labels = dict(part.split("=", 1) for part in selector[1].split(",")) if selector else {}
+        return "".join(
+            f"{line}\n"
+            for pod in self._lab.state.cluster.pods
+            if matches(pod.labels, labels) and (deployment is None or pod.name.rpartition("-")[0] == deployment[1])
+            for line in list(self._logs[pod.name])
+        )
+
+    def step(self) -> None:
+        if self._lab:
+            self._lab.step()
+
+    def why_not(self, lesson: Lesson) -> str | None:
+        return needs_istiod(lesson) if self._engine is quick else None
+
+    def close(self) -> None:
+        """End the lab."""
+        if self._lab:
+            self._lab.stop()
+
+    def _hear(self, line: str) -> None:
+        """Pass on what the lab says, but keep the access log for those who ask for it."""
+        logged = _LOGGED.fullmatch(line)
+        if logged:
+            self._logs[logged["pod"]].append(logged["line"])
+        else:
+            self._say(line)
+
+    def _start(self, lab: Lab) -> None:
+        try:
+            lab.start()
+        except (ManifestError, EnvoyError):
+            lab.stop()
+            self._lab = None
+            raise
+        self._say(f"the page: {lab.addresses()[0].url}ui")
+
+    def _wait(self, lab: Lab) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not lab.is_settled:
+            if time.monotonic() > deadline:
+                raise StartError(f"the lesson is not in force after {_PATIENCE_SECONDS:g} s.")
+            time.sleep(_POLL_SECONDS)
+            lab.step()
+            if lab.problem:
+                raise StartError(lab.problem)
+
+    def _ports(self) -> dict[int, int]:
+        """Return where the ports that lessons name are here."""
+        ports = {}
+        for index, address in enumerate(self._lab.addresses() if self._lab else ()):
+            port = int(address.url.rpartition(":")[2].strip("/"))
+            gateway = re.fullmatch(r"gateway .*, port (\d+)", address.name)
+            number = int(gateway[1]) if gateway else _FRONT + index
+            ports[number + _GATEWAY_SHIFT if gateway and number < _PRIVILEGED else number] = port
+        return ports
+
+
+def needs_istiod(lesson: Lesson) -> str | None:
+    """Return why only Istio's own control plane shows a lesson as it is, None when the quick engine does, too."""
+    try:
+        manifests, _ = Loader([lesson.folder / EXAMPLE, lesson.path]).load()
+        configuration = quick.configure(read_cluster(manifests))
+    except ManifestError as error:
+        return str(error) if ISTIOD in str(error) else None
+    return next((note for note in configuration.notes if ISTIOD in note), None)

@@ -1,0 +1,122 @@
+"""`meshdemo lesson` as a command: which lessons, on which stage, for a person or for a script."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from meshdemo import classroom, promises, terminal
+from meshdemo.lab import signals
+from meshdemo.lessons import Lesson, find_lesson, read_lessons
+from meshdemo.notes import Notes
+from meshdemo.server import StartError
+
+if TYPE_CHECKING:
+    from meshdemo.kubectl import ClusterStage
+    from meshdemo.lab.stage import LabStage
+    from meshdemo.promises import Stage
+
+_DEFAULT_FOLDER = Path("k8s")
+
+
+@dataclass(frozen=True)
+class LessonOptions:
+    """What was asked for: a lesson or all of them, where they are, and where they are shown."""
+
+    name: str | None
+    everything: bool
+    check: bool
+    folder: Path | None
+    istiod: bool
+    cluster: bool
+    port: int
+
+
+def command(options: LessonOptions) -> int:
+    """Run what was asked for, and return the exit status; raise StartError or UsageError in one line."""
+    if options.cluster and options.istiod:
+        raise click.UsageError("--cluster and --istiod exclude each other: a cluster has its own control plane.")
+    if options.name is not None and options.everything:
+        raise click.UsageError("--all goes without the name of a lesson.")
+    if options.everything and not options.check:
+        raise click.UsageError("--all goes with --check: it runs one lesson after the other.")
+    if options.check and options.name is None and not options.everything:
+        raise click.UsageError("--check goes with the name of a lesson, or with --all.")
+    lessons = read_lessons(_folder(options.folder))
+    if options.name is None and not options.everything:
+        _list(lessons)
+        return 0
+    chosen = lessons if options.name is None else [find_lesson(lessons, options.name)]
+    with_keys = not options.check and terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout)
+    notes = Notes(functools.partial(click.echo, err=True))
+    try:
+        with _stage(options, lessons, notes) as stage:
+            if with_keys:
+                classroom.Classroom(stage, lessons, notes).teach(chosen[0])
+                return 0
+            return 0 if promises.check(stage, chosen, notes) else 1
+    except signals.Signalled as signalled:
+        return 128 + signalled.number
+
+
+def _folder(named: Path | None) -> Path:
+    """Return the folder of the lessons: the one that is named, else k8s here, else that of the clone this runs from."""
+    clone = Path(__file__).resolve().parents[1] / _DEFAULT_FOLDER
+    if named:
+        return named
+    return clone if not _DEFAULT_FOLDER.is_dir() and clone.is_dir() else _DEFAULT_FOLDER
+
+
+def _list(lessons: list[Lesson]) -> None:
+    reasons: dict[Lesson, str | None] = {}
+    try:
+        from meshdemo.lab.stage import needs_istiod
+
+        reasons = {lesson: needs_istiod(lesson) for lesson in lessons}
+    except ImportError:
+        pass  # the lab is not installed, and what a lesson needs of it is of no use
+    classroom.list_lessons(lessons, reasons)
+
+
+@contextmanager
+def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Iterator[Stage]:
+    """Yield where lessons are to be shown, and end it afterwards, also after a signal, which raises Signalled."""
+    stage = _cluster_stage(options, lessons, notes) if options.cluster else _lab_stage(options, notes)
+    try:
+        with signals.raising(signal.SIGHUP):
+            yield stage
+    finally:
+        stage.close()
+
+
+def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> ClusterStage:
+    from meshdemo.kubectl import ClusterStage
+
+    stage = ClusterStage(lessons[0].folder, options.port, notes.say)
+    click.echo(stage.plan())
+    if terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout):
+        click.confirm("Go on?", abort=True)
+    return stage
+
+
+def _lab_stage(options: LessonOptions, notes: Notes) -> LabStage:
+    try:
+        from meshdemo.lab import command as lab_command
+        from meshdemo.lab.lab import LabOptions
+        from meshdemo.lab.stage import LabStage
+    except ImportError as error:
+        raise StartError(
+            f"meshdemo lesson needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
+            "pip install '.[lab]'."
+        ) from None
+    return LabStage(
+        lab_command.choose_engine(istiod=options.istiod), LabOptions(options.port, access_log=True), notes.say
+    )

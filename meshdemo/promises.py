@@ -1,0 +1,233 @@
+"""Runs the commands of lessons, and says whether what they promise holds.
+
+Where a lesson is applied is a stage: the lab (meshdemo.lab.stage) or a cluster (meshdemo.kubectl).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import click
+
+from meshdemo import terminal
+from meshdemo.lessons import Command, Lesson
+from meshdemo.notes import Notes
+from meshdemo.server import StartError
+
+_STEP_SECONDS = 0.05
+# How long what a command prints may take to be as promised: a copy of a call is logged after its answer.
+_PATIENCE_SECONDS = 5.0
+
+
+class Stage(Protocol):
+    """Where lessons are applied."""
+
+    #: What is said of it at the start of each lesson, such as "in the lab".
+    where: str
+
+    def show(self, lesson: Lesson) -> None:
+        """Apply a lesson in place of the one before, and return when it is in force; raise StartError."""
+
+    def translate(self, command: Sequence[str]) -> list[str] | None:
+        """Return a command of a lesson as it is run here; None for one that the stage has seen to."""
+
+    def logs(self, command: Sequence[str]) -> str | None:
+        """Return what `kubectl logs` would print, where the stage itself knows that."""
+
+    def step(self) -> None:
+        """Look after everything; to be called many times a second."""
+
+    def why_not(self, lesson: Lesson) -> str | None:
+        """Return why a lesson cannot be shown here, None when it can."""
+
+
+@dataclass
+class Outcome:
+    """What became of a lesson: its expectations, as `watch --json` has them, and what went wrong otherwise."""
+
+    lesson: Lesson
+    expectations: list[dict[str, Any]] = field(default_factory=list)
+    problem: str = ""
+    skipped: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Return whether everything was as promised; a lesson that promises nothing is none."""
+        return not self.problem and bool(self.expectations) and all(each["met"] for each in self.expectations)
+
+
+def check(stage: Stage, lessons: Sequence[Lesson], notes: Notes) -> bool:
+    """Run lessons one after the other, print what became of each, and return whether all promises were kept."""
+    outcomes = []
+    for lesson in lessons:
+        click.echo(f"{lesson.number}. {lesson.title} ({lesson.file})")
+        with notes.held() as lines:
+            outcome = check_one(stage, lesson)
+            if outcome.is_met or outcome.skipped:
+                lines.clear()
+        outcomes.append(outcome)
+        _print_outcome(outcome)
+    if len(outcomes) > 1:
+        _print_summary(outcomes)
+    return all(outcome.is_met or outcome.skipped for outcome in outcomes) and not all(each.skipped for each in outcomes)
+
+
+def check_one(stage: Stage, lesson: Lesson) -> Outcome:
+    """Run a lesson, and return what became of it."""
+    outcome = Outcome(lesson)
+    try:
+        outcome.skipped = stage.why_not(lesson) or ""
+        if outcome.skipped:
+            return outcome
+        stage.show(lesson)
+        for command in lesson.commands():
+            if command.is_watch:
+                outcome.expectations += _check_watch(stage, command)
+            elif (verdict := run_plain(stage, command)[1]) is not None:
+                outcome.expectations.append(verdict)
+    except StartError as error:
+        outcome.problem = str(error)
+    return outcome
+
+
+def _check_watch(stage: Stage, command: Command) -> list[dict[str, Any]]:
+    """Run a watch, and return its expectations; raise StartError when it did not come to them."""
+    words = stage.translate(command.pipeline[-1])
+    if words is None:
+        return []
+    output, errors = _finish(stage, start([*words, "--json"], captured=True))
+    try:
+        report = json.loads(output)
+    except ValueError:
+        reason = errors.strip().splitlines()
+        raise StartError(
+            f"{shlex.join(words)}: {reason[-1].removeprefix('Error: ') if reason else 'it says nothing'}"
+        ) from None
+    if report.get("problem"):
+        raise StartError(report["problem"])
+    return list(report["expectations"])
+
+
+def run_plain(stage: Stage, command: Command) -> tuple[str | None, dict[str, Any] | None]:
+    """Run a command that is no watch; return what it prints, and whether that is as promised.
+
+    The first is None where the stage has seen to it. The second has the form of an expectation of `watch --json`, and
+    is None where the lesson promises no output.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        output = _output_of(stage, command)
+        if output is None or command.output is None:
+            return output, None
+        met = output.strip() == command.output
+        if met or time.monotonic() > deadline:
+            return output, {
+                "subject": shlex.join(command.pipeline[-1]),
+                "range": command.output,
+                "seen": terminal.visible(output.strip()),
+                "unit": "",
+                "met": met,
+            }
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            stage.step()
+            time.sleep(_STEP_SECONDS)
+
+
+def _output_of(stage: Stage, command: Command) -> str | None:
+    output = ""
+    for words in command.pipeline:
+        logs = stage.logs(words)
+        if logs is not None:
+            output = logs
+            continue
+        translated = stage.translate(words)
+        if translated is None:
+            return None
+        output, _ = _finish(stage, start(translated, captured=True), output)
+    return output
+
+
+def start(command: Sequence[str], *, captured: bool) -> subprocess.Popen[bytes]:
+    """Start a command, its output captured or shown; raise StartError when it is not installed."""
+    words = list(command)
+    if words[0] == "meshdemo":
+        words = [sys.executable, "-m", "meshdemo", *words[1:]]
+    elif shutil.which(words[0]) is None:
+        raise StartError(f"{words[0]} is not installed, which the lesson runs: {shlex.join(command)}")
+    output = subprocess.PIPE if captured else None
+    source = subprocess.PIPE if captured else subprocess.DEVNULL
+    return subprocess.Popen(words, stdin=source, stdout=output, stderr=output)
+
+
+def wait_for(stage: Stage, process: subprocess.Popen[bytes], step: Callable[[float], bool]) -> None:
+    """Look after the stage until a process has ended; end it when `step`, which takes seconds to wait, says so."""
+    try:
+        while process.poll() is None:
+            stage.step()
+            if step(_STEP_SECONDS):
+                break
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that may still run."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def _finish(stage: Stage, process: subprocess.Popen[bytes], given: str = "") -> tuple[str, str]:
+    """Return what a captured process has written, when it has ended by itself, while the stage is looked after."""
+    data: bytes | None = given.encode()
+    try:
+        while True:
+            try:
+                output, errors = process.communicate(data, timeout=_STEP_SECONDS)
+                return output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
+            except subprocess.TimeoutExpired:
+                data = None
+                stage.step()
+    finally:
+        end(process)
+
+
+def format_verdict(verdict: dict[str, Any]) -> str:
+    """Return a line on one expectation, with its mark."""
+    marks = terminal.marks_for(sys.stdout)
+    mark = click.style(marks.met, fg="green") if verdict["met"] else click.style(marks.unmet, fg="red", bold=True)
+    seen = verdict["seen"]
+    shown = "nothing" if seen is None else seen if isinstance(seen, str) else f"{seen:g}"
+    unit = f" {verdict['unit']}" if verdict["unit"] else ""
+    return f"   {mark} {verdict['subject']}: {shown}{unit}, expected {verdict['range']}"
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    for verdict in outcome.expectations:
+        click.echo(format_verdict(verdict))
+    if outcome.skipped:
+        click.echo(f"   - {outcome.skipped}")
+    elif outcome.problem or not outcome.expectations:
+        problem = outcome.problem or "its comment has no command with --expect"
+        click.echo(click.style(f"   {terminal.marks_for(sys.stdout).unmet} {problem}", fg="red", bold=True))
+
+
+def _print_summary(outcomes: Sequence[Outcome]) -> None:
+    met = sum(outcome.is_met for outcome in outcomes)
+    skipped = sum(bool(outcome.skipped) for outcome in outcomes)
+    failed = [outcome.lesson for outcome in outcomes if not outcome.is_met and not outcome.skipped]
+    click.echo(f"\nas promised: {met}, not: {len(failed)}, cannot be shown here: {skipped}")
+    for lesson in failed:
+        click.echo(click.style(f"  not as promised: {lesson.number}. {lesson.title} ({lesson.file})", fg="red"))

@@ -1,0 +1,94 @@
+"""Compare the quick engine with Istio's own control plane, live, on random policies.
+
+    python tests/istio/compare.py --seed 1 --count 200
+
+Prints each policy that the two do not treat alike, with what differs, and at the end how many were the same, refused by
+the quick engine, different, and refused by Istio. Exits with 1 when one differs. `--show` prints every policy with what
+came of it; `--only N` repeats the one policy with this number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from generate import Document, Generator
+from istiod import istiod
+from meaning import differences, meaning
+from records import HINT, load, refused_field
+
+from meshdemo.lab import quick
+from meshdemo.lab.manifests import ManifestError
+
+SAME, REFUSED, DIFFERENT, INVALID = "same", "refused", "different", "refused by Istio"
+
+
+def compare(documents: list[Document], folder: Path) -> tuple[str, list[str]]:
+    """Return what came of a policy, and lines that say why: what differs, or the field that is refused."""
+    path = folder / "policy.yaml"
+    path.write_text(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True))
+    refusal = None
+    try:
+        cluster = load(path)
+    except ManifestError as error:
+        return (
+            (REFUSED, [refused_field(error)])
+            if HINT in str(error)
+            else (DIFFERENT, [f"the files are refused: {error}"])
+        )
+    try:
+        actual = meaning(quick.configure(cluster), cluster)
+    except ManifestError as error:
+        refusal = error
+    except Exception:
+        return DIFFERENT, ["the quick engine fails", *traceback.format_exc().splitlines()]
+    try:
+        expected = meaning(istiod(cluster), cluster)
+    except ManifestError as error:
+        return (INVALID, [str(error)]) if refusal else (DIFFERENT, [f"taken here, though {error}"])
+    if refusal:
+        field = refused_field(refusal)
+        return (
+            (REFUSED, [field]) if HINT in str(refusal) else (DIFFERENT, [f"refused without saying {HINT!r}: {refusal}"])
+        )
+    lines = differences(expected, actual)
+    return (DIFFERENT, lines) if lines else (SAME, [])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same policies")
+    parser.add_argument("--count", type=int, default=100, help="how many policies")
+    parser.add_argument("--only", type=int, help="the number of the one policy to compare")
+    parser.add_argument("--show", action="store_true", help="print every policy with what came of it")
+    options = parser.parse_args()
+    generator = Generator(options.seed)
+    outcomes: Counter[str] = Counter()
+    fields: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.count if options.only is None else options.only + 1):
+            documents = generator.policy()
+            if options.only not in (None, number):
+                continue
+            outcome, lines = compare(documents, Path(folder))
+            outcomes[outcome] += 1
+            if outcome == REFUSED:
+                kind, _, field = lines[0].partition(": ")
+                fields[f"{kind.partition('/')[0]} {field}"] += 1
+            if options.show or outcome == DIFFERENT:
+                print(f"# --seed {options.seed} --only {number}: {outcome}")
+                print(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=118))
+                print(*(f"#   {line}" for line in lines), "", sep="\n", flush=True)
+    if options.show:
+        print(*(f"refused {count} times: {field}" for field, count in fields.most_common()), sep="\n")
+    print(", ".join(f"{outcomes[each]} {each}" for each in (SAME, REFUSED, DIFFERENT, INVALID)))
+    return 1 if outcomes[DIFFERENT] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Asking Istio's own control plane, as the lab does: the program that `meshdemo istiod build` makes."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.engine import Configuration
+from meshdemo.lab.istiod import Istiod, build
+from meshdemo.lab.manifests import ManifestError
+
+VERSION = f"{build.ISTIO_VERSION} ({build.module_version()})"
+
+
+@functools.cache
+def _engine() -> Istiod:
+    return Istiod()
+
+
+def istiod(cluster: Cluster) -> Configuration:
+    """Return what Istio gives each pod and gateway; raise ManifestError with Istio's reason for what it refuses."""
+    try:
+        return _engine().configure(cluster)
+    except ManifestError as error:
+        # Without the place, which has the path of a checkout.
+        raise ManifestError("Istio", re.sub(r"^.*?\.yaml: \S+: ", "", str(error))) from None

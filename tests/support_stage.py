@@ -1,0 +1,53 @@
+"""A stage for lessons that needs neither a lab nor a cluster, and lessons to show on it."""
+
+from meshdemo.lessons import EXAMPLE, read_lessons, replace_ports
+from meshdemo.server import StartError
+
+
+class StageDouble:
+    """Remembers what was shown; the proxy's port is that of a server of the test."""
+
+    where = "on a stage"
+
+    def __init__(self, port, say=lambda line: None):
+        self.port = port
+        self.shown = []
+        self.say = say
+        self.log = ""
+        self.steps = []
+        self.running = False
+
+    def show(self, lesson):
+        self.shown.append(lesson.name)
+        if "problem" in lesson.path.read_text():
+            raise StartError("the file has a problem.")
+        self.say(f"{lesson.name} is in force")
+
+    def translate(self, command):
+        if command[:2] == ("kubectl", "port-forward"):
+            return None
+        self.running = True
+        return replace_ports(command, {3030: self.port})
+
+    def logs(self, command):
+        return self.log if command[:2] == ("kubectl", "logs") else None
+
+    def step(self):
+        for step in self.steps:
+            step()
+
+    def why_not(self, lesson):
+        return "it takes more than this." if "too much" in lesson.path.read_text() else None
+
+
+def write_lessons(folder, **comments):
+    """Write lessons into a folder, in order, by their names and comments, and return them."""
+    (folder / "istio").mkdir(exist_ok=True)
+    (folder / EXAMPLE).write_text("")
+    headings = []
+    for number, (name, comment) in enumerate(comments.items(), 1):
+        headings.append(f"### {number}. The lesson {name}: `istio/{name}.yaml`\n")
+        text = "".join(f"# {line}".rstrip() + "\n" for line in comment.strip("\n").splitlines())
+        (folder / "istio" / f"{name}.yaml").write_text(text)
+    (folder / "README.md").write_text("\n".join(headings))
+    return read_lessons(folder)

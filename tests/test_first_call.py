@@ -1,0 +1,90 @@
+"""What the first call of a watch shows, and what to do about it."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from support import free_port, http_response, read_request, replying
+
+from meshdemo.first_call import find_problem, find_problem_of_wait
+from meshdemo.upstream import Answer, Upstream, UpstreamError
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+
+def call(url, timeout_seconds=5.0):
+    """Return what became of a real call."""
+    upstream = Upstream(url, timeout_seconds=timeout_seconds)
+    try:
+        return upstream.call("GET", upstream.url_for("/"), {})
+    except UpstreamError as error:
+        return error
+
+
+def problem_at(url):
+    return find_problem(url, call(url))
+
+
+def over_tls(connection):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with context.wrap_socket(connection, server_side=True) as wrapped:
+        read_request(wrapped)
+
+
+def test_answers_are_no_problem(tcp_server):
+    """Whatever its status, an answer is worth going on for."""
+    assert problem_at(tcp_server(replying(http_response(b"no", status="503 Sorry"))).url) is None
+
+
+def test_refused():
+    """On this machine nothing runs there, elsewhere the server may be down."""
+    url = f"http://127.0.0.1:{free_port()}/"
+    assert problem_at(url) == f"connection refused calling {url}. Is meshdemo up running?"
+    elsewhere = find_problem("http://web/", UpstreamError("connection refused", "http://web/"))
+    assert elsewhere == "connection refused calling http://web/. Is the server running?"
+
+
+def test_unknown_name():
+    """A Service's name means nothing outside its cluster."""
+    problem = problem_at("http://webserver.invalid/")
+    assert problem.startswith("name not found calling http://webserver.invalid/. The name of a Service is known only")
+
+
+def test_https_on_a_port_for_http(tcp_server):
+    """A server that answers TLS with HTTP is told by a plain request."""
+    url = tcp_server(replying(http_response(b"ok"))).url.replace("http", "https")
+    reply = tcp_server(lambda connection: (connection.recv(1), connection.sendall(http_response(status="400 Bad"))))
+    bad = reply.url.replace("http", "https")
+    assert problem_at(bad).endswith(f"This port speaks HTTP, not HTTPS: use {reply.url}")
+    assert find_problem_of_wait(url) == f"This port speaks HTTP, not HTTPS: use {url.replace('https', 'http')}"
+
+
+def test_http_on_a_port_for_https(tcp_server):
+    """A server that closes on plain HTTP, and takes a handshake, speaks HTTPS."""
+    url = tcp_server(over_tls).url
+    assert problem_at(url).endswith(f"This port speaks HTTPS, not HTTP: use {url.replace('http', 'https')}")
+
+
+@pytest.mark.parametrize(
+    "closing", [lambda connection: connection.recv(1), lambda connection: connection.sendall(b"x\n")]
+)
+def test_neither(tcp_server, closing):
+    """Where the port speaks neither, only the reason is told."""
+    url = tcp_server(closing).url
+    assert problem_at(url) == f"{call(url)}."
+    assert find_problem_of_wait(url.replace("http", "https")) is None
+
+
+def test_slow_answers_over_http_are_no_problem(tcp_server):
+    """A call that takes long over plain HTTP is just slow."""
+    assert find_problem_of_wait(tcp_server(replying(http_response(b"ok"))).url) is None
+
+
+def test_live_page_is_not_an_answer(program):
+    """The proxy's page is told from an answer, and where the answers are."""
+    front = program("proxy", "--port", "0", "--proxy-url", f"http://127.0.0.1:{free_port()}")
+    url = f"{front.url}/ui"
+    assert problem_at(url) == f"{url} is the live page, not an answer. Use {front.url}/ instead."
+    assert find_problem(url, Answer(200, "meshdemo", "text/plain")) is None
+    assert find_problem("http://a/ui", Answer(200, "<p>another page</p>", "text/html")) is None

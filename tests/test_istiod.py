@@ -1,0 +1,321 @@
+"""Istio's control plane as an engine: what it refuses, what it advises, and what becomes of it when it ends."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from istiod_support import K8S, LabProgram, ask
+from quick_support import EXAMPLE, SUBSETS, cluster_of, manifest, to, virtual_service
+from support import ROOT, wait_until
+
+from meshdemo.lab import istiod as istiod_module
+from meshdemo.lab.istiod import Istiod, build
+from meshdemo.lab.manifests import ManifestError
+
+RULE = manifest("DestinationRule", SUBSETS)
+
+# With a stand-in for the program
+
+PROGRAM = """#!{python} -S
+import json, pathlib, sys, time
+here = pathlib.Path(__file__).parent
+with (here / "starts").open("a") as starts:
+    starts.write(" ".join(sys.argv[1:]) + "\\n")
+print("some package says hello", flush=True)
+for line in sys.stdin:
+    with (here / "requests").open("a") as requests:
+        requests.write(line)
+    answers = here / "answers"
+    first, _, rest = answers.read_text().partition("\\n")
+    answers.write_text(rest)
+    if first == "wait":
+        time.sleep(60)
+    if first.startswith("end "):
+        sys.stderr.write(first.removeprefix("end ").replace("|", "\\n"))
+        sys.exit(2)
+    print(first, flush=True)
+"""
+EMPTY = {"workloads": {}, "messages": []}
+FILTERS = [{"name": "istio.stats", "typed_config": {}}, {"name": "istio.example", "domains": []}, {"name": "envoy.a"}]
+
+
+class StandIn:
+    """A program that gives the answers which it is told, and the engine that asks it."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        folder.mkdir(parents=True)
+        program = folder / "istiod"
+        program.write_text(PROGRAM.format(python=sys.executable))
+        program.chmod(0o755)
+        self.engine = Istiod()
+
+    def answers(self, *answers):
+        texts = [each if isinstance(each, str) else json.dumps(each) for each in answers]
+        (self._folder / "answers").write_text("\n".join(texts) + "\n")
+
+    def lines(self, name):
+        path = self._folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = StandIn(build.folder())
+    yield found
+    found.engine.close()
+
+
+@pytest.fixture
+def example(tmp_path):
+    """Return the cluster of the example with two policies beside it."""
+    return cluster_of(tmp_path, virtual_service(to()), RULE)
+
+
+def test_not_compiled(tmp_path, monkeypatch):
+    """Without the program there is no engine, and one line says what to run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(build.BuildError, match="run meshdemo istiod build"):
+        Istiod()
+
+
+def test_an_answer(stand_in, example):
+    """What it makes of each workload is taken as it is; one process with the definitions answers all requests."""
+    parts = {"listeners": [{"name": "a"}], "routes": [{"name": "b"}], "clusters": [], "endpoints": []}
+    stand_in.answers({"workloads": {"proxy-1": parts}, "messages": None}, EMPTY)
+    found = stand_in.engine.configure(example).resources
+    assert (found["proxy-1"].listeners, found["proxy-1"].routes) == ([{"name": "a"}], [{"name": "b"}])
+    assert stand_in.engine.configure(example).resources == {}
+    assert stand_in.lines("starts") == [" ".join(build.find().definitions)]
+    assert {"objects", "policies", "workloads", "files"} == set(json.loads(stand_in.lines("requests")[0]))
+
+
+def test_what_is_left_out_is_named_once(stand_in, example):
+    """The filters that only Istio's Envoy has are named with the first answer, and nothing else of Istio's."""
+    parts = {"listeners": FILTERS, "routes": [], "clusters": [], "endpoints": []}
+    stand_in.answers(*[{"workloads": {"proxy-1": parts}, "messages": []}] * 2)
+    notes = ("left out, since only Istio's own build of Envoy has them: the filters istio.stats",)
+    assert stand_in.engine.configure(example).notes == notes
+    assert stand_in.engine.configure(example).notes == ()
+
+
+def test_advice(stand_in, example):
+    """A message of the analysis is a line: level, code, object, file and line, text, and the page on it."""
+    message = {
+        "level": "Warning",
+        "code": "IST0001",
+        "origin": "VirtualService default/a",
+        "reference": "a.yaml:3",
+        "message": "two\n lines",
+        "documentationUrl": "https://istio.io/ist0001/",
+    }
+    stand_in.answers({"workloads": {}, "messages": [message, {"level": "Info", "code": "IST2"}]})
+    assert stand_in.engine.configure(example).advice == (
+        "Warning IST0001: VirtualService default/a (a.yaml:3): two lines https://istio.io/ist0001/",
+        "Info IST2: :",
+    )
+
+
+def test_a_refusal_with_its_object(stand_in, example):
+    """A refusal of one policy has its place and one line; one of all has Istio's name."""
+    stand_in.answers({"error": "no\n  such field", "policy": 1}, {"error": "cannot be"})
+    with pytest.raises(ManifestError, match=r"^\S+policy\.yaml: DestinationRule/webserver: no such field$"):
+        stand_in.engine.configure(example)
+    with pytest.raises(ManifestError, match=r"^Istio's control plane: cannot be$"):
+        stand_in.engine.configure(example)
+
+
+def test_one_that_ends_is_started_again(stand_in, example):
+    """A program that ends in the middle of a request is started again, and asked the same once more."""
+    stand_in.answers(EMPTY, "end fatal error: x", EMPTY, EMPTY)
+    for _ in range(3):
+        assert stand_in.engine.configure(example).resources == {}
+    requests = stand_in.lines("requests")
+    assert len(requests) == 4
+    assert requests[1] == requests[2]
+    assert len(stand_in.lines("starts")) == 2
+
+
+def test_one_that_was_killed_meanwhile(stand_in, example):
+    """A program that somebody ended between two requests is started again."""
+    stand_in.answers(EMPTY, EMPTY)
+    stand_in.engine.configure(example)
+    stand_in.engine._process.kill()
+    stand_in.engine._process.wait()
+    assert stand_in.engine.configure(example).resources == {}
+    assert len(stand_in.lines("starts")) == 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        ("chatter|panic: out of ideas||goroutine 1 [running]:|", "panic: out of ideas"),
+        ("|".join(["line"] * 40) + "|fatal error: concurrent map writes|goroutine 5|", "fatal error: concurrent map"),
+        ("no such flag|usage|", "no such flag"),
+        ("", "it gives no reason"),
+    ],
+    ids=["a panic", "after many lines", "another reason", "none"],
+)
+def test_one_that_always_ends(stand_in, example, errors, reason):
+    """When it ends again at the same request, that is the problem, with the reason that Go gives, in one line."""
+    stand_in.answers(f"end {errors}", f"end {errors}", EMPTY)
+    with pytest.raises(ManifestError, match=rf"^Istio's control plane: ended with status 2: {reason}.*$") as caught:
+        stand_in.engine.configure(example)
+    assert "\n" not in str(caught.value)
+    assert stand_in.engine.configure(example).resources == {}
+
+
+def test_one_that_cannot_run(stand_in, example):
+    """A program that this machine cannot run, or that is gone, is a problem in one line."""
+    Path(build.find().executable).write_text("#!/no/such/interpreter\n")
+    with pytest.raises(ManifestError, match=r"^Istio's control plane: cannot be started: .*: run meshdemo istiod "):
+        stand_in.engine.configure(example)
+
+
+def test_much_is_answered_by_more_than_one(stand_in, example, monkeypatch):
+    """After many answers the program is started anew, since it never gives memory back."""
+    monkeypatch.setattr(istiod_module, "_ANSWERS", 2)
+    stand_in.answers(*[EMPTY] * 5)
+    for _ in range(5):
+        stand_in.engine.configure(example)
+    assert len(stand_in.lines("starts")) == 3
+
+
+def test_an_interrupted_request(stand_in, example, monkeypatch):
+    """After Ctrl+C in the middle of a request no later request gets its answer."""
+    stand_in.answers("wait", EMPTY)
+    process = stand_in.engine._start()
+
+    class Interrupted:
+        def __iter__(self):
+            raise KeyboardInterrupt
+
+        def close(self):
+            pass
+
+    output, process.stdout = process.stdout, Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        stand_in.engine.configure(example)
+    output.close()
+    wait_until(lambda: process.poll() is not None, "the end of the program")
+    stand_in.answers(EMPTY)
+    assert stand_in.engine.configure(example).resources == {}
+
+
+def test_closing(stand_in, example):
+    """Closing ends the program; a closed engine can be asked again, and closed twice."""
+    stand_in.answers(EMPTY, EMPTY)
+    stand_in.engine.configure(example)
+    process = stand_in.engine._process
+    stand_in.engine.close()
+    assert process.poll() is not None
+    stand_in.engine.close()
+    assert stand_in.engine.configure(example).resources == {}
+    assert not [each for each in threading.enumerate() if each is stand_in.engine and not each.daemon]
+
+
+# With the real program
+
+
+@pytest.fixture(scope="module")
+def engine(built_istiod):
+    found = Istiod()
+    yield found
+    found.close()
+
+
+def test_every_pod_is_configured(engine, tmp_path):
+    """Each pod of the example gets listeners, routes, clusters and endpoints of its own, with mutual TLS inside."""
+    found = engine.configure(cluster_of(tmp_path, virtual_service(to()), RULE))
+    assert len(found.resources) == 7
+    for resources in found.resources.values():
+        assert {"virtualInbound", "virtualOutbound", "0.0.0.0_80"} <= {each["name"] for each in resources.listeners}
+    (endpoints,) = [
+        each
+        for each in found.resources["proxy-1"].endpoints
+        if each["cluster_name"] == "outbound|80||webserver.default.svc.cluster.local"
+    ]
+    assert sum(len(locality["lb_endpoints"]) for locality in endpoints["endpoints"]) == 6
+    assert "istio.alpn" in found.notes[0]
+    assert found.advice == ()
+
+
+REFUSED = {
+    "a field that is unknown": (virtual_service({"wieght": 1}), "unknown fields [spec.http[0].wieght]"),
+    "a value that the definition forbids": (virtual_service(to(timeout="soon")), "spec.http[0].timeout: Invalid value"),
+    "what Istio itself refuses": (
+        virtual_service(to(fault={"abort": {"httpStatus": 9999, "percentage": {"value": 1}}})),
+        "configuration is invalid: HTTP status 9999 is not in range 200-599",
+    ),
+    "weights of 0": (
+        virtual_service({"route": [{"destination": {"host": "webserver"}, "weight": 0}] * 2}),
+        "configuration is invalid: total destination weight = 0",
+    ),
+    "a policy without an action": (
+        manifest("AuthorizationPolicy", {"action": "MAYBE"}),
+        'spec.action: Unsupported value: "MAYBE"',
+    ),
+    "a Gateway API object that cannot be": (
+        manifest("HTTPRoute", {"rules": [{"matches": [{"path": {"value": "x", "type": "Exact"}}]}]}, "r"),
+        "spec.rules[0].matches[0].path: Invalid value: value must be an absolute path",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(engine, tmp_path, case):
+    """What a cluster would refuse is refused with file, object and the cluster's own words, in one line."""
+    policy, problem = REFUSED[case]
+    with pytest.raises(ManifestError) as caught:
+        engine.configure(cluster_of(tmp_path, RULE, policy))
+    start, found, rest = str(caught.value).partition(problem)
+    assert (start, found) == (f"{tmp_path}/policy.yaml: {policy.label}: ", problem)
+    assert "\n" not in rest
+
+
+ALL = (K8S / "istio/all-v1.yaml").read_text()
+# Rules before the lesson's own, the second of which the first one leaves nothing.
+_RULE = """    - match: [{{uri: {{prefix: {}}}}}]
+      route: [{{destination: {{host: webserver}}}}]
+"""
+NEVER = ALL.replace("  http:\n", "  http:\n" + _RULE.format("/") + _RULE.format("/never"))
+
+
+def test_the_analysis_is_printed(built_istiod, tmp_path):
+    """Istio's analysis is printed at the start and after an edit, with file and line; the lab takes the object."""
+    lab = LabProgram(tmp_path, "--istiod", policy=NEVER)
+    try:
+        line = lab.wait_for_line("IST0131")
+        assert f"({lab.policy}:" in line
+        assert "VirtualService default/webserver" in line
+        assert "of prefix /never is not used" in line
+        assert "https://istio.io/" in line
+        assert not any("IST0131" in line for line in lab.edit(ALL))
+        assert ask(lab.port, count=20).versions == {"Webserver V1": 20}
+        lines = lab.edit(NEVER)
+        assert any("IST0131" in line for line in lines)
+        (verdict,) = [line for line in lab.edit(NEVER.replace("hosts:", "host:")) if "not applied" in line]
+        assert "the last good state stays" in verdict
+        assert f"{lab.policy}: VirtualService/webserver: unknown fields [spec.host]" in verdict
+        assert len(ask(lab.port, count=200).pods) == 6
+    finally:
+        lab.close()
+
+
+def test_dry_run(built_istiod, tmp_path):
+    """A dry run prints what Istio gives to each pod, and the analysis beside it; a refusal ends with 2."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(NEVER)
+    command = [sys.executable, "-m", "meshdemo", "up", "-f", EXAMPLE, "-f", path, "--istiod", "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)) == 7
+    assert f"VirtualService default/webserver ({path}:" in done.stderr
+    path.write_text(NEVER.replace("hosts:", "host:"))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert f"{path}: VirtualService/webserver: unknown fields [spec.host]" in done.stderr

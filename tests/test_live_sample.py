@@ -1,0 +1,84 @@
+"""What the live page shows of one answer."""
+
+import json
+
+import pytest
+
+from meshdemo.live_sample import make_sample
+
+
+def sample(value=None, status=200, error=None, milliseconds=3.5):
+    return make_sample({"value": value, "status": status, "error": error, "milliseconds": milliseconds})
+
+
+def test_an_answer_of_the_application():
+    """Version, pod and path come from the answer, the try and the caller's identity from what a mesh added."""
+    headers = {
+        "X-Envoy-Attempt-Count": "2",
+        "X-Forwarded-Client-Cert": 'By=spiffe://b;Hash=0;Subject="";URI=spiffe://cluster.local/ns/default/sa/proxy',
+    }
+    value = {"content": "V1", "hostname": "pod-1", "path": "/x", "status": 200, "headers": headers}
+    assert sample(value) == {
+        "version": "V1",
+        "pod": "pod-1",
+        "path": "/x",
+        "status": 200,
+        "failed": False,
+        "milliseconds": 3.5,
+        "attempt": 2,
+        "caller": "spiffe://cluster.local/ns/default/sa/proxy",
+        "text": None,
+        "reason": None,
+        "explanation": None,
+    }
+    assert sample({**value, "headers": "none"}, status=500)["failed"]
+    assert sample({**value, "headers": {"x-envoy-attempt-count": "-1"}})["attempt"] is None
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "reason", "failed"),
+    [
+        (
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            "overflow (UO)",
+            True,
+        ),
+        (403, "RBAC: access denied", "denied (RBAC)", True),
+        (404, "", "no route (NR)", True),
+        (500, "broken\n by us", "500 broken by us", True),
+        (200, "Hello", None, False),
+        (301, "", None, False),
+    ],
+)
+def test_an_answer_that_no_application_signed(status, text, reason, failed):
+    """A refusal or failure has the mesh's reason, an unknown one its status and text; any other answer is one."""
+    found = sample(text, status)
+    assert (found["version"], found["status"], found["reason"], found["failed"]) == (None, status, reason, failed)
+
+
+def test_no_answer():
+    """The reason stands without the address, which the text has."""
+    found = sample(None, None, "connection refused calling http://webserver/")
+    assert (found["reason"], found["status"], found["failed"]) == ("connection refused", None, True)
+    assert found["text"] == "connection refused calling http://webserver/"
+
+
+def test_several_proxies_in_a_row():
+    """What the last proxy got is what counts, and the first one's time."""
+    value = {"content": "V1", "hostname": "pod", "path": "/", "status": 500}
+    inner = {"value": value, "status": 500, "error": None, "milliseconds": 1}
+    assert sample({"value": inner, "status": 200, "error": None, "milliseconds": 2})["version"] == "V1"
+    assert sample(inner)["failed"]
+    assert sample({"value": None, "status": None, "error": "timed out", "milliseconds": 1})["reason"] == "timed out"
+    odd = {"value": None, "status": None, "error": None, "milliseconds": 1}
+    assert sample(odd)["text"] == json.dumps(odd)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1, [], {}, {"content": 1}, "x" * 5000, {"content": "a\nb" * 999, "hostname": [], "status": {}}]
+)
+def test_whatever_is_answered_is_a_short_line(value):
+    """An answer of any form gives one line of at most some hundred characters for each text."""
+    found = sample(value)
+    assert all(len(text) <= 201 and "\n" not in text for text in found.values() if isinstance(text, str))

@@ -1,0 +1,161 @@
+"""What values of Istio's fields may be, and what is said of those that may not."""
+
+import pytest
+
+from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.quick import fields as of
+from meshdemo.lab.quick.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
+from meshdemo.lab.quick.model import HeaderChanges, Headers, StringMatch
+
+REGEXES = [
+    "/a|/b",
+    "(?i)x.*",
+    "(?i:x)y",
+    "^/v[0-9]{1,3}(/.*)?$",
+    r"\d+\.\d+",
+    r"[^\]\[a-z]+?",
+    r"(?P<name>[-\w.]+)@x",
+    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    "(a{500}|b{900})c{1000}",
+    "[]a]",
+    "",
+]
+NO_REGEXES = {
+    "looks ahead": "a(?=b)",
+    "looks behind": "(?<!a)b",
+    "refers back": r"(a)\1",
+    "refers back by name": "(?P<a>x)(?P=a)",
+    "is possessive": "a++",
+    "is atomic": "(?>a)",
+    "has a comment": "(?#x)a",
+    "is open": "(a",
+    "is a lone repetition": "*",
+    "repeats too often": "a{1001}",
+    "repeats too often in all": "(x(a{100})b){11}",
+    "has a range backwards": "[b-a]",
+    "is too long": "a" * 1025,
+    "has an escape that only Python knows": r"\Z",
+}
+
+
+@pytest.mark.parametrize("text", REGEXES[:-1])
+def test_regular_expressions_of_re2(text):
+    """What RE2 takes is taken."""
+    assert Regex().parse(text, "x") == text
+
+
+@pytest.mark.parametrize("text", [*NO_REGEXES.values(), REGEXES[-1]], ids=[*NO_REGEXES, "is empty"])
+def test_no_regular_expressions_of_re2(text):
+    """What RE2 refuses, or may mean otherwise than Python, is refused with its place."""
+    with pytest.raises(ManifestError, match=r"^x: "):
+        Regex().parse(text, "x")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1ms", 0.001), ("1.5s", 1.5), ("1h1m1s", 3661), ("0.25s", 0.25)])
+def test_durations(text, seconds):
+    """Durations are whole milliseconds, as Go writes them."""
+    assert MilliDuration().parse(text, "x") == seconds
+
+
+@pytest.mark.parametrize("text", ["0s", "0.5ms", "1.0001s", "-1s", "5", "soon", ""])
+def test_no_durations(text):
+    """What is less than a millisecond, finer or no duration is refused."""
+    with pytest.raises(ManifestError, match=r"^x: "):
+        MilliDuration().parse(text, "x")
+
+
+@pytest.mark.parametrize("value", [-1, 100.5, 0.00001, "5", True])
+def test_no_percentages(value):
+    """A share is 0, or from 0.0001 to 100."""
+    with pytest.raises(ManifestError, match=r"^x: "):
+        Percent().parse(value, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("webserver", "webserver.default.svc.cluster.local"),
+        ("a.example.com", "a.example.com"),
+        ("*.example.com", "*.example.com"),
+        ("*", "*"),
+        ("webserver.default", "webserver.default"),
+    ],
+)
+def test_hosts(text, host):
+    """A name without a dot is completed, and nothing else is."""
+    assert Host(wildcard=True).parse(text, "x") == host
+
+
+@pytest.mark.parametrize("text", ["", "a b", "-a.com", "a..b", "*a*", "a/b", "x" * 256])
+def test_no_hosts(text):
+    """What is no name of a host is refused."""
+    with pytest.raises(ManifestError, match=r"^x: "):
+        Host(wildcard=True).parse(text, "x")
+
+
+def test_refusals_say_what_does_it():
+    """What Istio takes and this engine does not is refused with the words that lead on; harmless values are not."""
+    assert Unsupported((False,)).parse(False, "x") is False
+    for kind, value in ((Unsupported(), 1), (Some(known=("HTTP",)), "TLS")):
+        with pytest.raises(ManifestError, match=r"is not supported by the quick engine: --istiod applies it$"):
+            kind.parse(value, "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (of.STRING_MATCH, {"exact": "a"}, StringMatch("exact", "a")),
+        (of.STRING_MATCH, {}, StringMatch("present")),
+        (of.PATH_MATCH, {"prefix": ""}, StringMatch("prefix")),
+        (of.STRING_MATCH_OR_PRESENT, {"regex": "*"}, StringMatch("present")),
+    ],
+)
+def test_string_matches(kind, value, expected):
+    """A condition is one of three, and none means that there has to be something."""
+    assert kind.parse(value, "x") == expected
+
+
+@pytest.mark.parametrize("value", [{"prefix": ""}, {"exact": "a", "prefix": "b"}, {"regex": "*"}])
+def test_no_string_matches(value):
+    """An empty prefix, two conditions and an expression that is none are refused."""
+    with pytest.raises(ManifestError, match=r"^x\."):
+        of.STRING_MATCH.parse(value, "x")
+
+
+def test_header_changes():
+    """Host among the request's headers is what the authority becomes, and is no header that is set."""
+    value = {
+        "request": {"set": {"Host": "h", "b": "2", "a": "100%%"}, "remove": ["c"]},
+        "response": {"add": {"d": "4"}},
+    }
+    changes = HeaderChanges({"a": "100%%", "b": "2"}, removed=("c",), authority="h")
+    assert of.HEADERS.parse(value, "x") == Headers(changes, HeaderChanges(added={"d": "4"}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"request": {"set": {":method": "GET"}}},
+        {"request": {"remove": ["Host"]}},
+        {"response": {"set": {"host": "h"}}},
+        {"request": {"set": {"host": "a"}, "add": {":authority": "b"}}},
+        {"request": {"set": {"a b": "1"}}},
+        {"request": {"set": {"a": "1\n2"}}},
+        {"request": {"set": {"a": "50%"}}},
+        {"request": {"set": {"a": "%NO_SUCH%"}}},
+    ],
+    ids=[
+        "a pseudo header",
+        "the Host header removed",
+        "the Host header of a response",
+        "the Host header twice",
+        "a name with a space",
+        "a value of two lines",
+        "a lone percent sign",
+        "an unknown variable",
+    ],
+)
+def test_no_header_changes(value):
+    """What Istio or Envoy would refuse among changes of headers is refused."""
+    with pytest.raises(ManifestError, match=r"^x\."):
+        of.HEADERS.parse(value, "x")
