@@ -109,7 +109,7 @@ class RunningLab:
         for source, path in zip(sources, self.paths, strict=True):
             path.write_text(source.read_text() if source.exists() else "# nothing yet\n")
         options = LabOptions(port=0, drain_seconds=drain_seconds, access_log=access_log)
-        self.lab = Lab(self.paths, quick, options, self.lines.append)
+        self.lab = Lab(self.paths, quick, options, self._say)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_after, daemon=True)
         try:
@@ -120,6 +120,10 @@ class RunningLab:
         self._thread.start()
         self.url = self.lab.addresses()[0].url
         self.port = urlsplit(self.url).port
+
+    def _say(self, line: str) -> None:
+        self.lines.append(line)
+        print(line)  # shown when a test fails
 
     def _look_after(self) -> None:
         while not self._ended.wait(0.01):

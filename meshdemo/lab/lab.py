@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from meshdemo.lab import signals, summary
@@ -17,6 +16,7 @@ from meshdemo.lab.following import Aside, Files
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import Local
 from meshdemo.lab.manifests import ManifestError, printable
+from meshdemo.lab.marks import Marks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.pod import RunningPod, Surroundings, Wanted, wanted_pod
@@ -28,7 +28,6 @@ from meshdemo.lab.understanding import Reader, State, as_json
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
 _SLOW_SECONDS = 10
-_MARKS = 100
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,14 @@ class Lab:
             ports.claim("front", options.port)
             self._say(summary.starting(files.cluster))
             self.state = self._reader.configure(files)
-            self._marks: list[dict[str, str]] = []
-            self._marks_file = self._guard.folder / "changes.json"
+            self._marks = Marks(self._guard.folder / "changes.json")
             around = Surroundings(
                 folder=self._guard.folder,
                 process_group=self._guard.group,
                 ports=ports,
                 say=self._say,
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
-                proxy_environment={"CHANGES_FILE": str(self._marks_file)},
+                proxy_environment={"CHANGES_FILE": str(self._marks.path)},
             )
             self._pods = Pods(around, self._local)
             self._outside = Outside(self._guard, ports, self._reader, self._say)
@@ -92,7 +90,6 @@ class Lab:
 
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
-        self._write_marks()
         self._want(self.state)
         self._move_pods()
         self._outside.start(self.state, self._pods.where)
@@ -133,6 +130,10 @@ class Lab:
         for pod in self._pods.present:
             pod.retire()  # so that none starts again what the guard ends
         self._guard.close()
+        for pod in self._pods.present:
+            if pod.sidecar:
+                pod.sidecar.stop()
+        self._outside.stop()
 
     def drain(self) -> None:
         """Let the proxies finish what they have begun, as when their pods are deleted."""
@@ -196,7 +197,7 @@ class Lab:
         try:
             if self._pods.taking_calls != self._told:
                 self._told = self._pods.taking_calls
-                for pod in self._pods.present:
+                for pod in [*self._pods.present, *taken_out]:
                     if pod.sidecar:
                         pod.sidecar.change_endpoints(self._pods.where)
                 if self._listening:
@@ -269,7 +270,7 @@ class Lab:
         if rolls:
             self._rolling |= {change.label for change in changes if change.moves_pods}
             self._slow_at = time.monotonic() + _SLOW_SECONDS
-        self._mark([change.label for change in changes])
+        self._marks.add([change.label for change in changes])
 
     def _change_envoys(self) -> None:
         where = self._pods.where
@@ -283,17 +284,6 @@ class Lab:
         sidecars = [pod.sidecar for pod in self._pods.present if pod.sidecar]
         if any(sidecar.has_new_inbound for sidecar in sidecars):
             in_parallel([envoy.renew_connections for envoy in (*sidecars, *self._outside.gateways)])
-
-    def _mark(self, texts: Sequence[str]) -> None:
-        """Tell the page of each proxy what has changed."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._marks = [*self._marks, *({"time": now, "text": text} for text in texts)][-_MARKS:]
-        self._write_marks()
-
-    def _write_marks(self) -> None:
-        temporary = self._marks_file.with_suffix(".new")
-        temporary.write_text(json.dumps(self._marks))
-        temporary.replace(self._marks_file)
 
 
 def run(

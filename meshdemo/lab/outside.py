@@ -88,6 +88,11 @@ class Outside:
         for envoy in self._envoys():
             envoy.check()
 
+    def stop(self) -> None:
+        """End all of them at once."""
+        for envoy in self._envoys():
+            envoy.stop()
+
     @property
     def is_ready(self) -> bool:
         """Return whether all of them run."""
