@@ -254,12 +254,12 @@ SECOND = """
 apiVersion: v1
 kind: Service
 metadata: {name: web}
-spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{port: 80, targetPort: http}]}
+spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{name: http, port: 80, targetPort: http}]}
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: another}
-spec: {type: LoadBalancer, selector: {app: proxy}, ports: [{port: 80, targetPort: http}]}
+spec: {type: LoadBalancer, selector: {app: proxy}, ports: [{name: http, port: 80, targetPort: http}]}
 """
 
 

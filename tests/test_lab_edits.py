@@ -175,7 +175,7 @@ def test_a_policy_while_calls_are_under_way(running):
 def test_no_pods_at_all(running):
     """With 0 replicas everywhere nothing answers, the port stays open, and pods come back with the next edit."""
     running.replace("example.yaml", "replicas: 3", "replicas: 0")
-    assert running.call(count=5).statuses == {503: 5}
+    wait_until(lambda: running.call(count=5).statuses == {503: 5}, "the pods to be out of traffic")
     running.replace("example.yaml", "replicas: 1", "replicas: 0")
     wait_until(lambda: not running.lab._pods.taking_calls, "all pods to leave")
     assert call(running.url).error

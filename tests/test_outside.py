@@ -14,7 +14,7 @@ SERVICE = """---
 apiVersion: v1
 kind: Service
 metadata: {name: %s}
-spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{port: 80, targetPort: http}]}
+spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{name: http, port: 80, targetPort: http}]}
 """
 
 
