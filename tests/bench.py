@@ -8,6 +8,7 @@ time. The result of one run is kept in tests/BENCH.md.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import functools
 import http.client
@@ -21,10 +22,13 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from pathlib import Path
+
+from meshdemo.lab.istiod import build
 
 HERE = Path(__file__).resolve()
 THREADS = 64
@@ -417,6 +421,94 @@ def first_answer(python):
         process.stderr.close()
 
 
+def engines(repetitions, seconds):
+    """Measure a lab with the quick engine and one with Istio's control plane in turn: the example and a split."""
+    found = {name: collections.defaultdict(list) for name in ("quick", "--istiod")}
+    for _ in range(repetitions):
+        for name, values in found.items():
+            with tempfile.TemporaryDirectory() as folder:
+                for what, value in one_engine(name, Path(folder), seconds).items():
+                    values[what].append(value)
+    targets = {
+        "s from the command to the first answer": "at most 4 with --istiod",
+        "MB for each pod, without the lab itself and istiod": "at most 100 with --istiod",
+        "s from an edit to the first answer by it": "at most 2 with --istiod",
+    }
+    quick, istiod = found.values()
+    rows = [
+        (f"lab, {name}: {what}", shown(values), targets.get(what, ""))
+        for what in quick
+        for name, values in (("quick", quick[what]), ("--istiod", istiod[what]))
+    ]
+    more = [mine - theirs for mine, theirs in zip(istiod[_CALL], quick[_CALL], strict=True)]
+    return [*rows, ("lab: ms that --istiod adds to a call", shown(more), "at most 1.5")]
+
+
+CACHE = str(build.folder().parent)
+_CALL = f"ms of a call as the proxy saw it, median at {PACE}/s"
+
+
+def one_engine(name, folder, seconds):
+    """Return what one run of a lab with an engine takes."""
+    root = HERE.parent.parent
+    policy = folder / "policy.yaml"
+    versions = {version: (root / "k8s/istio/all-v1.yaml").read_text().replace("subset: v1", f"subset: v{version}")
+                for version in (1, 2)}  # fmt: skip
+    policy.write_text(versions[1])
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    command = [sys.executable, "-m", "meshdemo", "up", "--port", str(port), "--drain-seconds", "0"]
+    command += ["-f", str(root / "k8s/example.yaml"), "-f", str(policy), *([name] if name.startswith("-") else [])]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait_for(version):
+        while f"Webserver V{version} ".encode() not in answer_of(port):
+            if process.poll() is not None:
+                sys.exit(f"the lab ended: {' '.join(command)}")
+            time.sleep(0.01)
+
+    try:
+        wait_for(1)
+        found = {"s from the command to the first answer": time.perf_counter() - started}
+        bodies = run("paced", port, 2 * seconds)["bodies"]
+        found[_CALL] = statistics.median(each["milliseconds"] for each in bodies)
+        sizes = {pid: proportional_megabytes(pid) for pid in descendants(process.pid)}
+        found["MB in all, 7 pods"] = sum(sizes.values())
+        istiod = sum(size for pid, size in sizes.items() if Path(f"/proc/{pid}/cmdline").read_text().startswith(CACHE))
+        found["MB for each pod, without the lab itself and istiod"] = (
+            found["MB in all, 7 pods"] - sizes[process.pid] - istiod
+        ) / 7
+        edited = time.perf_counter()
+        policy.write_text(versions[2])
+        wait_for(2)
+        found["s from an edit to the first answer by it"] = time.perf_counter() - edited
+        return found
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def proportional_megabytes(pid):
+    """Return the memory of a process, of what it shares its part only (proc(5), smaps_rollup, Pss)."""
+    return int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[1]) / 1024
+
+
+def answer_of(port):
+    """Return the body of one call of the proxy, empty when there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            return answer.read()
+    except OSError:
+        return b""
+
+
+def descendants(pid):
+    """Return the processes that a process has started, and those they have, with itself (proc(5), children)."""
+    children = [text for path in Path(f"/proc/{pid}/task").glob("*/children") for text in path.read_text().split()]
+    return [pid, *(each for child in children for each in descendants(int(child)))]
+
+
 def imports(module, count=6):
     """Return the imports that cost most, by their own time in milliseconds."""
     done = subprocess.run(
@@ -431,7 +523,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
-    parser.add_argument("--only", choices=["web", "proxy", "truth", "start", "cost", "lab"], help="measure only this")
+    parser.add_argument(
+        "--only", choices=["web", "proxy", "truth", "start", "cost", "lab", "engines"], help="measure only this"
+    )
     parser.add_argument("--against", help="folder of another checkout, whose cost is measured in turn with this one's")
     parser.add_argument(
         "--reference", help="Python of another checkout's .venv, whose lab is started in turn with this"
@@ -444,6 +538,7 @@ def main():
         "start": start_and_memory,
         "cost": functools.partial(cost, against=chosen.against),
         "lab": lambda repetitions, _seconds: lab_start(repetitions, chosen.reference),
+        "engines": engines,
     }
     rows = []
     for name, part in parts.items():

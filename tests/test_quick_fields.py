@@ -129,7 +129,7 @@ def test_header_changes():
         "response": {"add": {"d": "4"}},
     }
     changes = HeaderChanges({"a": "100%%", "b": "2"}, removed=("c",), authority="h")
-    assert of.HEADERS.parse(value, "x") == Headers(changes, HeaderChanges(added={"d": "4"}))
+    assert of.ROUTE_HEADERS.parse(value, "x") == Headers(changes, HeaderChanges(added={"d": "4"}))
 
 
 @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ def test_header_changes():
 def test_no_header_changes(value):
     """What Istio or Envoy would refuse among changes of headers is refused."""
     with pytest.raises(ManifestError, match=r"^x\."):
-        of.HEADERS.parse(value, "x")
+        of.ROUTE_HEADERS.parse(value, "x")

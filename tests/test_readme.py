@@ -128,7 +128,7 @@ def test_commands_are_those_of_the_program(name):
         if isinstance(subcommand, click.Group):
             assert not words[2:] or words[2] in subcommand.commands
         elif len(words) > 2:
-            subcommand.make_context(words[1], words[2:], parent=context)
+            subcommand.make_context(words[1], words[2:], parent=context, help_option_names=["-h", "--help"])
     assert seen
 
 

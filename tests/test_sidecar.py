@@ -2,6 +2,7 @@
 
 import dataclasses
 import http.client
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,31 @@ def test_a_change_that_is_refused(running):
         running.change(resources("four", "a", max_direct_response_body_size_bytes=1))
     running.change(resources("five", "a"))
     assert running.answer() == "five"
+
+
+def test_a_name_server_that_does_not_answer(running):
+    """A change holds for all else while a host's address is still being looked up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        at = {"socket_address": {"address": "127.0.0.1", "port_value": silent.getsockname()[1]}}
+        resolver = {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [at],
+            },
+        }
+        host = {"endpoint": {"address": {"socket_address": {"address": "known.example", "port_value": 443}}}}
+        outside = {
+            "name": "outside",
+            "type": "STRICT_DNS",
+            "connect_timeout": "1s",
+            "typed_dns_resolver_config": resolver,
+            "load_assignment": {"cluster_name": "outside", "endpoints": [{"lb_endpoints": [host]}]},
+        }
+        running.start(resources("one", "a"))
+        running.change(resources("two", "a", extra_cluster=outside))
+        assert running.answer() == "two"
 
 
 def test_no_call_is_lost_by_changes(running):

@@ -1,5 +1,6 @@
 """From files to what is to run: read, configured, checked, and blamed on the right object."""
 
+import dataclasses
 import json
 
 import pytest
@@ -57,11 +58,11 @@ def test_a_state(guard):
 
 
 def test_pods_that_linger(guard):
-    """Pods that no file has any more are part of the cluster that is configured, those of the same name are not."""
+    """Pods that no file has any more are part of the cluster that is configured, each name once."""
     reader = Reader([EXAMPLE], Engine(), guard)
     files = reader.read()
-    gone = files.cluster.pods[0].__class__(**{**vars(files.cluster.pods[0]), "name": "gone-1"})
-    state = reader.configure(files, [*files.cluster.pods, gone])
+    gone = dataclasses.replace(files.cluster.pods[0], name="gone-1")
+    state = reader.configure(files, [*files.cluster.pods, gone, dataclasses.replace(gone, labels={"app": "former"})])
     assert [pod.name for pod in state.cluster.pods][7:] == ["gone-1"]
     assert len(state.files.cluster.pods) == 7
 

@@ -30,6 +30,8 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LOG_LINES = 15
 _POLL_SECONDS = 0.02
+# Clusters that are in force when a name server has answered, or has not for long.
+_LOOKED_UP = frozenset({"STRICT_DNS", "LOGICAL_DNS"})
 # What stands before the reason in a line of Envoy's log.
 _PREFIX = re.compile(r"^\[.*?\]\[.*?\]\[.*?\]\[.*?\] \[.*?\] (error initializing configuration '.*?': )?")
 # What Envoy warns of at every start, and addresses of its code.
@@ -295,7 +297,8 @@ class Sidecar:
         if kind == "routes":
             names = [route["name"] for route in self._local.routes]
             return all(active.get(name) == self._versions[file_name("routes", name)] for name in names)
-        wanted = {resource["name"] for resource in json.loads(self._written[f"{kind}.json"])}
+        resources = json.loads(self._written[f"{kind}.json"])
+        wanted = {resource["name"] for resource in resources if resource.get("type") not in _LOOKED_UP}
         return self._admin.taken(kind) == self._versions[f"{kind}.json"] and wanted <= active.keys()
 
     def _last_lines(self) -> str:

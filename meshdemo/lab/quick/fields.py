@@ -228,8 +228,11 @@ PATH_MATCH = Record(_KINDS, make=_path_match)
 STRING_MATCH_OR_PRESENT = Record({**_KINDS, "regex": Text()}, make=_match_or_present)
 
 
-def _changes(*, request: bool) -> Record:
-    """Return the type of changes in one direction (route.go, TranslateHeadersOperations)."""
+def _changes(*, request: bool, of_route: bool) -> Record:
+    """Return the type of changes in one direction (route.go, TranslateHeadersOperations).
+
+    Two values for the authority are something that Istio itself refuses for a route, and not for its destinations.
+    """
 
     def make(fields: Fields) -> HeaderChanges:
         authority = ""
@@ -237,7 +240,8 @@ def _changes(*, request: bool) -> Record:
             for key in fields[name]:
                 if request and name != "remove" and key.lower() in ("host", ":authority"):
                     if authority:
-                        raise fields.error(name, f"sets {key}, which is set already, to {shown(authority)}")
+                        problem = f"sets {key}, which is set already, to {shown(authority)}"
+                        raise fields.error(name, problem) if of_route else refused(f"{fields.place}.{name}", problem)
                     authority = fields[name][key]
                 elif key.lower() == "host" or key.startswith(":"):
                     raise fields.error(name, f"{shown(key)} is a header that cannot be changed here")
@@ -258,7 +262,10 @@ _HEADER_VALUE = Text(
     pattern=rf"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%|{_VARIABLE})*",
     rule=f"a plain header value; other %variables% are not supported by the quick engine: {ISTIOD}",
 )
-HEADERS = Record(
-    {"request": _changes(request=True), "response": _changes(request=False)},
-    make=into(Headers, request="request", response="response"),
+ROUTE_HEADERS, DESTINATION_HEADERS = (
+    Record(
+        {name: _changes(request=name == "request", of_route=of_route) for name in ("request", "response")},
+        make=into(Headers, request="request", response="response"),
+    )
+    for of_route in (True, False)
 )

@@ -110,7 +110,11 @@ _RULE = Record(
         "name": Text(),
         "match": List(_MATCH),
         "route": List(
-            Record({"destination": DESTINATION, "weight": Integer(0), "headers": of.HEADERS}, ("destination",), _target)
+            Record(
+                {"destination": DESTINATION, "weight": Integer(0), "headers": of.DESTINATION_HEADERS},
+                ("destination",),
+                _target,
+            )
         ),
         **ACTIONS,
         "delegate": Unsupported(),
@@ -120,7 +124,7 @@ _RULE = Record(
         "mirrorPercent": Integer(0, 100),
         "mirror_percent": Unsupported(),
         "mirrors": MIRRORS,
-        "headers": of.HEADERS,
+        "headers": of.ROUTE_HEADERS,
     },
     make=_rule,
 )
