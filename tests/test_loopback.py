@@ -117,6 +117,19 @@ def test_endpoints(tmp_path):
     assert outside["endpoint"]["address"]["socket_address"]["address"] == "192.0.2.1"
 
 
+def test_a_listener_without_a_port(tmp_path):
+    """A listener that has no port here is not there, and neither are its routes."""
+    found = []
+    for number in (80, 81):
+        manager = {"rds": {"route_config_name": str(number)}}
+        chain = {"filters": [{"name": "http", "typed_config": manager}]}
+        found.append(listener(f"0.0.0.0_{number}", number, chains=[chain]))
+    resources = Resources(found, routes=[{"name": "80"}, {"name": "81"}])
+    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), tmp_path, None)
+    assert [each["name"] for each in local.listeners] == ["0.0.0.0_80"]
+    assert local.routes == [{"name": "80"}]
+
+
 def test_a_pod_that_calls_nobody(tmp_path):
     """What nobody uses is not there, since Envoy would watch a file for it."""
     resources = Resources(

@@ -106,7 +106,9 @@ class Local:
         )
         self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
         self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
-        self.routes = [self._adapt(each) for each in resources.routes]
+        # A pod that is being replaced has no port for a listener that is new: nobody asks for that one's routes.
+        text = json.dumps(self.listeners)
+        self.routes = [self._adapt(each) for each in resources.routes if json.dumps(each["name"]) in text]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
 
     def source(self, kind: str, name: str = "") -> Resource:
@@ -251,7 +253,7 @@ def _inbound_only(resources: Resources) -> Resources:
     names = {cluster["name"] for cluster in clusters}
     return Resources(
         listeners=listeners,
-        routes=[route for route in resources.routes if is_used(route["name"])],
+        routes=resources.routes,
         clusters=clusters,
         endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
     )
