@@ -198,7 +198,8 @@ def test_failures_are_loud(show):
     assert page.locator(".figure.bad #failed").count() == 1
     assert page.locator(".figure.bad #answered").count() == 0
     assert all(re.fullmatch(r"[\d.]+ %, of these 3[\d.]+ % failed", words) for words in shares(page).values())
-    widths = page.locator("#share .segment > div").evaluate_all("all => all.map((each) => each.offsetWidth)")
+    script = "() => [...document.querySelectorAll('#share .segment > div')].map((each) => each.offsetWidth)"
+    widths = page.evaluate(script)
     assert len(widths) == 4
     assert all(bad / (fine + bad) == pytest.approx(1 / 3, abs=0.05) for fine, bad in (widths[:2], widths[2:]))
     assert page.inner_text("#dots .fail >> nth=0").startswith("✕")
@@ -428,9 +429,10 @@ def test_scenes_are_told_apart_without_reading(show):
         page = show(played, "?rate=40", viewport={"width": 1280, "height": 720})
         answers(page, 80)
         pause(page)
-        parts = page.locator("#share .segment > div").evaluate_all(
-            """all => all.map((each) =>
-                [each.className, Math.round(20 * each.offsetWidth / each.closest('#share').offsetWidth)])"""
+        # In one go, since the page may draw anew between two.
+        parts = page.evaluate(
+            """() => [...document.querySelectorAll('#share .segment > div')].map((each) =>
+                [each.className, Math.round(20 * each.offsetWidth / document.querySelector('#share').offsetWidth)])"""
         )
         tiles = page.locator("#figures > div").evaluate_all("all => all.map((each) => each.className)")
         boxes = page.locator("#flows rect").evaluate_all("all => all.map((each) => each.getAttribute('class'))")
