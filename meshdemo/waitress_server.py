@@ -39,6 +39,8 @@ _IDLE_SECONDS = 65 * 60
 # How long, in all, shutting down waits for one client to send the rest of its request and to read its answer.
 _PATIENCE_SECONDS = 3.0
 _POLL_SECONDS = 0.05
+# How long a connection may take to bring its request before it makes room, where most of the others are busy.
+_NEWCOMER_SECONDS = 0.2
 
 
 class Server:
@@ -246,6 +248,10 @@ class _Listener(TcpWSGIServer):
         if wanted <= 0:
             return True
         idle = [item for item in self._map.values() if isinstance(item, Channel) and not item.requests]
+        if len(idle) < self._connection_limit / 2:
+            # Most are busy, so that those without a request are newcomers, whose requests are on their way.
+            now = time.time()
+            idle = [channel for channel in idle if now - channel.last_activity > _NEWCOMER_SECONDS]
         # Those with an answer that their client has not read yet come last.
         idle.sort(key=lambda channel: (channel.total_outbufs_len > 0, channel.last_activity))
         for channel in idle:
