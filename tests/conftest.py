@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
 from support import Body, Program, Response, TcpServer
+
+
+def pytest_configure() -> None:
+    """Heed signals that are ignored where the tests run, as after nohup: programs that a test starts inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

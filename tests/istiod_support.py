@@ -13,8 +13,12 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from support import DEADLINE_SECONDS, ROOT, free_port, get, wait_until
 
 K8S = ROOT / "k8s"
@@ -63,7 +67,7 @@ class LabProgram:
 
     def ports_of(self, name: str) -> list[int]:
         """Return the ports at which something was called so far, as the lab said it: `service/proxy`."""
-        found = [re.search(rf"http://\S+:(\d+)/  {re.escape(name)}$", line) for line in self.lines]
+        found = [re.search(rf"https?://\S+:(\d+)/  {re.escape(name)}$", line) for line in self.lines]
         return [int(each[1]) for each in found if each]
 
     def port_of(self, name: str) -> int:
@@ -89,7 +93,7 @@ class LabProgram:
         wait_until(verdict, "a verdict on an edit")
         if any("rolling out" in line for line in self.lines[before:]):
             self.wait_for_line("rolled out:", before)
-        for line in [line for line in self.lines[before:] if " to call: " in line]:
+        for line in [line for line in self.lines[before:] if " to call: http://" in line]:
             port = int(re.search(r":(\d+)/", line.partition(" to call: ")[2])[1])
             wait_until(lambda port=port: _answers(port), line)
         self.mark = len(self.lines)
@@ -116,6 +120,27 @@ def _answers(port: int) -> bool:
         return bool(get(port, "/readyz"))
     except (OSError, http.client.HTTPException):
         return False
+
+
+def self_signed(host: str) -> tuple[bytes, bytes]:
+    """Return a certificate for a host that is its own authority, and its key, both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority of a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(*encoding)
 
 
 class Answers(list[dict]):

@@ -5,13 +5,9 @@ import ssl
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from istiod_support import K8S, LabProgram, ask
+from istiod_support import K8S, LabProgram, ask, self_signed
 from support import TcpServer, get, http_response, replying, wait_until
 
 from meshdemo.lessons import Lesson
@@ -329,26 +325,11 @@ class TlsServer(TcpServer):
     """Answers over TLS with a certificate for `host`, signed by an authority in the file `authority`."""
 
     def __init__(self, folder, host, answer):
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority of a test")])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-            .sign(key, hashes.SHA256())
-        )
+        certificate, key = self_signed(host)
         self.authority = folder / "authority.pem"
-        self.authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self.authority.write_bytes(certificate)
         private = folder / "key.pem"
-        encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        private.write_bytes(key.private_bytes(*encoding))
+        private.write_bytes(key)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.authority, private)
         self._context.sni_callback = lambda connection, name, context: self.names.append(name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from meshdemo.lab.credentials import Credential
 from meshdemo.lab.standalone import Secrets, Standalone, passthrough
 
 TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
@@ -30,24 +31,33 @@ def test_routes_are_files():
 
 
 def test_certificates_are_files(tmp_path):
-    """Certificates come from files: the identity's own, a gateway's by name, one that is missing from nowhere."""
-    secrets = Secrets(
-        tmp_path / "chain", tmp_path / "key", tmp_path / "root", {"mine": (tmp_path / "c", tmp_path / "k")}
-    )
+    """Certificates come from files: the identity's own, one in a Secret, and one that is named as a file."""
+    named = {
+        "kubernetes://mine": Credential(tmp_path / "c", tmp_path / "k"),
+        "kubernetes://mine-cacert": Credential(tmp_path / "a"),
+    }
+    secrets = Secrets(tmp_path / "chain", tmp_path / "key", tmp_path / "root", named)
 
-    def adapted(name):
+    def adapted(*names, trusted="ROOTCA"):
         value = {
-            "tls_certificate_sds_secret_configs": [{"name": name}],
-            "combined_validation_context": {"default_validation_context": {"match": 1}},
+            "tls_certificate_sds_secret_configs": [{"name": name} for name in names],
+            "combined_validation_context": {
+                "default_validation_context": {"match": 1},
+                "validation_context_sds_secret_config": {"name": trusted},
+            },
         }
         return standalone(secrets).adapt(value)
 
     own = adapted("default")
     assert own["tls_certificates"][0]["certificate_chain"] == {"filename": str(tmp_path / "chain")}
     assert own["validation_context"] == {"match": 1, "trusted_ca": {"filename": str(tmp_path / "root")}}
-    assert adapted("kubernetes://mine")["tls_certificates"][0]["private_key"] == {"filename": str(tmp_path / "k")}
-    missing = adapted("kubernetes://none")["tls_certificates"][0]["private_key"]["filename"]
-    assert missing.endswith("no-such-secret")
+    found = adapted("kubernetes://mine", "file-cert:/etc/c.pem~/etc/k.pem", trusted="kubernetes://mine-cacert")
+    assert [each["private_key"]["filename"] for each in found["tls_certificates"]] == [
+        str(tmp_path / "k"),
+        "/etc/k.pem",
+    ]
+    assert found["tls_certificates"][1]["certificate_chain"] == {"filename": "/etc/c.pem"}
+    assert found["validation_context"]["trusted_ca"] == {"filename": str(tmp_path / "a")}
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_json(guard):
 def test_certificates(guard):
     """Who needs a certificate gets one, and nobody else."""
     reader = Reader([EXAMPLE], quick, guard)
-    pod = reader.read().cluster.pods[0]
-    assert reader.secrets(pod, Resources()) is None
+    cluster = reader.read().cluster
+    pod = cluster.pods[0]
+    assert reader.secrets(pod, Resources(), cluster) is None
     needing = Resources(clusters=[{"tls_certificate_sds_secret_configs": [{"name": "default"}]}])
-    assert reader.secrets(pod, needing).chain.exists()
+    assert reader.secrets(pod, needing, cluster).chain.exists()

@@ -189,7 +189,7 @@ class Lab:
         resources = self.state.resources(pod.pod.name)
         if resources is None or pod.sidecar is None:
             return None
-        return pod.local(resources, self._reader.secrets(pod.pod, resources))
+        return pod.local(resources, self._reader.secrets(pod.pod, resources, self.state.cluster))
 
     def _move_pods(self) -> None:
         """Start and replace pods; who leaves is taken out of traffic first, and then ended."""

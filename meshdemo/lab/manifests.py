@@ -15,6 +15,8 @@ from meshdemo.lab.documents import shown as shown
 
 #: The only namespace there is here.
 NAMESPACE = "default"
+#: Where Istio's own gateways run, and look for the Secrets with their certificates.
+SYSTEM = "istio-system"
 #: What `-f -` reads.
 STDIN = Path("-")
 
@@ -79,9 +81,14 @@ class Manifest:
     document: dict[str, Any]
 
     @property
-    def id(self) -> tuple[str, str, str]:
-        """Return what tells it from all others: group, kind and name."""
-        return self.group, self.kind, self.name
+    def namespace(self) -> str:
+        """Return the namespace that it stands in, or would stand in on a cluster."""
+        return str((self.document.get("metadata") or {}).get("namespace") or NAMESPACE)
+
+    @property
+    def id(self) -> tuple[str, str, str, str]:
+        """Return what tells it from all others: group, kind, namespace and name."""
+        return self.group, self.kind, self.namespace, self.name
 
     @property
     def label(self) -> str:
@@ -140,7 +147,7 @@ class Loader:
 
         As with kubectl the later one counts. Raise ManifestError with the place of the first problem.
         """
-        manifests: dict[tuple[str, str, str], Manifest] = {}
+        manifests: dict[tuple[str, str, str, str], Manifest] = {}
         notes = []
         texts = {}
         for path in files_of(self.paths):
@@ -232,7 +239,7 @@ def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
         rule = f"lower case letters, digits, '-' and '.', up to {_NAME_LENGTH} of them"
         problem = "is missing" if name is None else f"{shown(name)} is not a name, which has {rule}"
         raise ManifestError(f"{place}: metadata.name", problem)
-    if namespace not in (None, NAMESPACE):
+    if namespace not in (None, NAMESPACE) and (group, kind, namespace) != ("", "Secret", SYSTEM):
         problem = f"{shown(namespace)}: there is only the namespace {NAMESPACE} here"
         raise ManifestError(f"{place}/{name}: metadata.namespace", problem)
     if group == "" and kind == "Service" and ("." in name or len(name) > 63 or not name[0].isalpha()):

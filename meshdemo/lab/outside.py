@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from meshdemo.lab import node
 from meshdemo.lab.cluster import Cluster, Gateway
+from meshdemo.lab.engine import Resources
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import HOST, Local, Ports, Where, outbound_names
 from meshdemo.lab.parallel import in_parallel
@@ -105,9 +106,12 @@ class Outside:
         ]
         for gateway in state.cluster.gateways:
             resources = state.resources(gateway.name)
-            for name in outbound_names(resources) if resources else ():
+            if resources is None:
+                continue
+            for name in outbound_names(resources):
                 port = self._gateway_port(gateway, name)
-                found.append(Address(f"gateway {gateway.name}, port {_number(name)}", f"http://{HOST}:{port}/"))
+                scheme = "https" if _speaks_tls(resources, name) else "http"
+                found.append(Address(f"gateway {gateway.name}, port {_number(name)}", f"{scheme}://{HOST}:{port}/"))
         return found
 
     def service_rules(self, cluster: Cluster) -> tuple[tuple[str, str | int], ...]:
@@ -159,13 +163,20 @@ class Outside:
     def _gateway_local(self, gateway: Gateway, state: State, sidecar: Sidecar) -> Local:
         resources = state.configuration.resources[gateway.name]
         outbound = {name: self._gateway_port(gateway, name) for name in outbound_names(resources)}
-        return Local(resources, Ports(outbound=outbound), sidecar.folder, self._reader.secrets(gateway, resources))
+        secrets = self._reader.secrets(gateway, resources, state.cluster)
+        return Local(resources, Ports(outbound=outbound), sidecar.folder, secrets)
 
     def _gateway_port(self, gateway: Gateway, listener: str) -> int:
         """Return the port of a gateway's listener: its own number, or 8080 for port 80 and so on."""
         number = _number(listener)
         wanted = number if number >= _PRIVILEGED else _SHIFT + number
         return self._ports.wish(("gateway", gateway.name, listener), wanted)
+
+
+def _speaks_tls(resources: Resources, listener: str) -> bool:
+    """Return whether a listener ends TLS, or passes it on by the server's name."""
+    chains = next(each for each in resources.listeners if each["name"] == listener).get("filter_chains", [])
+    return any("transport_socket" in chain or "server_names" in chain.get("filter_chain_match", {}) for chain in chains)
 
 
 def _number(listener: str) -> int:

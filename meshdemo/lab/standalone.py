@@ -13,6 +13,7 @@ from typing import Any
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from meshdemo.lab.credentials import SHOWN, TRUSTED, Credential
 from meshdemo.lab.engine import Resource
 
 #: The cluster that leads to whatever address a caller chose.
@@ -22,6 +23,9 @@ _ISTIO_ONLY = "istio."
 # How a certificate authority in a file is named, and the one that stands for those of the system (Istio, pkg/security,
 # SdsCertificateConfig).
 _FILE_ROOT = "file-root:"
+_FILE_CERTIFICATE = "file-cert:"
+# How an identity's own certificate is named.
+_OWN = "default"
 _SYSTEM_ROOTS = "system"
 _EXTENSIONS = "type.googleapis.com/envoy.extensions."
 _DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_lookup_family": "V4_PREFERRED"}}
@@ -29,12 +33,12 @@ _DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_looku
 
 @dataclass(frozen=True)
 class Secrets:
-    """Where the certificate and key of an identity are, the authority's certificate, and those of gateways by name."""
+    """Where the certificate and key of an identity are, the authority's certificate, and those of Secrets by name."""
 
     chain: Path
     key: Path
     root: Path
-    of_gateways: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    named: Mapping[str, Credential] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class Standalone:
         if "rds" in value:
             name = value["rds"]["route_config_name"]
             value["rds"] = {"route_config_name": name, "config_source": self.route_source(name)}
-        if "tls_certificate_sds_secret_configs" in value and self.secrets:
-            value = _with_certificate(value, self.secrets)
+        if SHOWN in value and self.secrets:
+            value = _with_certificates(value, self.secrets)
         if "combined_validation_context" in value:
             value = _with_authorities(value, self.secrets)
         return {key: self.adapt(inner) for key, inner in value.items()}
@@ -106,26 +110,36 @@ def _is_istio_only(value: Any) -> bool:
     return isinstance(value, dict) and str(value.get("name", "")).startswith(_ISTIO_ONLY)
 
 
-def _with_certificate(value: Resource, secrets: Secrets) -> Resource:
-    """Take the certificate to show from files instead of from Istio's agent."""
+def _with_certificates(value: Resource, secrets: Secrets) -> Resource:
+    """Take the certificates to show from files instead of from Istio's agent."""
     value = dict(value)
-    name = value.pop("tls_certificate_sds_secret_configs")[0]["name"]
-    chain, key = secrets.chain, secrets.key
-    if name.startswith("kubernetes://"):
-        missing = secrets.root.parent / "no-such-secret"
-        chain, key = secrets.of_gateways.get(name.rpartition("/")[2], (missing, missing))
-    value["tls_certificates"] = [{"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}]
+    pairs = [_certificate(each["name"], secrets) for each in value.pop(SHOWN)]
+    value["tls_certificates"] = [
+        {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}} for chain, key in pairs
+    ]
     return value
+
+
+def _certificate(name: str, secrets: Secrets) -> tuple[str | Path, str | Path | None]:
+    """Return the files of a certificate and its key: those in a Secret, named files, or the identity's own."""
+    if name.startswith(_FILE_CERTIFICATE):
+        chain, _, key = name.removeprefix(_FILE_CERTIFICATE).partition("~")
+        return chain, key
+    if name == _OWN:
+        return secrets.chain, secrets.key
+    return secrets.named[name].certificate, secrets.named[name].key
 
 
 def _with_authorities(value: Resource, secrets: Secrets | None) -> Resource:
     """Take the authorities to trust from a file: the one that is named, those of the system, or the lab's own."""
     value = dict(value)
     combined = value.pop("combined_validation_context")
-    name = combined.get("validation_context_sds_secret_config", {}).get("name", "")
+    name = combined.get(TRUSTED, {}).get("name", "")
     if name.startswith(_FILE_ROOT):
         path = name.removeprefix(_FILE_ROOT)
         root = DEFAULT_CA_BUNDLE_PATH if path == _SYSTEM_ROOTS else path
+    elif secrets is not None and name in secrets.named:
+        root = str(secrets.named[name].certificate)
     elif secrets is not None:
         root = str(secrets.root)
     else:

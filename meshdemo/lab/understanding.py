@@ -15,6 +15,7 @@ from pathlib import Path
 from meshdemo.lab import node
 from meshdemo.lab.certificates import Authority
 from meshdemo.lab.cluster import Cluster, Gateway, Pod
+from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import Local, Ports, outbound_names
@@ -71,6 +72,7 @@ class Reader:
         with self._any_defect_said():
             manifests, notes = self.loader.load()
             cluster = read_cluster(manifests, self._networks)
+            check_texts(cluster)
         if not cluster.deployments:
             raise ManifestError(self._all_files(), "no Deployment of this application: add -f k8s/example.yaml")
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
@@ -94,15 +96,19 @@ class Reader:
                 raise ManifestError(self._blame(cluster), str(error)) from None
         return State(files, cluster, configuration)
 
-    def secrets(self, of: Pod | Gateway, resources: Resources) -> Secrets | None:
-        """Return the certificates of a pod or gateway, None for one that needs none."""
-        if '"tls_certificate_sds_secret_configs"' not in json.dumps([*resources.listeners, *resources.clusters]):
+    def secrets(self, of: Pod | Gateway, resources: Resources, cluster: Cluster) -> Secrets | None:
+        """Return the certificates of a pod or gateway, None for one that needs none; raise ManifestError."""
+        parts = [*resources.listeners, *resources.clusters]
+        text = json.dumps(parts)
+        if f'"{SHOWN}"' not in text and f'"{TRUSTED}"' not in text:
             return None
         account = of.service_account if isinstance(of, Pod) else of.service
         with self._lock:
             if self._authority is None:
                 self._authority = Authority(self._guard.folder / "certificates")
-            return self._authority.secrets(of.namespace, account)
+            own = self._authority.secrets(of.namespace, account)
+            named = credentials(parts, of.namespace, cluster, own.root.parent)
+            return dataclasses.replace(own, named=named)
 
     def _check(self, cluster: Cluster, configuration: Configuration) -> None:
         """Let Envoy check one pod of each Deployment, and each gateway; raise EnvoyError."""
@@ -117,7 +123,7 @@ class Reader:
                 apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
                 calls = isinstance(of, Gateway) or of.calls
                 ports = _any_ports(apps, outbound_names(resources) if calls else ())
-                local = Local(resources, ports, self._guard.folder, self.secrets(of, resources))
+                local = Local(resources, ports, self._guard.folder, self.secrets(of, resources, cluster))
                 static = local.static(lambda _address, port: port)
                 path = self._guard.folder / f"check-{number}.json"
                 checks.append(functools.partial(check, static, path, self._guard.group))

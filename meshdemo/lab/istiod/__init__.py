@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from threading import Thread
 from typing import IO, Any
 
@@ -55,9 +55,10 @@ class Istiod:
             raise ManifestError(policy.place, reason.removeprefix(f"{policy.label}/{NAMESPACE}: "))
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
         filters = set() if self._has_told else _istio_filters(answer["workloads"])
-        notes = (_LEFT_OUT + ", ".join(sorted(filters)),) if filters else ()
+        notes = [_LEFT_OUT + ", ".join(sorted(filters))] if filters else []
+        notes += _closed_ports(cluster, resources)
         self._has_told = True
-        return Configuration(resources, notes, tuple(_advice(answer.get("messages") or [])))
+        return Configuration(resources, tuple(notes), tuple(_advice(answer.get("messages") or [])))
 
     def close(self) -> None:
         """End the program."""
@@ -149,6 +150,16 @@ def _istio_filters(value: Any) -> set[str]:
         return set()
     own = {value["name"]} if "typed_config" in value and str(value.get("name", "")).startswith("istio.") else set()
     return own.union(*map(_istio_filters, value.values()))
+
+
+def _closed_ports(cluster: Cluster, resources: Mapping[str, Resources]) -> Iterable[str]:
+    """Return a line for each port of a gateway that Istio does not open; on a cluster the Gateway's status says why."""
+    for gateway in cluster.gateways:
+        listeners = resources[gateway.name].listeners if gateway.name in resources else []
+        is_open = {each["name"].rpartition("_")[2] for each in listeners}
+        for port in gateway.ports:
+            if str(port) not in is_open:
+                yield f"{gateway.manifests[0].place}: Istio opens no port {port} for it; is there all that it names?"
 
 
 def _one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from meshdemo.lab.quick.model import HeaderChanges, Headers, StringMatch
 from meshdemo.lab.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
-ISTIOD = "--istiod applies it"
+ISTIOD = "--istiod applies it, or says why Istio does not"
 
 
 def refused(place: str, problem: str = "is not supported by the quick engine") -> ManifestError:

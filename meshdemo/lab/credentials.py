@@ -1,0 +1,159 @@
+"""Certificates from the Secrets in the files, for the gateways that show them and the hosts that are trusted by them.
+
+Keys of a Secret, and where one is looked for, are those of Istio's control plane (pilot/pkg/credentials/kube).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.manifests import Manifest, ManifestError
+
+#: The fields of Envoy's configuration that name a certificate to show, and one to trust.
+SHOWN = "tls_certificate_sds_secret_configs"
+TRUSTED = "validation_context_sds_secret_config"
+_SCHEMES = ("kubernetes://", "kubernetes-gateway://", "configmap://")
+_AUTHORITY_SUFFIX = "-cacert"
+_PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
+_AUTHORITIES = ("cacert", "ca.crt")
+_NOT_ENCODED = {True: "is not encoded in base64", False: "is no text of Unicode"}
+
+
+@dataclass(frozen=True)
+class Credential:
+    """The files of a certificate to show, with its key, or of one to trust, without."""
+
+    certificate: Path
+    key: Path | None = None
+
+
+def credentials(configuration: Any, namespace: str, cluster: Cluster, folder: Path) -> Mapping[str, Credential]:
+    """Return files for every Secret that the configuration of a pod or gateway of `namespace` names, by that name.
+
+    A changed Secret gets files of other names, so that Envoy notices. Raise ManifestError for one that is not there, or
+    holds no certificate.
+    """
+    found = {}
+    for field, name in set(_asked(configuration)):
+        if name.startswith(_SCHEMES):
+            values = _look_up(name, namespace, cluster, trusted=field == TRUSTED)
+            digest = hashlib.sha256(b"\0".join(values)).hexdigest()[:16]
+            paths = [folder / f"secret-{digest}-{index}.pem" for index in range(len(values))]
+            for path, value in zip(paths, values, strict=True):
+                path.touch(mode=0o600)
+                path.write_bytes(value)
+            found[name] = Credential(*paths)
+    return found
+
+
+def check_texts(cluster: Cluster) -> None:
+    """Raise ManifestError for a Secret or ConfigMap that an API server refuses."""
+    for manifest in cluster.others:
+        if manifest.group == "" and manifest.kind in ("Secret", "ConfigMap"):
+            _texts(manifest)
+
+
+@dataclass(frozen=True)
+class _Secret:
+    """A Secret or ConfigMap: its place, and what it holds."""
+
+    place: str
+    texts: Mapping[str, bytes]
+
+
+def _asked(value: Any) -> Iterator[tuple[str, str]]:
+    """Return which field names which Secret."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _asked(inner)
+    elif isinstance(value, dict):
+        for field, inner in value.items():
+            if field in (SHOWN, TRUSTED):
+                yield from ((field, each["name"]) for each in (inner if isinstance(inner, list) else [inner]))
+            else:
+                yield from _asked(inner)
+
+
+def _look_up(name: str, namespace: str, cluster: Cluster, *, trusted: bool) -> list[bytes]:
+    """Return the certificate that a name such as `kubernetes://NAMESPACE/NAME` means, and its key if it has one."""
+    scheme, _, rest = name.partition("://")
+    inner, slash, short = rest.partition("/")
+    namespace, short = (inner, short) if slash else (namespace, rest)
+    kind = "ConfigMap" if scheme == "configmap" else "Secret"
+    names = (short, short.removesuffix(_AUTHORITY_SUFFIX)) if trusted else (short,)
+    for each in names:
+        secret = _read(kind, each, namespace, cluster)
+        if secret is not None:
+            choices = tuple((key,) for key in _AUTHORITIES) if trusted else _PAIRS
+            keys = next((keys for keys in choices if all(secret.texts.get(key) for key in keys)), None)
+            if keys is None:
+                wanted = " or ".join(" and ".join(keys) for keys in choices)
+                raise ManifestError(f"{secret.place}: data", f"has no {wanted}")
+            return _checked(secret, keys)
+    problem = f"there is no {kind} {names[-1]} in namespace {namespace}, where it is looked for"
+    raise ManifestError(_who_asks(names, cluster), problem)
+
+
+def _read(kind: str, name: str, namespace: str, cluster: Cluster) -> _Secret | None:
+    for manifest in cluster.others:
+        wanted = ("", kind, name, namespace)
+        if (manifest.group, manifest.kind, manifest.name, manifest.namespace) == wanted:
+            return _Secret(manifest.place, _texts(manifest))
+    return None
+
+
+def _texts(manifest: Manifest) -> dict[str, bytes]:
+    """Return what a Secret or ConfigMap holds; plain text counts more than what is encoded."""
+    is_secret = manifest.kind == "Secret"
+    texts = {}
+    for field, is_encoded in {"data": is_secret, "stringData" if is_secret else "binaryData": not is_secret}.items():
+        values = manifest.document.get(field) or {}
+        if not isinstance(values, dict):
+            raise ManifestError(f"{manifest.place}: {field}", "is not an object")
+        for key, text in values.items():
+            if not isinstance(text, str):
+                raise ManifestError(f"{manifest.place}: {field}.{key}", "is not a text")
+            try:
+                texts[key] = (
+                    base64.b64decode(re.sub(r"[\r\n]", "", text), validate=True) if is_encoded else text.encode()
+                )
+            except ValueError:  # of which that of base64 is one, and that of a text that has no encoding
+                raise ManifestError(f"{manifest.place}: {field}.{key}", _NOT_ENCODED[is_encoded]) from None
+    return texts
+
+
+def _checked(secret: _Secret, keys: tuple[str, ...]) -> list[bytes]:
+    """Return a certificate and its key, or raise ManifestError for what Envoy could not load."""
+    values = [secret.texts[key] for key in keys]
+    place = f"{secret.place}: data"
+    try:
+        certificates = x509.load_pem_x509_certificates(values[0])
+    except ValueError:
+        raise ManifestError(f"{place}.{keys[0]}", "is not a certificate in PEM") from None
+    if len(keys) > 1:
+        try:
+            key = serialization.load_pem_private_key(values[1], None)
+        except (ValueError, TypeError):
+            raise ManifestError(f"{place}.{keys[1]}", "is not a private key in PEM without a password") from None
+        if key.public_key() != certificates[0].public_key():
+            raise ManifestError(f"{place}.{keys[1]}", f"is not the key of {keys[0]}")
+    return values
+
+
+def _who_asks(names: tuple[str, ...], cluster: Cluster) -> str:
+    """Return the place of the policy that names a Secret."""
+    for manifest in cluster.policies:
+        if any(f'"{name}"' in json.dumps(manifest.document, default=str) for name in names):
+            return manifest.place
+    return f"the policies about {names[0]}"
