@@ -45,7 +45,7 @@ def credentials(configuration: Any, namespace: str, cluster: Cluster, folder: Pa
     holds no certificate.
     """
     found = {}
-    for field, name in set(_asked(configuration)):
+    for field, name in sorted(set(_asked(configuration))):
         if name.startswith(_SCHEMES):
             values = _look_up(name, namespace, cluster, trusted=field == TRUSTED)
             digest = hashlib.sha256(b"\0".join(values)).hexdigest()[:16]
