@@ -34,7 +34,7 @@ ConnectTo = tuple[str, int, str, int]
 
 
 class EarlyAnswerError(Exception):
-    """Something arrived on a new connection before the request was sent."""
+    """Something arrived on a new connection, which is to be kept, before the request was sent."""
 
 
 class StaleConnectionError(ConnectionResetError):
@@ -89,7 +89,8 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
                 self.close()
             if self.sock is None:
                 self.connect()
-            if self._received():
+            # One that is for a single request has nobody else's answer, and a look takes two system calls.
+            if not self._is_last and self._received():
                 raise EarlyAnswerError
         self.timeout = max(0.001, self._deadline - time.monotonic())  # which urllib3 sets on the socket
         try:
