@@ -64,14 +64,6 @@ def check_texts(cluster: Cluster) -> None:
             _texts(manifest)
 
 
-@dataclass(frozen=True)
-class _Secret:
-    """A Secret or ConfigMap: its place, and what it holds."""
-
-    place: str
-    texts: Mapping[str, bytes]
-
-
 def _asked(value: Any) -> Iterator[tuple[str, str]]:
     """Return which field names which Secret."""
     if isinstance(value, list):
@@ -93,24 +85,18 @@ def _look_up(name: str, namespace: str, cluster: Cluster, *, trusted: bool) -> l
     kind = "ConfigMap" if scheme == "configmap" else "Secret"
     names = (short, short.removesuffix(_AUTHORITY_SUFFIX)) if trusted else (short,)
     for each in names:
-        secret = _read(kind, each, namespace, cluster)
-        if secret is not None:
+        wanted = ("", kind, namespace, each)
+        manifest = next((manifest for manifest in cluster.others if manifest.id == wanted), None)
+        if manifest is not None:
+            texts = _texts(manifest)
             choices = tuple((key,) for key in _AUTHORITIES) if trusted else _PAIRS
-            keys = next((keys for keys in choices if all(secret.texts.get(key) for key in keys)), None)
+            keys = next((keys for keys in choices if all(texts.get(key) for key in keys)), None)
             if keys is None:
-                wanted = " or ".join(" and ".join(keys) for keys in choices)
-                raise ManifestError(f"{secret.place}: data", f"has no {wanted}")
-            return _checked(secret, keys)
+                names_of_keys = " or ".join(" and ".join(keys) for keys in choices)
+                raise ManifestError(f"{manifest.place}: data", f"has no {names_of_keys}")
+            return _checked(f"{manifest.place}: data", keys, [texts[key] for key in keys])
     problem = f"there is no {kind} {names[-1]} in namespace {namespace}, where it is looked for"
     raise ManifestError(_who_asks(names, cluster), problem)
-
-
-def _read(kind: str, name: str, namespace: str, cluster: Cluster) -> _Secret | None:
-    for manifest in cluster.others:
-        wanted = ("", kind, name, namespace)
-        if (manifest.group, manifest.kind, manifest.name, manifest.namespace) == wanted:
-            return _Secret(manifest.place, _texts(manifest))
-    return None
 
 
 def _texts(manifest: Manifest) -> dict[str, bytes]:
@@ -133,10 +119,8 @@ def _texts(manifest: Manifest) -> dict[str, bytes]:
     return texts
 
 
-def _checked(secret: _Secret, keys: tuple[str, ...]) -> list[bytes]:
+def _checked(place: str, keys: tuple[str, ...], values: list[bytes]) -> list[bytes]:
     """Return a certificate and its key, or raise ManifestError for what Envoy could not load."""
-    values = [secret.texts[key] for key in keys]
-    place = f"{secret.place}: data"
     try:
         certificates = x509.load_pem_x509_certificates(values[0])
     except ValueError:
