@@ -5,8 +5,9 @@ from support import free_port
 from support_lab import EXAMPLE, K8S
 
 from meshdemo.lab import quick
+from meshdemo.lab.engine import Resources
 from meshdemo.lab.guard import Guard
-from meshdemo.lab.outside import Outside
+from meshdemo.lab.outside import Outside, _speaks_tls
 from meshdemo.lab.ports import Ports
 from meshdemo.lab.understanding import Reader
 
@@ -67,3 +68,19 @@ def test_rules_for_pods_outside_the_mesh(outside):
     assert rules["proxy:80"] == outside.front
     assert rules["webserver:80"] == rules["webserver.default.svc.cluster.local:80"]
     assert len({port for pattern, port in rules.items() if "." not in pattern}) == 4
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        ({"filters": []}, False),
+        ({"filter_chain_match": {"destination_port": 80}}, False),
+        ({"transport_socket": {"name": "envoy.transport_sockets.tls"}}, True),
+        ({"filter_chain_match": {"server_names": ["demo.example.com"]}}, True),
+    ],
+)
+def test_what_speaks_tls(chain, expected):
+    """A listener is called by https where it ends TLS, and where it passes TLS on."""
+    resources = Resources(listeners=[{"name": "0.0.0.0_80"}, {"name": "0.0.0.0_443", "filter_chains": [chain]}])
+    assert _speaks_tls(resources, "0.0.0.0_443") is expected
+    assert not _speaks_tls(resources, "0.0.0.0_80")

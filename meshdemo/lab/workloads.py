@@ -15,7 +15,7 @@ from meshdemo.lab.cluster import (
     Service,
     ServicePort,
 )
-from meshdemo.lab.manifests import GATEWAY_API, ISTIO, KINDS, NAMESPACE, Manifest, ManifestError
+from meshdemo.lab.manifests import GATEWAY_API, ISTIO, KINDS, NAMESPACE, SYSTEM, Manifest, ManifestError
 from meshdemo.lab.schema import Anything, Integer, List, Object, Refused, Text, read
 from meshdemo.lab.template import LABELS, ONLY_HERE, PORT, PORT_NAME, TEMPLATE, PortReference, read_template
 
@@ -231,7 +231,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             place = f"{manifest.place}: spec.selector"
             selector = LABELS.parse(_spec(manifest).get("selector") or {}, place)
             name = selector.get("istio") or "-".join(selector.values()) or manifest.name
-            key = (f"istio-{name}" if selector.get("istio") else name, "istio-system")
+            key = (f"istio-{name}" if selector.get("istio") else name, SYSTEM)
         else:
             selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
             key = (f"{manifest.name}-istio", NAMESPACE)

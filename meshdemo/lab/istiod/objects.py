@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
-from meshdemo.lab.manifests import NAMESPACE
+from meshdemo.lab.manifests import NAMESPACE, SYSTEM
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.
 _TLS_LABEL = {"security.istio.io/tlsMode": "istio"}
-_SYSTEM = "istio-system"
 
 Object = dict[str, Any]
 
@@ -18,7 +17,7 @@ Object = dict[str, Any]
 def control_plane_input(cluster: Cluster) -> Object:
     """Return one request of main.go."""
     pods = [_pod(pod) for pod in cluster.pods]
-    objects = [_named("v1", "Namespace", name, None) for name in (NAMESPACE, _SYSTEM)]
+    objects = [_named("v1", "Namespace", name, None) for name in (NAMESPACE, SYSTEM)]
     objects.append(
         _named("gateway.networking.k8s.io/v1", "GatewayClass", "istio", None)
         | {"spec": {"controllerName": "istio.io/gateway-controller"}}
