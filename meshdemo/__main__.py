@@ -3,20 +3,24 @@
 Nothing is imported here that takes time: Ctrl+C is to end the program silently from its first moments on.
 """
 
+# Not signal, which imports enum and so takes longer than all the rest here.
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 
 
 def main() -> None:
     """Run the command line."""
     # Also where the program that started this one ignores Ctrl+C, as a shell does for its jobs in the background.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
     from meshdemo import streams
 
     streams.open_missing()
     from meshdemo.cli import main as command
 
-    command(prog_name="meshdemo")
+    try:
+        command(prog_name="meshdemo")
+    except OSError as error:
+        streams.give_up(error)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,16 @@ def _system_reason(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or "").lower()
 
 
+def _cut_off_reason(error: BaseException) -> str:
+    """Return what to say where urllib3 finds no next chunk, which it tells in words only."""
+    return "connection closed in the middle of the answer" if "prematurely" in str(error) else ""
+
+
+def _form_reason(error: BaseException) -> str:
+    """Return what is wrong with the form of an answer; http.client has no class of its own for too many headers."""
+    return "answer with more than 100 headers" if "100 headers" in str(error) else "not an HTTP answer"
+
+
 _TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
 #: What may be raised for a call that went wrong; anything else is a mistake in this program.
 FAILURES = (
@@ -75,7 +85,9 @@ _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
     (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
     ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
     (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
-    (http.client.HTTPException, "not an HTTP answer"),
+    (urllib3.exceptions.ProtocolError, _cut_off_reason),
+    (http.client.LineTooLong, "answer with a line of more than 64 KiB"),
+    (http.client.HTTPException, _form_reason),
     (OSError, _system_reason),
     (
         (
@@ -86,4 +98,5 @@ _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
         ),
         "not an HTTP answer",
     ),
+    (ValueError, "answer with broken chunks"),  # of a negative size: everything else has a class of its own
 )

@@ -102,5 +102,5 @@ def read_changes(file: Path | None) -> list[dict[str, Any]]:
             {"time": datetime.fromisoformat(entry["time"]).astimezone(UTC).isoformat(), "text": str(entry["text"])}
             for entry in entries[-_CHANGES_SHOWN:]
         ]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []

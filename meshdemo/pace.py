@@ -117,7 +117,7 @@ class Watch:
             while calls != 0 and (due := self._next_due()) is not None:
                 wait = due - time.perf_counter()
                 if wait > 0:
-                    self._stopped.wait(wait)
+                    self._stopped.wait(min(wait, threading.TIMEOUT_MAX))
                 if not self._begin():
                     return
                 outcome: Answer | UpstreamError

@@ -130,7 +130,7 @@ def _value(answered: Answer) -> Any:
         return _text(answered)
     try:
         value = json.loads(answered.text)
-        json.dumps(value, allow_nan=False)
+        json.dumps({"value": value}, allow_nan=False)
     except (ValueError, RecursionError):
         return _text(answered)
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,9 @@ class BoundedResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
+        length = self.headers.get("Content-Length", "0")
+        if not self.chunked and not re.fullmatch(r"[0-9]+", length.strip(" \t")):
+            raise http.client.HTTPException("Content-Length that is no number")  # RFC 9112, 6.3
         # Where two rules say how long the body is, what one leaves over another counts to it (RFC 9112, 6.3).
         rules = [name for name in self.headers if name.lower() in ("content-length", "transfer-encoding")]
         if self._is_last or len(rules) > 1:

@@ -70,7 +70,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     try:
         answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise StartError(f"cannot listen on {host}: no such host. Name an address of this machine.") from None
+        raise StartError(f"cannot listen on {host!r}: no such host. Name an address of this machine.") from None
     unique = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in answers)
     return sorted(unique)  # IPv4 first
 
@@ -85,7 +85,8 @@ def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.soc
             raise StartError(
                 f"port {port} is already in use: choose another with --port, or 0 for a free one."
             ) from None
-        raise _NoAddressError(f"cannot listen on {address}: {(error.strerror or str(error)).lower()}.") from None
+        reason = os.strerror(error.errno or 0).lower()
+        raise _NoAddressError(f"cannot listen on {address!r}: {reason}. Name an address of this machine.") from None
 
 
 def serve(

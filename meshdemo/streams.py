@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import os
 import select
 import sys
 import threading
 import time
+from typing import NoReturn
 
 #: What may wait to be written to one stream, in bytes; lines beyond it are counted and dropped.
 WAITING_LIMIT_BYTES = 1024 * 1024
@@ -113,14 +115,22 @@ class Writer(io.TextIOBase):
         return data
 
 
-def unblock() -> None:
-    """Put a Writer in the place of standard output and error, which all that this process writes goes through."""
-    for name in ("stdout", "stderr"):
+def unblock(*names: str) -> None:
+    """Put a Writer in the place of the named standard streams, or of both, for all that this process writes to them."""
+    for name in names or ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, Writer):
             stream.flush()
             setattr(sys, name, Writer(stream.fileno(), stream.encoding))
     atexit.register(finish)
+
+
+def give_up(error: OSError) -> NoReturn:
+    """End the program where standard output was full; raise any other error again."""
+    if error.errno != errno.ENOSPC:
+        raise error
+    sys.stdout = io.StringIO()  # what is left in the buffer would fail again at the end of the process
+    sys.exit("Error: standard output takes nothing: no space left on device.")
 
 
 def finish() -> None:

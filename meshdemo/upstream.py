@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -228,7 +229,7 @@ def _read(response: requests.Response) -> Answer:
     charsets = [part.partition("=")[2].strip("\"' ") for part in parameters if part.startswith("charset=")]
     charset = charsets[0] if charsets else "utf-8"
     try:
-        if charset.replace("-", "_") in _NOT_CHARSETS:
+        if codecs.lookup(charset).name.replace("-", "_") in _NOT_CHARSETS:
             raise LookupError
         text = body.decode(charset, "replace")
     except (LookupError, ValueError):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from meshdemo import report, table, terminal
+from meshdemo import report, streams, table, terminal
 from meshdemo.display import Display, display_for
 from meshdemo.expectations import Expectation, Verdict, judge
 from meshdemo.first_call import find_problem, find_problem_of_wait
@@ -75,7 +75,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     upstream = Upstream(options.url, timeout_seconds=options.timeout_seconds, keep_alive=options.keep_alive)
     watch = Watch(
         upstream,
-        headers=dict(options.headers),
+        headers=_combined(options.headers),
         requests=options.planned,
         rate=options.rate,
         concurrency=options.concurrency,
@@ -115,6 +115,15 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             tally.add(sample)
         result = as_object(interrupted=interrupted.is_set())
     return Result(result, judge(expectations, tally), problem)
+
+
+def _combined(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the headers by name, the values of one that is repeated as a list (RFC 9110, 5.3)."""
+    combined: dict[str, tuple[str, str]] = {}
+    for name, value in headers:
+        first_name, before = combined.get(name.lower(), (name, ""))
+        combined[name.lower()] = (first_name, f"{before}, {value}" if before else value)
+    return dict(combined.values())
 
 
 @contextmanager
@@ -159,6 +168,8 @@ def command(options: WatchOptions, expectations: Sequence[Expectation], *, as_js
     """Run a watch, show it, print its result, and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a terminal that does not know every character
+    if not terminal.is_terminal(sys.stderr):  # there, progress has to be gone before the result is printed
+        streams.unblock("stderr")
     result = run(options, expectations, display_for(as_json=as_json))
     try:
         print_result(result, as_json=as_json)

@@ -318,8 +318,14 @@ HOSTILE = {
     ),
     "is no web server": (hostile(b"220 mail.example ESMTP\r\n"), "not an HTTP answer"),
     "sends garbage": (hostile(bytes(range(256)) * 64), "not an HTTP answer"),
-    "sends an endless line": (hostile(then=for_ever(b"x" * 65536)), "not an HTTP answer"),
-    "sends endless headers": (hostile(OK, then=for_ever(b"X: y\r\n")), "not an HTTP answer"),
+    "sends an endless line": (hostile(then=for_ever(b"x" * 65536)), "answer with a line of more than 64 KiB"),
+    "sends endless headers": (hostile(OK, then=for_ever(b"X: y\r\n")), "answer with more than 100 headers"),
+    "sends a large header": (
+        hostile(OK, b"X: ", b"x" * 70_000, b"\r\n\r\n"),
+        "answer with a line of more than 64 KiB",
+    ),
+    "sends a length that is no number": (hostile(OK, b"Content-Length: abc\r\n\r\nok"), "not an HTTP answer"),
+    "sends a negative length": (hostile(OK, b"Content-Length: -2\r\n\r\nok"), "not an HTTP answer"),
     "sends endless interim answers": (
         hostile(then=for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
         "answer larger than 1 MiB",
@@ -356,6 +362,14 @@ HOSTILE = {
     ),
     "lies about its chunks": (
         hostile(OK, b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"),
+        "answer with broken chunks",
+    ),
+    "ends between two chunks": (
+        hostile(OK, b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        "connection closed in the middle of the answer",
+    ),
+    "sends a chunk of a negative size": (
+        hostile(OK, b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n"),
         "answer with broken chunks",
     ),
     "ends within a chunk": (

@@ -232,7 +232,19 @@ def test_changes_are_told(call_app, requests_mock, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "{}", "[1]", '[{"time": "yesterday", "text": "x"}]', '[{"text": "x"}]', "null"]
+    "text",
+    [
+        "",
+        "{",
+        "{}",
+        "[1]",
+        '[{"time": "yesterday", "text": "x"}]',
+        '[{"text": "x"}]',
+        "null",
+        '[{"time": "0001-01-01T00:00:00+23:59", "text": "x"}]',
+        "[" * 100_000,
+    ],
+    ids=range(9),
 )
 def test_a_broken_file_of_changes_is_none(tmp_path, text):
     """The page goes on without changes when the file is missing or is none."""

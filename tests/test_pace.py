@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 
+import pytest
 from support import http_response, read_request, replying, wait_until
 
 from meshdemo.pace import Watch
@@ -98,6 +99,18 @@ def test_no_call_begins_after_the_duration(tcp_server):
     assert len(list(watch)) <= 3
     watch = Watch(Upstream(server.url), headers={}, requests=0, rate=0, concurrency=2, duration_seconds=1e-9)
     assert len(list(watch)) == 1
+
+
+@pytest.mark.parametrize("rate", [1e-12, 5e-324])
+def test_a_call_that_is_due_in_ages_is_waited_for(tcp_server, rate):
+    """A pace may be slower than threads can wait for."""
+    watch = Watch(
+        Upstream(tcp_server(replying(http_response(b"ok"))).url), headers={}, requests=2, rate=rate, concurrency=1
+    )
+    samples = watch.poll(0.3)
+    assert next(samples)
+    assert [next(samples), next(samples)] == [None, None]
+    watch.stop()
 
 
 def test_requests_and_duration_together(tcp_server):

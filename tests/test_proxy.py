@@ -289,6 +289,9 @@ def test_upstream_cookies_are_not_kept(proxied, requests_mock, call_app):
         ("text/plain; charset=zlib", b"abc", "abc"),
         ("text/plain; charset=undefined", b"abc", "abc"),
         ("text/plain; charset=punycode", b"abc", "abc"),
+        ("text/plain; charset=-punycode", b"abc-", "abc-"),
+        ("text/plain; charset=unicode-escape", b"\\x41", "\\x41"),
+        ("text/plain; charset=.unicode_escape", b"\\x41", "\\x41"),
         ("text/plain; charset=\x00", b"abc", "abc"),
         ("text/plain; charset=utf-8", b"\xc3", "\ufffd"),
     ],
@@ -297,6 +300,23 @@ def test_body_is_decoded_by_its_charset(proxied, requests_mock, content_type, bo
     """The declared charset counts, else UTF-8, and no byte makes it fail."""
     requests_mock.get(URL, content=body, headers={"Content-Type": content_type})
     assert proxied().text == f"Proxying value: {shown} - Took 13 milliseconds"
+
+
+def test_json_of_any_depth(proxied, requests_mock):
+    """JSON that is nested as deep as can just be written, or too deep, is never an error."""
+
+    def shown(depth):
+        requests_mock.get(URL, text="[" * depth + "]" * depth, headers={"Content-Type": "application/json"})
+        answer = proxied(headers=JSON)
+        assert answer.status == 200
+        return answer.text
+
+    low, high = 1, 200_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if '"value": "[' in shown(middle) else (middle, high)
+    for depth in range(low - 3, high + 3):
+        shown(depth)
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 500, 503, 599])

@@ -57,7 +57,14 @@ def test_bind_a_busy_port():
 
 @pytest.mark.parametrize(
     ("host", "words"),
-    [("192.0.2.1", "cannot listen on 192.0.2.1: "), ("no-such-host.invalid", "no-such-host.invalid: no such host")],
+    [
+        (
+            "192.0.2.1",
+            "cannot listen on '192.0.2.1': cannot assign requested address. Name an address of this machine.",
+        ),
+        ("no-such-host.invalid", "cannot listen on 'no-such-host.invalid': no such host. Name"),
+        ("two\nlines", r"cannot listen on 'two\nlines': no such host. Name"),
+    ],
 )
 def test_bind_an_address_of_another_machine(host, words):
     """An address that is not this machine's is named."""

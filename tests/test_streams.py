@@ -1,6 +1,7 @@
 """Standard streams that never hold anybody up."""
 
 import http.client
+import json
 import os
 import re
 import shlex
@@ -134,16 +135,24 @@ def test_streams_that_take_nothing(start, role, redirections):
     assert process.wait(DEADLINE_SECONDS) == 0
 
 
-@pytest.mark.parametrize("role", ["webserver", "up"])
-def test_streams_that_nobody_reads(start, role):
-    """Pipes that are full before the role starts hold up neither its start, nor its requests, nor its end."""
+@pytest.fixture
+def full_pipe():
+    """Return the writing end of a pipe that is full, and that nobody reads."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with pytest.raises(BlockingIOError):
         while True:
             os.write(writing, bytes(65536))
     os.set_blocking(writing, True)
-    process, port = start(role, stdout=writing, stderr=writing)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("role", ["webserver", "up"])
+def test_streams_that_nobody_reads(start, role, full_pipe):
+    """Pipes that are full before the role starts hold up neither its start, nor its requests, nor its end."""
+    process, port = start(role, stdout=full_pipe, stderr=full_pipe)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
     for _ in range(2000):
         connection.request("GET", "/")
@@ -153,8 +162,33 @@ def test_streams_that_nobody_reads(start, role):
     connection.close()
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_SECONDS) == 0
-    os.close(reading)
-    os.close(writing)
+
+
+def test_a_watch_whose_errors_nobody_reads(full_pipe):
+    """Progress that nobody reads does not hold up a watch, which ends by itself with its result."""
+    command = [
+        sys.executable,
+        "-m",
+        "meshdemo",
+        "watch",
+        "http://127.0.0.1:9/",
+        "-n",
+        "30",
+        "--expect",
+        "unanswered=30",
+    ]
+    done = subprocess.run(
+        [*command, "--json"], stdout=subprocess.PIPE, stderr=full_pipe, cwd=ROOT, timeout=DEADLINE_SECONDS
+    )
+    assert (done.returncode, json.loads(done.stdout)["requests"]) == (0, 30)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["proxy", "--help"]])
+def test_a_full_disk(words):
+    """What cannot be printed ends in one line."""
+    command = shlex.join([sys.executable, "-m", "meshdemo", *words])
+    done = subprocess.run(["bash", "-c", f"exec {command} >/dev/full"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "Error: standard output takes nothing: no space left on device.\n")
 
 
 def test_the_last_lines_are_there(program):

@@ -56,6 +56,14 @@ def test_how_many(options, planned):
     assert watch.WatchOptions("http://a/", **options).planned == planned
 
 
+def test_a_header_that_is_given_twice(tcp_server):
+    """Both values are sent, as one list (RFC 9110, 5.3)."""
+    seen = []
+    url = tcp_server(replying(http_response(b"ok"), seen)).url
+    result_of(url, requests=1, headers=(("end-user", "1"), ("End-User", "2"), ("x", "3")))
+    assert b"\r\nend-user: 1, 2\r\nx: 3\r\n" in seen[0]
+
+
 def test_result(tcp_server):
     """The result has every field, is JSON, and the expectations are judged."""
     body = json.dumps(web("V1", "pod-1", path="/x", X_Envoy_Attempt_Count="2")).encode()
