@@ -126,11 +126,11 @@ def unblock(*names: str) -> None:
 
 
 def give_up(error: OSError) -> NoReturn:
-    """End the program where standard output was full; raise any other error again."""
+    """End the program where a disk was full, be it that of standard output; raise any other error again."""
     if error.errno != errno.ENOSPC:
         raise error
     sys.stdout = io.StringIO()  # what is left in the buffer would fail again at the end of the process
-    sys.exit("Error: standard output takes nothing: no space left on device.")
+    sys.exit(f"Error: {error.filename or 'what is to be written'}: no space left on device.")
 
 
 def finish() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import urllib3
 
 from meshdemo import report, streams, table, terminal
 from meshdemo.display import Display, display_for
@@ -75,7 +76,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     upstream = Upstream(options.url, timeout_seconds=options.timeout_seconds, keep_alive=options.keep_alive)
     watch = Watch(
         upstream,
-        headers=_combined(options.headers),
+        headers=dict(urllib3.HTTPHeaderDict(options.headers)),  # one that is repeated is a list (RFC 9110, 5.3)
         requests=options.planned,
         rate=options.rate,
         concurrency=options.concurrency,
@@ -115,15 +116,6 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             tally.add(sample)
         result = as_object(interrupted=interrupted.is_set())
     return Result(result, judge(expectations, tally), problem)
-
-
-def _combined(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the headers by name, the values of one that is repeated as a list (RFC 9110, 5.3)."""
-    combined: dict[str, tuple[str, str]] = {}
-    for name, value in headers:
-        first_name, before = combined.get(name.lower(), (name, ""))
-        combined[name.lower()] = (first_name, f"{before}, {value}" if before else value)
-    return dict(combined.values())
 
 
 @contextmanager

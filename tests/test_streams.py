@@ -188,7 +188,7 @@ def test_a_full_disk(words):
     """What cannot be printed ends in one line."""
     command = shlex.join([sys.executable, "-m", "meshdemo", *words])
     done = subprocess.run(["bash", "-c", f"exec {command} >/dev/full"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (1, "Error: standard output takes nothing: no space left on device.\n")
+    assert (done.returncode, done.stderr) == (1, "Error: what is to be written: no space left on device.\n")
 
 
 def test_the_last_lines_are_there(program):
