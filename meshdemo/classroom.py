@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import click
 
 from meshdemo import promises, terminal
+from meshdemo.errors import StartError
+from meshdemo.escaping import printable
 from meshdemo.keys import Keys
 from meshdemo.lessons import Command, Lesson
 from meshdemo.notes import Notes
 from meshdemo.promises import Stage
-from meshdemo.server import StartError
 
 _KEYS = "n next   p previous   r run again   e edit   q quit"
 _GOING = frozenset("npreq")
@@ -134,7 +135,7 @@ def fit(comment: Sequence[str], width: int) -> list[str]:
     lines: list[str] = []
     for is_text, group in itertools.groupby(comment, lambda line: line[:1].strip() != ""):
         for text in [" ".join(group)] if is_text else group:
-            words = terminal.visible(text.strip())
+            words = printable(text.strip())
             if is_text or not words:
                 lines += terminal.wrap(words, width, "")
             else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshdemo import __version__, server, webserver, wsgi
+from meshdemo.errors import StartError
 from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
 from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 
@@ -249,7 +250,7 @@ def _import_lab(what: str) -> ModuleType:
     try:
         return importlib.import_module("meshdemo.lab.command")
     except ImportError as error:
-        raise server.StartError(
+        raise StartError(
             f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
             "pip install '.[lab]'."
         ) from None

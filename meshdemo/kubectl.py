@@ -14,10 +14,10 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from meshdemo.errors import StartError
 from meshdemo.lab import signals
 from meshdemo.lessons import EXAMPLE, Lesson, replace_ports
 from meshdemo.port_forward import PortForward
-from meshdemo.server import StartError
 
 # What lessons call the proxy's address by.
 _FRONT = 3030

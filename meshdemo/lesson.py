@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from meshdemo import classroom, promises, terminal
+from meshdemo.errors import StartError
 from meshdemo.lab import signals
 from meshdemo.lessons import Lesson, find_lesson, read_lessons
 from meshdemo.notes import Notes
-from meshdemo.server import StartError
 
 if TYPE_CHECKING:
     from meshdemo.kubectl import ClusterStage

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshdemo.server import StartError
+from meshdemo.errors import StartError
 
 EXAMPLE = "example.yaml"
 _GUIDE = "README.md"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshdemo import wsgi
+from meshdemo.escaping import percent_encode
 from meshdemo.live_calls import Calls, Observe
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def create_app(
             return wsgi.answer(environ, start_response, 200, html, *headers)
         if path == CALLS_PATH:
             return calls(environ, start_response)
-        return wsgi.answer(environ, start_response, 404, f"There is nothing at {wsgi.visible(path)}. See {PATH}.")
+        return wsgi.answer(environ, start_response, 404, f"There is nothing at {percent_encode(path)}. See {PATH}.")
 
     return app
 

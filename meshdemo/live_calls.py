@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from meshdemo import wsgi
+from meshdemo.escaping import percent_encode
 from meshdemo.live_sample import make_sample
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def parse_slice(query: str, header_names: Collection[str], own_path: str) -> Sli
     target = fields.get("path", "/").strip().partition("#")[0]
     path, query = wsgi.split_target(target if target.startswith("/") else f"/{target}")
     if path in (own_path, *wsgi.PROBE_PATHS) or path.startswith(own_path + "/"):
-        raise RequestError(f"The proxy answers {wsgi.visible(path)} itself. Choose another path.")
+        raise RequestError(f"The proxy answers {percent_encode(path)} itself. Choose another path.")
     return Slice(
         path,
         query,
@@ -88,7 +89,7 @@ def parse_slice(query: str, header_names: Collection[str], own_path: str) -> Sli
 def _parse_number(fields: Mapping[str, str], name: str, default: int, limit: int) -> int:
     text = fields.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= limit:
-        shown = wsgi.visible(text[:40]) or "empty"
+        shown = percent_encode(text[:40]) or "empty"
         raise RequestError(f"The {name} is {shown}. Give a whole number from 1 to {limit}.")
     return int(text)
 
@@ -97,7 +98,7 @@ def _parse_header(text: str, names: Collection[str]) -> dict[str, str]:
     if not text.strip():
         return {}
     name, colon, value = (part.strip() for part in text.partition(":"))
-    shown = wsgi.visible(name[:100])
+    shown = percent_encode(name[:100])
     if not colon or not name or not _HEADER_VALUE.fullmatch(value):
         raise RequestError(f"{shown} is not a header. Give name and value, such as end-user:tester.")
     if name.lower() not in names:

@@ -12,6 +12,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from meshdemo import server, webserver
+from meshdemo.errors import StartError
 from meshdemo.parameters import PORT, SECONDS, SHARE, Switch, WholeNumber
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -26,7 +27,7 @@ def one_line_errors() -> Iterator[None]:
     """Report whatever goes wrong as one line: bad usage without the usage text (exit 2), a failed start (exit 1)."""
     try:
         yield
-    except server.StartError as error:
+    except StartError as error:
         raise click.ClickException(str(error)) from None
     except click.UsageError as error:
         if not isinstance(error, NoArgsIsHelpError):

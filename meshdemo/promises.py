@@ -18,9 +18,10 @@ from typing import Any, Protocol
 import click
 
 from meshdemo import terminal
+from meshdemo.errors import StartError
+from meshdemo.escaping import printable
 from meshdemo.lessons import Command, Lesson
 from meshdemo.notes import Notes
-from meshdemo.server import StartError
 
 _STEP_SECONDS = 0.05
 # How long what a command prints may take to be as promised: a copy of a call is logged after its answer.
@@ -132,7 +133,7 @@ def run_plain(stage: Stage, command: Command) -> tuple[str | None, dict[str, Any
             return output, {
                 "subject": shlex.join(command.pipeline[-1]),
                 "range": command.output,
-                "seen": terminal.visible(output.strip()),
+                "seen": printable(output.strip()),
                 "unit": "",
                 "met": met,
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meshdemo import terminal
+from meshdemo.escaping import printable
 
 
 def format_progress(report: Mapping[str, Any]) -> str:
@@ -14,7 +14,7 @@ def format_progress(report: Mapping[str, Any]) -> str:
     counts |= {status: count for status, count in report["statuses"].items() if int(status) >= 400}
     counts |= {name: sum(report[name].values()) for name in ("errors", "unanswered")}
     shown = [f"{name} {count}" for name, count in counts.items() if count]
-    return terminal.visible("  ".join([_format_requests(report), *shown]))
+    return printable("  ".join([_format_requests(report), *shown]))
 
 
 def format_facts(report: Mapping[str, Any], limit: int) -> list[str]:
@@ -27,7 +27,7 @@ def format_facts(report: Mapping[str, Any], limit: int) -> list[str]:
         facts.append(f"mutual TLS in {sum(identities.values())} of {report['requests']} calls: {names}")
     if report["paths"].keys() - {report["path"]}:
         facts.append(f"asked for {report['path']}, the web server saw {_format_counts(report['paths'], limit)}")
-    return [terminal.visible(fact) for fact in facts]
+    return [printable(fact) for fact in facts]
 
 
 def format_pace(report: Mapping[str, Any], *, running: bool) -> list[str]:

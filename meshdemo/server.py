@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from meshdemo import streams
+from meshdemo.errors import StartError
 from meshdemo.waitress_server import BACKLOG, Server
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ class ServeOptions:
     threads: int = DEFAULT_THREADS
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     access_log: bool = True
-
-
-class StartError(Exception):
-    """A server that cannot start; `str()` is one line for a person."""
 
 
 class _NoAddressError(StartError):

@@ -1,6 +1,6 @@
 """The result of a watch as tables for people, fitted to a window: no line is wider, and no more are there than fit.
 
-What a server says goes through `terminal.visible` before it becomes a cell.
+What a server says goes through `printable` before it becomes a cell.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from meshdemo import reasons, sentences, terminal, times
+from meshdemo.escaping import printable
 from meshdemo.terminal import Marks
 
 # In columns: each of the numbers; the bar, and the name beside it.
@@ -69,8 +70,8 @@ class _Table:
         self._marks = marks
         self._detail = detail
         self._running = running
-        pods = [terminal.visible(pod["hostname"]) for version in report["versions"] for pod in version["pods"]]
-        versions = [terminal.visible(version["content"]) for version in report["versions"]]
+        pods = [printable(pod["hostname"]) for version in report["versions"] for pod in version["pods"]]
+        versions = [printable(version["content"]) for version in report["versions"]]
         longest = max([_NAME_WIDTH, *map(terminal.width_of, versions), *(2 + terminal.width_of(pod) for pod in pods)])
         room = width - 3 * _NUMBER_WIDTH
         beside_bar = room - 2 - _LEAST_BAR_WIDTH
@@ -142,7 +143,7 @@ class _Table:
         """Return rows of a text, which gets all the room, and a number; the most frequent first."""
         if not counts:
             return []
-        rows = [(terminal.visible(text), count) for text, count in counts.items()]
+        rows = [(printable(text), count) for text, count in counts.items()]
         rest = rows[self._detail.rows :]
         rows = rows[: self._detail.rows]
         if rest:
@@ -158,10 +159,7 @@ class _Table:
     def _expectations(self) -> list[str]:
         """Return a row for each, with a mark where it is decided."""
         verdicts = self._report["expectations"]
-        rows = [
-            (terminal.visible(verdict["subject"]), _seen(verdict), f"expected {verdict['range']}")
-            for verdict in verdicts
-        ]
+        rows = [(printable(verdict["subject"]), _seen(verdict), f"expected {verdict['range']}") for verdict in verdicts]
         seen, expected = (2 + max((len(row[column]) for row in rows), default=0) for column in (1, 2))
         longest = max((terminal.width_of(subject) for subject, *_ in rows), default=0)
         width = min(longest, max(8, self._width - 2 - seen - expected))
@@ -180,7 +178,7 @@ class _Table:
 
     def _row(self, name: str, count: int, failed: int, indent: str = "", *, show_failed: bool = True) -> str:
         """Return a row with a bar."""
-        cell = terminal.cut(terminal.visible(name), self._name_width - len(indent), self._marks.ellipsis, middle=True)
+        cell = terminal.cut(printable(name), self._name_width - len(indent), self._marks.ellipsis, middle=True)
         column = f"{(failed or '-') if show_failed else '':>{_NUMBER_WIDTH}}"
         if failed and show_failed:
             column = click.style(column, fg="red", bold=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo import terminal
+from meshdemo.escaping import replace_surrogates
 from meshdemo.pace import Sample
 from meshdemo.upstream import Answer, UpstreamError
 
@@ -143,4 +143,4 @@ def _label(seen: Any) -> str:
 
 def _shortened(text: str) -> str:
     """Return a text that can be kept and printed: of limited length, without lone surrogates."""
-    return terminal.replace_surrogates(text if len(text) <= _TEXT_LENGTH else text[:_TEXT_LENGTH] + "...")
+    return replace_surrogates(text if len(text) <= _TEXT_LENGTH else text[:_TEXT_LENGTH] + "...")

@@ -1,4 +1,4 @@
-"""Text for a terminal: what a server said made harmless, measured in columns, cut, filled and wrapped.
+"""Text for a terminal: printable text measured in columns, cut, filled and wrapped.
 
 A column is what a terminal gives one narrow character: wide ones of East Asian scripts take two, combining marks none
 (Unicode Standard Annex 11, "East Asian Width").
@@ -7,19 +7,11 @@ A column is what a terminal gives one narrow character: wide ones of East Asian 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TextIO
-
-# Printable by category, but nothing that one sees (Unicode, DerivedCoreProperties, Default_Ignorable_Code_Point, and
-# the blank Braille pattern).
-_INVISIBLE = re.compile(
-    "[\u2800\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -45,30 +37,8 @@ def marks_for(stream: TextIO | None) -> Marks:
     return marks
 
 
-def replace_surrogates(text: str) -> str:
-    """Return `text` without lone surrogates, which JSON can name and UTF-8 cannot hold."""
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def visible(text: str) -> str:
-    r"""Return `text` on one line, with each character that one cannot see as an escape such as `\n` or `\u202e`.
-
-    Those are control characters, line breaks, and what changes the direction of text or takes no room; spaces of any
-    width become plain ones. The result cannot move a cursor, forge a line, or look like another text by what it hides.
-    """
-    return text if text.isascii() and text.isprintable() else "".join(map(_visible_character, text))
-
-
-def _visible_character(character: str) -> str:
-    if character.isprintable() and not _INVISIBLE.match(character):
-        return character
-    if unicodedata.category(character) == "Zs":
-        return " "
-    return character.encode("unicode_escape").decode()
-
-
 def width_of(text: str) -> int:
-    """Return how many columns a visible `text` takes."""
+    """Return how many columns a printable `text` takes."""
     return len(text) if text.isascii() else sum(map(_character_width, text))
 
 
@@ -80,7 +50,7 @@ def _character_width(character: str) -> int:
 
 
 def cut(text: str, width: int, ellipsis: str = "", *, middle: bool = False) -> str:
-    """Return a visible `text` in at most `width` columns; where it is cut, at its end or its middle, is `ellipsis`."""
+    """Return a printable `text` in at most `width` columns; where it is cut, at end or middle, is `ellipsis`."""
     if width_of(text) <= width:
         return text
     ellipsis = ellipsis[:width]
@@ -100,12 +70,12 @@ def _beginning(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int) -> str:
-    """Return a visible `text` filled with spaces up to `width` columns."""
+    """Return a printable `text` filled with spaces up to `width` columns."""
     return text + " " * (width - width_of(text))
 
 
 def wrap(text: str, width: int, indent: str = "  ") -> list[str]:
-    """Return a visible `text` as lines of at most `width` columns, broken between words; all but the first indented."""
+    """Return a printable `text` as lines of at most `width` columns, broken at words; all but the first indented."""
     lines, line = [], ""
     for word in text.split(" "):
         candidate = f"{line} {word}" if line.strip() else line + word

@@ -14,8 +14,9 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from meshdemo import __version__, failures, wsgi
+from meshdemo import __version__, failures
 from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo.escaping import percent_encode
 from meshdemo.response import TooLargeError
 
 #: What an answer may hold after decompression, in bytes.
@@ -75,7 +76,7 @@ class UpstreamError(Exception):
 
     def __init__(self, reason: str, url: str, *, status: int = 502) -> None:
         shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
-        super().__init__(f"{reason} calling {wsgi.visible(shown)}")
+        super().__init__(f"{reason} calling {percent_encode(shown)}")
         self.status = status
 
 
@@ -125,7 +126,7 @@ class Upstream:
         else:
             path = self._path or "/"
         query = "&".join(part for part in (self._query, query) if part)
-        return self._base + wsgi.visible(path + (f"?{query}" if query else ""))
+        return self._base + percent_encode(path + (f"?{query}" if query else ""))
 
     def call(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came.
@@ -207,14 +208,14 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 def _redirect_url(url: str, location: str) -> str:
     """Return the absolute URL that a `Location` means."""
     try:
-        parts = urlsplit(urljoin(url, wsgi.visible(location)))
+        parts = urlsplit(urljoin(url, percent_encode(location)))
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             authority = parts.netloc.rpartition("@")[2]
             query = f"?{parts.query}" if parts.query else ""
             return f"{parts.scheme}://{authority}{parts.path or '/'}{query}"
     except ValueError:
         pass
-    shown = wsgi.visible(location[:_SHOWN_URL_LENGTH])
+    shown = percent_encode(location[:_SHOWN_URL_LENGTH])
     raise UpstreamError(f"redirect to {shown}, which is not an http or https address,", url)
 
 

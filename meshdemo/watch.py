@@ -19,6 +19,7 @@ import urllib3
 
 from meshdemo import report, streams, table, terminal
 from meshdemo.display import Display, display_for
+from meshdemo.escaping import printable
 from meshdemo.expectations import Expectation, Verdict, judge
 from meshdemo.first_call import find_problem, find_problem_of_wait
 from meshdemo.pace import Watch
@@ -153,7 +154,7 @@ def print_result(result: Result, *, as_json: bool = False) -> None:
         height = rows if terminal.is_terminal(sys.stdout) else None
         click.echo("\n".join(table.format_table(result.report, (columns, height), terminal.marks_for(sys.stdout))))
     if result.problem:
-        click.echo(f"Error: {terminal.visible(result.problem)}", err=True)
+        click.echo(f"Error: {printable(result.problem)}", err=True)
 
 
 def command(options: WatchOptions, expectations: Sequence[Expectation], *, as_json: bool) -> int:

@@ -16,6 +16,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
+from meshdemo.escaping import percent_encode
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -27,9 +29,6 @@ PROBE_PATHS = frozenset({LIVENESS_PATH, READINESS_PATH})
 #: What a request body may hold, in bytes. More is counted but not kept, see waitress_channel.py.
 BODY_LIMIT_BYTES = 1024 * 1024
 
-# The percent sign among them, so that what is encoded already is not encoded twice.
-_VISIBLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
-
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     # Every answer is an observation: neither a browser nor a cache may repeat an old one.
@@ -38,15 +37,6 @@ _ALWAYS = {
 
 # The scheme and authority of a request target in absolute form (RFC 9112, 3.2.2).
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
-
-
-def visible(text: str) -> str:
-    """Return latin-1 `text` with every byte that is not visible ASCII percent-encoded.
-
-    The result holds no space, no line break and no control character: it cannot forge a log line, a header or a
-    second request.
-    """
-    return quote(text, safe=_VISIBLE_ASCII, encoding="latin-1", errors="replace")
 
 
 def split_target(request_target: str) -> tuple[str, str]:
@@ -189,6 +179,6 @@ def with_access_log(
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             fields = [now, name, environ.get("REMOTE_ADDR", "-"), environ["REQUEST_METHOD"], raw_path(environ)]
             fields += [statuses[-1], f"{milliseconds:.1f}ms", environ.get("HTTP_X_REQUEST_ID", "")]
-            (stream or sys.stderr).write(" ".join(visible(field) for field in fields if field) + "\n")
+            (stream or sys.stderr).write(" ".join(percent_encode(field) for field in fields if field) + "\n")
 
     return logged

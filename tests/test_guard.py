@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support import wait_until
 
+from meshdemo.errors import StartError
 from meshdemo.lab.guard import Guard
-from meshdemo.server import StartError
 
 # Starts a process in the guard's group, writes a file into its folder, and says what they are.
 SCRIPT = """

@@ -3,8 +3,8 @@
 import pytest
 from support import ROOT
 
+from meshdemo.errors import StartError
 from meshdemo.lessons import Command, find_lesson, read_lessons, replace_ports
-from meshdemo.server import StartError
 
 GUIDE = """# Lessons
 

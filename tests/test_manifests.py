@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from meshdemo.lab.manifests import STDIN, Loader, ManifestError, files_of, printable, suggestion
+from meshdemo.lab.manifests import STDIN, Loader, ManifestError, files_of, suggestion
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {}\n"
 
@@ -123,12 +123,6 @@ def test_names(write, name):
     """Names are those of RFC 1123, so that none leads anywhere as part of a path."""
     text = f'{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": {name!a}}}}}'.replace("'", '"')
     assert "metadata.name" in refusal(write("a.yaml", text)) or "not YAML" in refusal(write("a.yaml", text))
-
-
-def test_printable():
-    """No control character reaches the terminal, and no line is without end."""
-    assert printable("a\x1b[31m\nb\u202e") == "a\\x1b[31m\nb\\x202e"
-    assert len(printable("x" * 10**6)) < 3000
 
 
 def test_suggestion():

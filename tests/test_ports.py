@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from meshdemo.errors import StartError
 from meshdemo.lab.ports import Ports
-from meshdemo.server import StartError
 
 
 def test_a_port_stays_until_it_is_given_back():

@@ -16,6 +16,7 @@ import pytest
 from support import DEADLINE_SECONDS, get, is_refused, wait_until
 
 from meshdemo import server
+from meshdemo.errors import StartError
 
 # Binding
 
@@ -51,7 +52,7 @@ def test_bind_a_busy_port():
     """A busy port is named."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        with pytest.raises(server.StartError, match=f"port {port} is already in use: choose another"):
+        with pytest.raises(StartError, match=f"port {port} is already in use: choose another"):
             server.bind("127.0.0.1", port)
 
 
@@ -68,7 +69,7 @@ def test_bind_a_busy_port():
 )
 def test_bind_an_address_of_another_machine(host, words):
     """An address that is not this machine's is named."""
-    with pytest.raises(server.StartError, match=re.escape(words)):
+    with pytest.raises(StartError, match=re.escape(words)):
         server.bind(host, 0)
 
 
@@ -79,7 +80,7 @@ def test_bind_a_port_that_needs_root(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(server.socket, "create_server", create_server)
-    with pytest.raises(server.StartError, match="not allowed to listen on port 80: choose one above 1023"):
+    with pytest.raises(StartError, match="not allowed to listen on port 80: choose one above 1023"):
         server.bind("127.0.0.1", 80)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from meshdemo import server, streams
+from meshdemo import streams
+from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.istiod import Istiod, build
@@ -45,7 +46,7 @@ def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run
     except ManifestError as error:
         raise click.UsageError(str(error)) from None
     except EnvoyError as error:
-        raise server.StartError(str(error)) from None
+        raise StartError(str(error)) from None
 
 
 def choose_engine(*, istiod: bool) -> Engine:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from meshdemo import server
+from meshdemo.errors import StartError
 
 # Every process of the lab is in the group of this one's child, the leader. When the lab's end of standard input closes,
 # also because the lab was killed, the group is killed and the folder removed. When this one is killed, the leader's
@@ -62,7 +62,7 @@ class Guard:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             self.close()
-            raise server.StartError(f"cannot make a folder in {temporary}, or start a process that ends all others.")
+            raise StartError(f"cannot make a folder in {temporary}, or start a process that ends all others.")
         folder, group = json.loads(line)
         #: A folder that nobody else may look into.
         self.folder = Path(folder)

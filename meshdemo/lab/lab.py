@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from meshdemo.escaping import printable_message
 from meshdemo.lab import signals, summary
 from meshdemo.lab.deployment import Pods
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.following import Aside, Files
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import Local
-from meshdemo.lab.manifests import ManifestError, printable
+from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.marks import Marks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.parallel import in_parallel
@@ -169,7 +170,7 @@ class Lab:
     def _say(self, line: str) -> None:
         """Tell the person; not what ends because all does."""
         if not self._stopped:
-            self._out(printable(line))
+            self._out(printable_message(line))
 
     def _want(self, state: State) -> bool:
         """Set what pods there are to be, as the files say; return whether that changes any."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meshdemo.escaping import printable_message
 from meshdemo.lab import documents
 from meshdemo.lab.documents import shown as shown
 
@@ -64,7 +65,7 @@ class ManifestError(Exception):
     """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place."""
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(printable(f"{place}: {problem}"))
+        super().__init__(printable_message(f"{place}: {problem}"))
         self.place = place
 
 
@@ -99,12 +100,6 @@ class Manifest:
     def place(self) -> str:
         """Return where it is, as `k8s/istio/split.yaml: VirtualService/webserver`."""
         return f"{shown_path(self.path)}: {self.label}"
-
-
-def printable(text: str) -> str:
-    """Return a text as a terminal may show it: no control characters but line breaks, and not without end."""
-    plain = "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
-    return plain if len(plain) <= _LINE_LENGTH else plain[:_LINE_LENGTH] + "..."
 
 
 def shown_path(path: Path) -> str:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Hashable, Iterable
 
 from meshdemo import server
+from meshdemo.errors import StartError
 
 # Below the ports that systems hand out by themselves (32768 on Linux, 49152 on macOS).
 _RANGE = range(20000, 32000)
@@ -50,8 +51,8 @@ class Ports:
                 continue
             try:
                 (listening,) = server.bind("127.0.0.1", port)
-            except server.StartError:
+            except StartError:
                 continue
             listening.close()
             return port
-        raise server.StartError("no port is free on 127.0.0.1: end what is running there.")
+        raise StartError("no port is free on 127.0.0.1: end what is running there.")

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
+from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.cluster import matches
 from meshdemo.lab.engine import Engine
@@ -17,7 +18,6 @@ from meshdemo.lab.replica import Say
 from meshdemo.lab.sidecar import EnvoyError
 from meshdemo.lab.workloads import read_cluster
 from meshdemo.lessons import EXAMPLE, Lesson, replace_ports
-from meshdemo.server import StartError
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.
 _FRONT = 3030

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from meshdemo.escaping import printable
 from meshdemo.lab.cluster import Cluster
-from meshdemo.lab.manifests import GATEWAY_API, Manifest, printable, shown_path
+from meshdemo.lab.manifests import GATEWAY_API, Manifest, shown_path
 
 _LONGEST_WORDS = 100
 # A proxy is told at its start where Services are.

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshdemo.server import StartError
+from meshdemo.errors import StartError
 
 #: The version that the lab's sidecars say they have; go.mod names the module's version that belongs to it.
 ISTIO_VERSION = "1.32.0"
