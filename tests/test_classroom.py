@@ -7,8 +7,8 @@ import shlex
 import sys
 
 import pytest
+from stage_support import StageDouble, write_lessons
 from support import http_response, replying
-from support_stage import StageDouble, write_lessons
 
 from meshdemo import classroom
 from meshdemo.classroom import Classroom, fit, list_lessons

@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from lab_support import EXAMPLE, manifest
 from support import ROOT, documents
-from support_lab import EXAMPLE, manifest
 
 from meshdemo.lab.cluster import Pod, full_host, matches
 from meshdemo.lab.workloads import read_cluster

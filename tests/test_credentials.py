@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 from istiod_support import self_signed
-from support_lab import manifest
+from lab_support import manifest
 
 from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials

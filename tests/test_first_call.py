@@ -1,15 +1,14 @@
 """What the first call of a watch shows, and what to do about it."""
 
 import ssl
-from pathlib import Path
 
 import pytest
-from support import free_port, http_response, read_request, replying
+from support import ROOT, free_port, http_response, read_request, replying
 
 from meshdemo.first_call import find_problem, find_problem_of_wait
 from meshdemo.upstream import Answer, Upstream, UpstreamError
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+CERTIFICATE = ROOT / "tests/support/localhost.pem"
 
 
 def call(url, timeout_seconds=5.0):

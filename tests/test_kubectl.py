@@ -1,6 +1,6 @@
 """Lessons on a cluster: the calls of kubectl in order, what goes wrong, and that all is taken back.
 
-A stand-in for kubectl is on PATH (tests/kubectl_double.py).
+A stand-in for kubectl is on PATH (tests/support/kubectl_double.py).
 """
 
 import os
@@ -11,8 +11,8 @@ import sys
 import time
 
 import pytest
+from stage_support import write_lessons
 from support import ROOT, free_port, is_refused, wait_until
-from support_stage import write_lessons
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0 --expect hello=3"
 EXAMPLE = """
@@ -35,7 +35,7 @@ class Cluster:
         (self.state / "sidecar").touch()
         program = folder / "bin" / "kubectl"
         program.parent.mkdir()
-        double = ROOT / "tests" / "kubectl_double.py"
+        double = ROOT / "tests/support/kubectl_double.py"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{double}" "$@"\n')
         program.chmod(0o755)
         self.environment = {

@@ -3,8 +3,8 @@
 import time
 
 import pytest
+from lab_support import EXAMPLE, K8S, RunningLab
 from support import get, wait_until
-from support_lab import EXAMPLE, K8S, RunningLab
 
 
 @pytest.fixture(scope="module")

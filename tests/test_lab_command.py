@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+from lab_support import EXAMPLE, K8S, call
 from support import ROOT, get, wait_until
-from support_lab import EXAMPLE, K8S, call
 
 SPLIT = K8S / "istio/split.yaml"
 

@@ -4,8 +4,8 @@ import re
 import time
 
 import pytest
+from lab_support import EXAMPLE, K8S, RunningLab, call
 from support import get, is_refused, wait_until
-from support_lab import EXAMPLE, K8S, RunningLab, call
 
 
 @pytest.fixture(scope="module")

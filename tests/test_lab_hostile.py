@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from support_lab import EXAMPLE, RunningLab, call
+from lab_support import EXAMPLE, RunningLab, call
 
 GOOD = """apiVersion: networking.istio.io/v1
 kind: VirtualService

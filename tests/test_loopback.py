@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from lab_support import EXAMPLE, K8S, manifest
 from support import documents
-from support_lab import EXAMPLE, K8S, manifest
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Resources

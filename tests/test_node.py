@@ -2,8 +2,8 @@
 
 import copy
 
+from lab_support import EXAMPLE, manifest
 from support import documents
-from support_lab import EXAMPLE, manifest
 
 from meshdemo.lab import node
 from meshdemo.lab.workloads import read_cluster

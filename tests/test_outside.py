@@ -1,8 +1,8 @@
 """The ports of what is called from outside."""
 
 import pytest
+from lab_support import EXAMPLE, K8S
 from support import free_port
-from support_lab import EXAMPLE, K8S
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Resources

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from lab_support import EXAMPLE, manifest
 from support import documents
-from support_lab import EXAMPLE, manifest
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Resources

@@ -4,8 +4,8 @@ import os
 import subprocess
 
 import pytest
+from stage_support import StageDouble, write_lessons
 from support import http_response, replying
-from support_stage import StageDouble, write_lessons
 
 from meshdemo import promises
 from meshdemo.notes import Notes

@@ -4,8 +4,8 @@ import signal
 import time
 
 import pytest
+from lab_support import web_container
 from support import free_port, get, is_refused, wait_until
-from support_lab import web_container
 
 from meshdemo.lab.cluster import Probe
 from meshdemo.lab.replica import Replica

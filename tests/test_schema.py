@@ -1,7 +1,7 @@
 """Reading fields by a table: unknown names first, then values, each with its place."""
 
 import pytest
-from support_lab import manifest
+from lab_support import manifest
 
 from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.schema import Anything, Boolean, Duration, Integer, List, Map, Number, Object, Refused, Text, read

@@ -1,8 +1,8 @@
 """What a lab says in words."""
 
 import pytest
+from lab_support import EXAMPLE, K8S, manifest
 from support import documents
-from support_lab import EXAMPLE, K8S, manifest
 
 from meshdemo.lab import summary
 from meshdemo.lab.workloads import read_cluster

@@ -1,7 +1,7 @@
 """Reading pod templates: arguments, environment, ports and probes as Kubernetes has them."""
 
 import pytest
-from support_lab import manifest
+from lab_support import manifest
 
 from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.schema import Object, read

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from support_lab import EXAMPLE, K8S
+from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources

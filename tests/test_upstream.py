@@ -16,7 +16,6 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from support import (
@@ -691,7 +690,7 @@ def test_client_that_never_reads_the_body_of_a_request(tcp_server):
 
 
 # A certificate for localhost that nobody else signed, and its key, which protects nothing.
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
+CERTIFICATE = ROOT / "tests/support/localhost.pem"
 
 
 def tls(behave):

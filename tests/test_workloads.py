@@ -1,8 +1,8 @@
 """Reading Deployments, Services and gateways into a cluster."""
 
 import pytest
+from lab_support import EXAMPLE, K8S, manifest
 from support import documents
-from support_lab import EXAMPLE, K8S, manifest
 
 from meshdemo.lab.manifests import Loader, ManifestError
 from meshdemo.lab.workloads import read_cluster

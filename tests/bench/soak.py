@@ -1,9 +1,9 @@
-"""Run everything for a long while and compare memory, threads and open files: `python tests/soak.py`.
+"""Run everything for a long while and compare memory, threads and open files: `python tests/bench/soak.py`.
 
 Starts a web server, an upstream with odd habits, and a proxy in front of each, the second with kept connections. Sends
 mixed traffic at a steady pace for ten minutes, and prints what the processes hold after the first minute and at the
 end. Exits 1 when a request was lost or got another answer than its own, when memory has grown by more than a tenth, or
-when there are more threads or open files. The result of one run is kept in tests/BENCH.md.
+when there are more threads or open files. The result of one run is kept in tests/bench/README.md.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import yaml
 from meshdemo.lab.manifests import KINDS, Loader, Manifest
 from meshdemo.lab.workloads import read_cluster
 
-EXAMPLE = Path(__file__).parent.parent / "k8s" / "example.yaml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "k8s" / "example.yaml"
 SUBSETS = {
     "host": "webserver",
     "subsets": [{"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels": {"version": "v2"}}],

@@ -22,7 +22,7 @@ import yaml
 
 from meshdemo.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20
 MEBIBYTE = 1024 * 1024
 

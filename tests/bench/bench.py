@@ -1,8 +1,8 @@
-"""Measure speed, start-up and memory side by side in one run, and print a table: `python tests/bench.py`.
+"""Measure speed, start-up and memory side by side in one run, and print a table: `python tests/bench/bench.py`.
 
 Speeds are ratios to a reference that is measured in the same run, alternating with it, and repeated; what is shown is
 the median of the repetitions with the lowest and highest. Everything listens on loopback, and each load is bounded in
-time. The result of one run is kept in tests/BENCH.md.
+time. The result of one run is kept in tests/bench/README.md.
 """
 
 from __future__ import annotations
@@ -450,7 +450,7 @@ _CALL = f"ms of a call as the proxy saw it, median at {PACE}/s"
 
 def one_engine(name, folder, seconds):
     """Return what one run of a lab with an engine takes."""
-    root = HERE.parent.parent
+    root = HERE.parents[2]
     policy = folder / "policy.yaml"
     versions = {version: (root / "k8s/istio/all-v1.yaml").read_text().replace("subset: v1", f"subset: v{version}")
                 for version in (1, 2)}  # fmt: skip
