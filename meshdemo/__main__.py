@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command line."""
     # Also where the program that started this one ignores Ctrl+C, as a shell does for its jobs in the background.
     _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
-    from meshdemo import streams
+    from meshdemo.console import streams
 
     streams.open_missing()
     from meshdemo.cli import main as command

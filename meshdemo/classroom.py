@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import click
 
-from meshdemo import promises, terminal
+from meshdemo import promises
+from meshdemo.console import terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
 from meshdemo.keys import Keys

@@ -14,8 +14,8 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from meshdemo.console import signals
 from meshdemo.errors import StartError
-from meshdemo.lab import signals
 from meshdemo.lessons import EXAMPLE, Lesson, replace_ports
 from meshdemo.port_forward import PortForward
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo import classroom, promises, terminal
+from meshdemo import classroom, promises
+from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
-from meshdemo.lab import signals
 from meshdemo.lessons import Lesson, find_lesson, read_lessons
 from meshdemo.notes import Notes
 

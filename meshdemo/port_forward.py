@@ -10,8 +10,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from meshdemo.console import signals
 from meshdemo.errors import StartError
-from meshdemo.lab import signals
 
 _OPEN_SECONDS = 30
 _POLL_SECONDS = 0.05

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import click
 
-from meshdemo import terminal
+from meshdemo.console import terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
 from meshdemo.lessons import Command, Lesson

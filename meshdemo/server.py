@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from meshdemo import streams
+from meshdemo.console import streams
 from meshdemo.errors import StartError
 from meshdemo.waitress_server import BACKLOG, Server
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from meshdemo import reasons, sentences, terminal, times
+from meshdemo import reasons, sentences, times
+from meshdemo.console import terminal
+from meshdemo.console.terminal import Marks
 from meshdemo.escaping import printable
-from meshdemo.terminal import Marks
 
 # In columns: each of the numbers; the bar, and the name beside it.
 _NUMBER_WIDTH = 8

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshdemo import terminal
+from meshdemo.console import terminal
 
 PERCENTILES = {"median": 50, "p95": 95, "p99": 99, "maximum": 100}
 _LABELS = {"median": "median", "p95": "95 %", "p99": "99 %", "maximum": "maximum"}

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import click
 import urllib3
 
-from meshdemo import report, streams, table, terminal
+from meshdemo import report, table
+from meshdemo.console import streams, terminal
 from meshdemo.display import Display, display_for
 from meshdemo.escaping import printable
 from meshdemo.expectations import Expectation, Verdict, judge

@@ -6,10 +6,10 @@ import pytest
 from samples import proxied, sample, tally_of, unanswered, web
 
 from meshdemo import report
+from meshdemo.console.terminal import ASCII_MARKS, Marks, width_of
 from meshdemo.expectations import judge, parse_expectation
 from meshdemo.sentences import format_progress
 from meshdemo.table import format_table
-from meshdemo.terminal import ASCII_MARKS, Marks, width_of
 
 OVERFLOW = "upstream connect error or disconnect/reset before headers. reset reason: overflow"
 IDENTITY = "URI=spiffe://cluster.local/ns/default/sa/proxy"

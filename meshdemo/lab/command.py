@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from meshdemo import streams
+from meshdemo.console import streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from meshdemo.console import signals
 from meshdemo.escaping import printable_message
-from meshdemo.lab import signals, summary
+from meshdemo.lab import summary
 from meshdemo.lab.deployment import Pods
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.following import Aside, Files

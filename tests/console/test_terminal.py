@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from meshdemo import terminal
+from meshdemo.console import terminal
 
 
 @pytest.mark.parametrize(("text", "width"), [("", 0), ("abc", 3), ("日本", 4), ("e\u0301", 1), ("ｱ", 1), ("👋", 2)])

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from meshdemo.lab import signals
+from meshdemo.console import signals
 
 
 @pytest.fixture(autouse=True)

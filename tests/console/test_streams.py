@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import DEADLINE_SECONDS, ROOT, free_port, get, is_refused, wait_until
 
-from meshdemo.streams import WAITING_LIMIT_BYTES, Writer
+from meshdemo.console.streams import WAITING_LIMIT_BYTES, Writer
 
 LOST = rb"meshdemo: (\d+) earlier lines are lost, since nobody took them\n"
 

@@ -1,0 +1,4 @@
+"""Terminal, streams and signals: what a command needs of the machine that it is typed on.
+
+Nothing here knows HTTP, Kubernetes, or what a command does.
+"""
