@@ -136,7 +136,7 @@ def proxy_command(
     JSON where the request accepts application/json.
     """
     from meshdemo import proxy
-    from meshdemo.upstream import Upstream
+    from meshdemo.calling.upstream import Upstream
 
     upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
     app = proxy.create_app(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from meshdemo import live
-from meshdemo.upstream import Answer, UpstreamError
+from meshdemo.calling.upstream import Answer, UpstreamError
 
 _PROBE_SECONDS = 1.0
 

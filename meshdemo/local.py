@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshdemo import proxy, server, webserver, wsgi
+from meshdemo.calling.upstream import Upstream
 from meshdemo.server import ServeOptions
-from meshdemo.upstream import Upstream
 from meshdemo.waitress_server import Server
 from meshdemo.webserver import Faults
 

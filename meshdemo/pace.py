@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from meshdemo.upstream import Answer, Upstream, UpstreamError
+from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 
 # A call that begins this much after it was due, in seconds, found all places taken.
 _LATE_SECONDS = 0.02

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshdemo import live, wsgi
-from meshdemo.upstream import FORWARDED_HEADERS, Answer, Upstream, UpstreamError
+from meshdemo.calling.upstream import FORWARDED_HEADERS, Answer, Upstream, UpstreamError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

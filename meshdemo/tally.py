@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from meshdemo.calling.upstream import Answer, UpstreamError
 from meshdemo.escaping import replace_surrogates
 from meshdemo.pace import Sample
-from meshdemo.upstream import Answer, UpstreamError
 
 _TEXT_LENGTH = 300
 # What is read of a text to group by; a pattern on a text of 1 MiB, all digits, would take for ever.

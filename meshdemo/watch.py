@@ -18,6 +18,7 @@ import click
 import urllib3
 
 from meshdemo import report, table
+from meshdemo.calling.upstream import Upstream
 from meshdemo.console import streams, terminal
 from meshdemo.display import Display, display_for
 from meshdemo.escaping import printable
@@ -25,7 +26,6 @@ from meshdemo.expectations import Expectation, Verdict, judge
 from meshdemo.first_call import find_problem, find_problem_of_wait
 from meshdemo.pace import Watch
 from meshdemo.tally import Tally
-from meshdemo.upstream import Upstream
 
 #: How many calls are made where neither a number nor a duration is given.
 DEFAULT_REQUESTS = 100

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 from support import DEADLINE_SECONDS, ROOT
 
-from meshdemo import __version__, local, proxy, server, upstream, webserver
+from meshdemo import __version__, local, proxy, server, webserver
+from meshdemo.calling import upstream
 from meshdemo.cli import DEFAULT_PROXY_URL, main
 
 ROLES = ["webserver", "proxy"]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from support import HOSTILE, get, http_response, read_request, relay, replying, wait_until
 
 from meshdemo import wsgi
-from meshdemo.upstream import Upstream
+from meshdemo.calling.upstream import Upstream
 from meshdemo.watch import Tally, Watch
 
 

@@ -5,8 +5,8 @@ import ssl
 import pytest
 from support import ROOT, free_port, http_response, read_request, replying
 
+from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 from meshdemo.first_call import find_problem, find_problem_of_wait
-from meshdemo.upstream import Answer, Upstream, UpstreamError
 
 CERTIFICATE = ROOT / "tests/support/localhost.pem"
 

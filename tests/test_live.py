@@ -12,7 +12,7 @@ from scenes import CALLER, EVEN, OVERFLOW, SCENES, by_mesh, playing, signed, slo
 from support import Program, free_port, get, http_response, replying, wait_until
 
 from meshdemo import live, proxy
-from meshdemo.upstream import Upstream
+from meshdemo.calling.upstream import Upstream
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [

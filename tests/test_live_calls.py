@@ -10,8 +10,8 @@ import pytest
 from support import http_response, read_request, replying, wait_until
 
 from meshdemo import live, proxy
+from meshdemo.calling.upstream import Upstream
 from meshdemo.live_calls import Calls, RequestError, Slice, parse_slice
-from meshdemo.upstream import Upstream
 
 NAMES = frozenset({"end-user", "x-request-id"})
 

@@ -9,7 +9,7 @@ from requests_mock import ANY
 from support import http_response, replying
 
 from meshdemo import proxy, server, webserver
-from meshdemo.upstream import Upstream
+from meshdemo.calling.upstream import Upstream
 from meshdemo.waitress_server import Server
 
 URL = "http://webserver/base"

@@ -6,8 +6,8 @@ import pytest
 from samples import proxied, sample, tally_of, unanswered, web
 
 from meshdemo import report
+from meshdemo.calling.upstream import Answer
 from meshdemo.pace import Sample
-from meshdemo.upstream import Answer
 
 
 def json_sample(text):

@@ -12,7 +12,7 @@ import pytest
 from support import get, wait_until
 
 from meshdemo import proxy, server, waitress_channel, webserver, wsgi
-from meshdemo.upstream import Upstream
+from meshdemo.calling.upstream import Upstream
 from meshdemo.waitress_server import Server
 from meshdemo.webserver import Faults
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from bench import meshdemo, running
 
-from meshdemo.upstream import Upstream, UpstreamError
+from meshdemo.calling.upstream import Upstream, UpstreamError
 
 LEAVE = "leave"
 #: What a client does, in turn: which proxy, method, path and query, headers, body, and what its answer has to hold.

@@ -2,9 +2,9 @@
 
 import json
 
+from meshdemo.calling.upstream import Answer, UpstreamError
 from meshdemo.pace import Sample
 from meshdemo.tally import Tally
-from meshdemo.upstream import Answer, UpstreamError
 
 
 def web(content="V1", hostname="pod-1", status=200, path="/", **headers):

@@ -22,8 +22,8 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from meshdemo.resolver import resolve
-from meshdemo.response import BoundedResponse
+from meshdemo.calling.resolver import resolve
+from meshdemo.calling.response import BoundedResponse
 
 #: Carries the request target past urllib3, which would change the case of its percent-encoding and drop `..`. The
 #: name is HTTP/2's; no HTTP/1 header can have it, and it never reaches the wire.

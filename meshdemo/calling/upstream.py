@@ -14,10 +14,11 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from meshdemo import __version__, failures
-from meshdemo.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo import __version__
+from meshdemo.calling import failures
+from meshdemo.calling.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo.calling.response import TooLargeError
 from meshdemo.escaping import percent_encode
-from meshdemo.response import TooLargeError
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import requests
 import urllib3
 
-from meshdemo.connection import EarlyAnswerError
-from meshdemo.response import ProtocolSwitchError, TooLargeError
+from meshdemo.calling.connection import EarlyAnswerError
+from meshdemo.calling.response import ProtocolSwitchError, TooLargeError
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

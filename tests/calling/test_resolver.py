@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import http_response, replying, wait_until
 
-from meshdemo import resolver
-from meshdemo.upstream import Upstream, UpstreamError
+from meshdemo.calling import resolver
+from meshdemo.calling.upstream import Upstream, UpstreamError
 
 
 @pytest.fixture

@@ -33,8 +33,9 @@ from support import (
     wait_until,
 )
 
-from meshdemo import connection, proxy, server, webserver
-from meshdemo.upstream import Upstream, UpstreamError
+from meshdemo import proxy, server, webserver
+from meshdemo.calling import connection
+from meshdemo.calling.upstream import Upstream, UpstreamError
 from meshdemo.waitress_server import Server
 
 
@@ -632,7 +633,7 @@ def test_upstream_that(tcp_server, behave, reason):
 
 PEAK = """
 import re, sys
-from meshdemo.upstream import Upstream, UpstreamError
+from meshdemo.calling.upstream import Upstream, UpstreamError
 
 def peak_kilobytes():
     return int(re.search("VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
