@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo import __version__, server, webserver, wsgi
+from meshdemo import __version__, webserver
 from meshdemo.errors import StartError
 from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
 from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
+from meshdemo.serving import server, wsgi
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from meshdemo.expectations import Expectation
-    from meshdemo.server import ServeOptions
+    from meshdemo.serving.server import ServeOptions
     from meshdemo.webserver import Faults
 
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"

@@ -13,9 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshdemo import wsgi
 from meshdemo.escaping import percent_encode
 from meshdemo.live_calls import Calls, Observe
+from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

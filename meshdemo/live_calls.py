@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from meshdemo import wsgi
 from meshdemo.escaping import percent_encode
 from meshdemo.live_sample import make_sample
+from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

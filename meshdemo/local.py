@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshdemo import proxy, server, webserver, wsgi
+from meshdemo import proxy, webserver
 from meshdemo.calling.upstream import Upstream
-from meshdemo.server import ServeOptions
-from meshdemo.waitress_server import Server
+from meshdemo.serving import server, wsgi
+from meshdemo.serving.server import ServeOptions
+from meshdemo.serving.waitress_server import Server
 from meshdemo.webserver import Faults
 
 if TYPE_CHECKING:

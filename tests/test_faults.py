@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import HOSTILE, get, http_response, read_request, relay, replying, wait_until
 
-from meshdemo import wsgi
 from meshdemo.calling.upstream import Upstream
+from meshdemo.serving import wsgi
 from meshdemo.watch import Tally, Watch
 
 

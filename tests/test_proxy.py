@@ -8,9 +8,10 @@ import requests
 from requests_mock import ANY
 from support import http_response, replying
 
-from meshdemo import proxy, server, webserver
+from meshdemo import proxy, webserver
 from meshdemo.calling.upstream import Upstream
-from meshdemo.waitress_server import Server
+from meshdemo.serving import server
+from meshdemo.serving.waitress_server import Server
 
 URL = "http://webserver/base"
 JSON = {"Accept": "application/json"}

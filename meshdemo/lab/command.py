@@ -17,7 +17,7 @@ from meshdemo.lab.engine import Engine
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.sidecar import EnvoyError
-from meshdemo.server import ServeOptions
+from meshdemo.serving.server import ServeOptions
 
 # How often a progress is written where it cannot be written over.
 _PROGRESS_SECONDS = 30.0

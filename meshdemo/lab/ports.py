@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterable
 
-from meshdemo import server
 from meshdemo.errors import StartError
+from meshdemo.serving import server
 
 # Below the ports that systems hand out by themselves (32768 on Linux, 49152 on macOS).
 _RANGE = range(20000, 32000)

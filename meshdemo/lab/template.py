@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from meshdemo import server
 from meshdemo.lab.cluster import Container, Probe, Template
 from meshdemo.lab.manifests import shown
 from meshdemo.lab.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text
+from meshdemo.serving import server
 
 ROLES = ("webserver", "proxy")
 #: Why a field is refused that makes a difference in a cluster alone.

@@ -33,10 +33,11 @@ from support import (
     wait_until,
 )
 
-from meshdemo import proxy, server, webserver
+from meshdemo import proxy, webserver
 from meshdemo.calling import connection
 from meshdemo.calling.upstream import Upstream, UpstreamError
-from meshdemo.waitress_server import Server
+from meshdemo.serving import server
+from meshdemo.serving.waitress_server import Server
 
 
 def call(url, path="/", *, method="GET", headers=None, body=b"", **options):

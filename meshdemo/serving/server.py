@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from meshdemo.console import streams
 from meshdemo.errors import StartError
-from meshdemo.waitress_server import BACKLOG, Server
+from meshdemo.serving.waitress_server import BACKLOG, Server
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

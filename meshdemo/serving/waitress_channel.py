@@ -12,7 +12,7 @@ from waitress.receiver import ChunkedReceiver
 from waitress.task import WSGITask
 from waitress.utilities import BadRequest
 
-from meshdemo import wsgi
+from meshdemo.serving import wsgi
 
 # What the first line of a chunk, and the trailers of a body, may hold; waitress lets both grow without an end.
 _CHUNK_LINE_LIMIT_BYTES = 4096

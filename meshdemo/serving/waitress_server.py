@@ -21,8 +21,8 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-from meshdemo import wsgi
-from meshdemo.waitress_channel import Channel
+from meshdemo.serving import wsgi
+from meshdemo.serving.waitress_channel import Channel
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from support import DEADLINE_SECONDS, get, is_refused, wait_until
 
-from meshdemo import server
 from meshdemo.errors import StartError
+from meshdemo.serving import server
 
 # Binding
 

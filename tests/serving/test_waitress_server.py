@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import get, wait_until
 
-from meshdemo import proxy, server, waitress_channel, webserver, wsgi
+from meshdemo import proxy, webserver
 from meshdemo.calling.upstream import Upstream
-from meshdemo.waitress_server import Server
+from meshdemo.serving import server, waitress_channel, wsgi
+from meshdemo.serving.waitress_server import Server
 from meshdemo.webserver import Faults
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from meshdemo import wsgi
+from meshdemo.serving import wsgi
 
 
 @pytest.mark.parametrize(
