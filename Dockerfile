@@ -9,7 +9,7 @@ RUN python -m pip --python /opt/meshdemo/bin/python install --no-cache-dir --com
 FROM python:3.14-slim
 COPY --from=build /opt/meshdemo /opt/meshdemo
 # Byte code of the standard library, which the base image leaves out: compiled once here instead of at every start.
-RUN ["/opt/meshdemo/bin/python", "-c", "import meshdemo.cli, meshdemo.local"]
+RUN ["/opt/meshdemo/bin/python", "-c", "import meshdemo.cli, meshdemo.roles.local"]
 ENV PATH=/opt/meshdemo/bin:$PATH
 # A number, since runAsNonRoot cannot check a name.
 USER 10001:10001

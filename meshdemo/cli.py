@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo import __version__, webserver
+from meshdemo import __version__
 from meshdemo.errors import StartError
 from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
 from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
+from meshdemo.roles import webserver
 from meshdemo.serving import server, wsgi
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from meshdemo.expectations import Expectation
+    from meshdemo.roles.webserver import Faults
     from meshdemo.serving.server import ServeOptions
-    from meshdemo.webserver import Faults
 
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
 
@@ -136,8 +137,8 @@ def proxy_command(
     Answers `Proxying value: ANSWER - Took N milliseconds`, or `Error: REASON - Took N milliseconds`, or the same as
     JSON where the request accepts application/json.
     """
-    from meshdemo import proxy
     from meshdemo.calling.upstream import Upstream
+    from meshdemo.roles import proxy
 
     upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
     app = proxy.create_app(
@@ -205,7 +206,7 @@ def up_command(
     if dry_run or istiod:
         name = "--dry-run" if dry_run else "--istiod"
         raise click.UsageError(f"{name} goes with -f only: without manifests there is no Envoy.")
-    from meshdemo import local
+    from meshdemo.roles import local
 
     def started(port: int, service_port: int) -> None:
         url = f"http://{local.LOOPBACK}:{port}"

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from meshdemo import webserver
 from meshdemo.errors import StartError
 from meshdemo.parameters import PORT, SECONDS, SHARE, Switch, WholeNumber
+from meshdemo.roles import webserver
 from meshdemo.serving import server
 
 Function = TypeVar("Function", bound=Callable[..., Any])

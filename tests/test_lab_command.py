@@ -378,7 +378,7 @@ def test_without_the_extra(module):
 def test_up_without_manifests_needs_none_of_it():
     """Without -f neither YAML nor Envoy is loaded."""
     names = ("yaml", "envoy", "cryptography")
-    script = f"import sys, meshdemo.cli, meshdemo.local; print([m for m in {names} if m in sys.modules])"
+    script = f"import sys, meshdemo.cli, meshdemo.roles.local; print([m for m in {names} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
 
 

@@ -8,8 +8,8 @@ import click
 import pytest
 from support import ROOT
 
-from meshdemo import proxy
 from meshdemo.cli import DEFAULT_PROXY_URL, main
+from meshdemo.roles import proxy
 
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()

@@ -551,7 +551,7 @@ def main():
         print("| " + " | ".join(row) + " |")
     if chosen.only in (None, "start"):
         print(f"\nImports of the web server that cost most, in ms: {imports('meshdemo.cli')}.")
-        print(f"Imports of the proxy that cost most, in ms: {imports('meshdemo.cli, meshdemo.proxy')}.")
+        print(f"Imports of the proxy that cost most, in ms: {imports('meshdemo.cli, meshdemo.roles.proxy')}.")
 
 
 PARTS = {"hello": serve_hello, "slow": serve_slowly, "closed": closed_loop, "session": session_loop, "paced": paced}

@@ -33,9 +33,9 @@ from support import (
     wait_until,
 )
 
-from meshdemo import proxy, webserver
 from meshdemo.calling import connection
 from meshdemo.calling.upstream import Upstream, UpstreamError
+from meshdemo.roles import proxy, webserver
 from meshdemo.serving import server
 from meshdemo.serving.waitress_server import Server
 

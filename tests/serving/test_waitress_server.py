@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import get, wait_until
 
-from meshdemo import proxy, webserver
 from meshdemo.calling.upstream import Upstream
+from meshdemo.roles import proxy, webserver
+from meshdemo.roles.webserver import Faults
 from meshdemo.serving import server, waitress_channel, wsgi
 from meshdemo.serving.waitress_server import Server
-from meshdemo.webserver import Faults
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from meshdemo import webserver
-from meshdemo.webserver import Faults
+from meshdemo.roles import webserver
+from meshdemo.roles.webserver import Faults
 
 
 def create(faults=webserver.DEFAULT_FAULTS, **random):

@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 from support import DEADLINE_SECONDS, ROOT
 
-from meshdemo import __version__, local, proxy, webserver
+from meshdemo import __version__
 from meshdemo.calling import upstream
 from meshdemo.cli import DEFAULT_PROXY_URL, main
+from meshdemo.roles import local, proxy, webserver
 from meshdemo.serving import server
 
 ROLES = ["webserver", "proxy"]
@@ -266,7 +267,7 @@ def test_options_are_declared_in_one_way():
 def test_web_server_does_not_load_the_http_client():
     """The web server starts without requests, whose import takes longer than everything else."""
     script = (
-        "import sys, meshdemo.cli, meshdemo.webserver, meshdemo.serving.server; "
+        "import sys, meshdemo.cli, meshdemo.roles.webserver, meshdemo.serving.server; "
         "print([name for name in ('requests', 'urllib3', 'ssl', 'email') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"

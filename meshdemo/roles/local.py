@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshdemo import proxy, webserver
 from meshdemo.calling.upstream import Upstream
+from meshdemo.roles import proxy, webserver
+from meshdemo.roles.webserver import Faults
 from meshdemo.serving import server, wsgi
 from meshdemo.serving.server import ServeOptions
 from meshdemo.serving.waitress_server import Server
-from meshdemo.webserver import Faults
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

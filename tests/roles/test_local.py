@@ -6,8 +6,8 @@ from collections import Counter
 
 from support import get
 
-from meshdemo import local
-from meshdemo.webserver import Faults
+from meshdemo.roles import local
+from meshdemo.roles.webserver import Faults
 
 HOSTS = [f"webserverv{version}-{number}" for version in (1, 2) for number in (1, 2, 3)]
 

@@ -8,8 +8,8 @@ import requests
 from requests_mock import ANY
 from support import http_response, replying
 
-from meshdemo import proxy, webserver
 from meshdemo.calling.upstream import Upstream
+from meshdemo.roles import proxy, webserver
 from meshdemo.serving import server
 from meshdemo.serving.waitress_server import Server
 
