@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from meshdemo import live
 from meshdemo.calling.upstream import Answer, UpstreamError
+from meshdemo.page import page as live
 
 _PROBE_SECONDS = 1.0
 

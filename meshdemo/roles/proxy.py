@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshdemo import live
 from meshdemo.calling.upstream import FORWARDED_HEADERS, Answer, Upstream, UpstreamError
+from meshdemo.page import page as live
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:

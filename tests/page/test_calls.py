@@ -9,9 +9,9 @@ import time
 import pytest
 from support import http_response, read_request, replying, wait_until
 
-from meshdemo import live
 from meshdemo.calling.upstream import Upstream
-from meshdemo.live_calls import Calls, RequestError, Slice, parse_slice
+from meshdemo.page import page as live
+from meshdemo.page.calls import Calls, RequestError, Slice, parse_slice
 from meshdemo.roles import proxy
 
 NAMES = frozenset({"end-user", "x-request-id"})

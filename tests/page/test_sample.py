@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meshdemo.live_sample import make_sample
+from meshdemo.page.sample import make_sample
 
 
 def sample(value=None, status=200, error=None, milliseconds=3.5):

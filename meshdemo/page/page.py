@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshdemo.escaping import percent_encode
-from meshdemo.live_calls import Calls, Observe
+from meshdemo.page.calls import Calls, Observe
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:

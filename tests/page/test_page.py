@@ -11,8 +11,8 @@ import pytest
 from scenes import CALLER, EVEN, OVERFLOW, SCENES, by_mesh, playing, signed, slow, v
 from support import Program, free_port, get, http_response, replying, wait_until
 
-from meshdemo import live
 from meshdemo.calling.upstream import Upstream
+from meshdemo.page import page as live
 from meshdemo.roles import proxy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from meshdemo.escaping import percent_encode
-from meshdemo.live_sample import make_sample
+from meshdemo.page.sample import make_sample
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
