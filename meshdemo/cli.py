@@ -22,9 +22,9 @@ from meshdemo.serving import server, wsgi
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-    from meshdemo.expectations import Expectation
     from meshdemo.roles.webserver import Faults
     from meshdemo.serving.server import ServeOptions
+    from meshdemo.watching.expectations import Expectation
 
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
 
@@ -323,7 +323,7 @@ def istiod_remove_command() -> None:
 
 def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Expectation]:
     """Return the expectations, or report the part of one that is wrong."""
-    from meshdemo.expectations import parse_expectation
+    from meshdemo.watching.expectations import parse_expectation
 
     expectations = []
     for value in values:
@@ -394,7 +394,7 @@ def watch_command(
     Exits 0 when every request got an answer, whatever its status, and 1 when some got none. With --expect, exits 0
     when every expectation is met, and 1 when one is not.
     """
-    from meshdemo import watch
+    from meshdemo.watching import command as watch
 
     settings = watch.WatchOptions(
         url=url,

@@ -20,7 +20,7 @@ from support import HOSTILE, get, http_response, read_request, relay, replying, 
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.serving import wsgi
-from meshdemo.watch import Tally, Watch
+from meshdemo.watching.command import Tally, Watch
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from support import ROOT, documents, parsed
 
-from meshdemo.expectations import parse_expectation
 from meshdemo.lessons import Lesson
+from meshdemo.watching.expectations import parse_expectation
 
 K8S = ROOT / "k8s"
 LESSONS = sorted([*(K8S / "istio").glob("*.yaml"), *(K8S / "gateway-api").glob("*.yaml")])

@@ -3,8 +3,8 @@
 import json
 
 from meshdemo.calling.upstream import Answer, UpstreamError
-from meshdemo.pace import Sample
-from meshdemo.tally import Tally
+from meshdemo.watching.pace import Sample
+from meshdemo.watching.tally import Tally
 
 
 def web(content="V1", hostname="pod-1", status=200, path="/", **headers):

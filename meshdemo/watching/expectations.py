@@ -14,8 +14,8 @@ from math import inf
 from typing import Any
 
 from meshdemo.reasons import REASONS, find_reason
-from meshdemo.tally import Tally
-from meshdemo.times import PERCENTILES, percentile
+from meshdemo.watching.tally import Tally
+from meshdemo.watching.times import PERCENTILES, percentile
 
 COUNT, SHARE, TIME = "a count", "a share", "a time"
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0}

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from meshdemo import sentences, table
 from meshdemo.console import terminal
+from meshdemo.watching import sentences, table
 
 _START = "\x1b[?1049h\x1b[?7l"
 _REST_OF_LINE, _BELOW = "\x1b[K", "\x1b[J"

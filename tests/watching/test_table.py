@@ -5,11 +5,11 @@ import re
 import pytest
 from samples import proxied, sample, tally_of, unanswered, web
 
-from meshdemo import report
 from meshdemo.console.terminal import ASCII_MARKS, Marks, width_of
-from meshdemo.expectations import judge, parse_expectation
-from meshdemo.sentences import format_progress
-from meshdemo.table import format_table
+from meshdemo.watching import report
+from meshdemo.watching.expectations import judge, parse_expectation
+from meshdemo.watching.sentences import format_progress
+from meshdemo.watching.table import format_table
 
 OVERFLOW = "upstream connect error or disconnect/reset before headers. reset reason: overflow"
 IDENTITY = "URI=spiffe://cluster.local/ns/default/sa/proxy"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from meshdemo import times
+from meshdemo.watching import times
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 5), (50.1, 6), (95, 10), (90, 9), (99, 10), (100, 10)])

@@ -12,7 +12,7 @@ from typing import Any
 
 from meshdemo.calling.upstream import Answer, UpstreamError
 from meshdemo.escaping import replace_surrogates
-from meshdemo.pace import Sample
+from meshdemo.watching.pace import Sample
 
 _TEXT_LENGTH = 300
 # What is read of a text to group by; a pattern on a text of 1 MiB, all digits, would take for ever.

@@ -6,7 +6,7 @@ import pytest
 from support import ROOT, free_port, http_response, read_request, replying
 
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
-from meshdemo.first_call import find_problem, find_problem_of_wait
+from meshdemo.watching.first_call import find_problem, find_problem_of_wait
 
 CERTIFICATE = ROOT / "tests/support/localhost.pem"
 

@@ -9,9 +9,9 @@ from emulator import Terminal
 from samples import sample, tally_of
 from support import http_response, read_request, replying
 
-from meshdemo import report
 from meshdemo.console import terminal as terminal_module
-from meshdemo.display import ProgressLine, Screen
+from meshdemo.watching import report
+from meshdemo.watching.display import ProgressLine, Screen
 
 FINAL = re.compile(r"^\d+ requests in ", re.MULTILINE)
 

@@ -6,7 +6,7 @@ import pytest
 from samples import proxied, sample, tally_of, unanswered, web
 from support import ROOT
 
-from meshdemo.expectations import judge, parse_expectation
+from meshdemo.watching.expectations import judge, parse_expectation
 
 OVERFLOW = "upstream connect error or disconnect/reset before headers. reset reason: overflow"
 IDENTITY = "spiffe://cluster.local/ns/default/sa/proxy"

@@ -8,7 +8,7 @@ import pytest
 from support import http_response, read_request, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
-from meshdemo.pace import Watch
+from meshdemo.watching.pace import Watch
 
 
 def slow_server(seconds):

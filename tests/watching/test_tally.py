@@ -5,9 +5,9 @@ import json
 import pytest
 from samples import proxied, sample, tally_of, unanswered, web
 
-from meshdemo import report
 from meshdemo.calling.upstream import Answer
-from meshdemo.pace import Sample
+from meshdemo.watching import report
+from meshdemo.watching.pace import Sample
 
 
 def json_sample(text):

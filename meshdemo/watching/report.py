@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from meshdemo import times
 from meshdemo.reasons import find_reason
-from meshdemo.tally import Count, Tally
+from meshdemo.watching import times
+from meshdemo.watching.tally import Count, Tally
 
 
 def as_object(tally: Tally, url: str, seconds: float) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import pytest
 from samples import unanswered, web
 from support import DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
 
-from meshdemo import watch
-from meshdemo.expectations import parse_expectation
+from meshdemo.watching import command as watch
+from meshdemo.watching.expectations import parse_expectation
 
 FIELDS = {
     "url", "requests", "answered", "late", "seconds", "rate", "versions", "others", "statuses", "errors", "unanswered",
@@ -133,7 +133,7 @@ def test_as_object_of_reports_is_what_it_was():
     """The fields of the object that scripts may use keep their meaning."""
     from samples import proxied, sample, tally_of
 
-    from meshdemo import report
+    from meshdemo.watching import report
 
     tally = tally_of(
         *[sample(proxied(web(hostname=f"pod-{number % 2}")), seconds=number / 1000) for number in range(1, 4)],

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from meshdemo import reasons, sentences, times
+from meshdemo import reasons
 from meshdemo.console import terminal
 from meshdemo.console.terminal import Marks
 from meshdemo.escaping import printable
+from meshdemo.watching import sentences, times
 
 # In columns: each of the numbers; the bar, and the name beside it.
 _NUMBER_WIDTH = 8

@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 import click
 import urllib3
 
-from meshdemo import report, table
 from meshdemo.calling.upstream import Upstream
 from meshdemo.console import streams, terminal
-from meshdemo.display import Display, display_for
 from meshdemo.escaping import printable
-from meshdemo.expectations import Expectation, Verdict, judge
-from meshdemo.first_call import find_problem, find_problem_of_wait
-from meshdemo.pace import Watch
-from meshdemo.tally import Tally
+from meshdemo.watching import report, table
+from meshdemo.watching.display import Display, display_for
+from meshdemo.watching.expectations import Expectation, Verdict, judge
+from meshdemo.watching.first_call import find_problem, find_problem_of_wait
+from meshdemo.watching.pace import Watch
+from meshdemo.watching.tally import Tally
 
 #: How many calls are made where neither a number nor a duration is given.
 DEFAULT_REQUESTS = 100
