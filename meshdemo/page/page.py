@@ -35,7 +35,7 @@ def is_own(path: str) -> bool:
     return path == PATH or path.startswith(PATH + "/")
 
 
-def create_app(
+def create_page(
     observe: Observe,
     header_names: Collection[str],
     *,
@@ -52,7 +52,7 @@ def create_app(
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = wsgi.raw_path(environ)
         if path == PATH:
-            html, headers = page()
+            html, headers = read_page()
             return wsgi.answer(environ, start_response, 200, html, *headers)
         if path == CALLS_PATH:
             return calls(environ, start_response)
@@ -62,9 +62,9 @@ def create_app(
 
 
 @cache
-def page() -> tuple[str, tuple[tuple[str, str], ...]]:
+def read_page() -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return the page and its headers."""
-    html = files("meshdemo").joinpath("live.html").read_text("utf-8")
+    html = files("meshdemo.page").joinpath("page.html").read_text("utf-8")
     policy = "; ".join(
         [
             "default-src 'none'",

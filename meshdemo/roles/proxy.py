@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshdemo.calling.upstream import FORWARDED_HEADERS, Answer, Upstream, UpstreamError
-from meshdemo.page import page as live
+from meshdemo.page.page import DEFAULT_STREAM_LIMIT, create_page, is_own
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def create_app(
     forward_headers: Iterable[str] = (),
     pass_status: bool = False,
     name: str | None = None,
-    page_stream_limit: int = live.DEFAULT_STREAM_LIMIT,
+    page_stream_limit: int = DEFAULT_STREAM_LIMIT,
     changes_file: Path | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> WSGIApplication:
@@ -32,7 +32,7 @@ def create_app(
     `forward_headers` names headers that cross beside FORWARDED_HEADERS; nothing else does. The status is 200
     whatever came back, or with `pass_status` the upstream's, or that of the UpstreamError. `name` is what this proxy
     adds to `Via` and knows itself by, so it has to be its own: by default one at random. `page_stream_limit` bounds the
-    threads that serve pages, `changes_file` is what they mark changes from (live.py). `timer` gives seconds.
+    threads that serve pages, `changes_file` is what they mark changes from (page.py). `timer` gives seconds.
     """
     name = name or f"meshdemo-{secrets.token_hex(8)}"
     forwarded = {
@@ -65,13 +65,13 @@ def create_app(
     def observe(path: str, query: str, headers: Mapping[str, str]) -> dict[str, Any]:
         return _as_json(*call("GET", path, query, {**headers, "accept": "application/json"}))
 
-    page = live.create_app(
+    page = create_page(
         observe, frozenset(forwarded.values()), stream_limit=page_stream_limit, changes_file=changes_file
     )
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, query = wsgi.raw_target(environ)
-        if live.is_own(path):
+        if is_own(path):
             return page(environ, start_response)
         try:
             body = wsgi.read_body(environ)

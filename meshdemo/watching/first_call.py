@@ -13,7 +13,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from meshdemo.calling.upstream import Answer, UpstreamError
-from meshdemo.page import page as live
+from meshdemo.page.page import PATH
 
 _PROBE_SECONDS = 1.0
 
@@ -23,7 +23,7 @@ def find_problem(url: str, outcome: Answer | UpstreamError) -> str | None:
     if isinstance(outcome, UpstreamError):
         return " ".join(filter(None, [f"{outcome}.", _hint(url, str(outcome))]))
     parts = urlsplit(url)
-    if parts.path == live.PATH and outcome.media_type == "text/html" and "meshdemo" in outcome.text:
+    if parts.path == PATH and outcome.media_type == "text/html" and "meshdemo" in outcome.text:
         return f"{url} is the live page, not an answer. Use {parts.scheme}://{parts.netloc}/ instead."
     return None
 

@@ -10,8 +10,8 @@ import pytest
 from support import http_response, read_request, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
-from meshdemo.page import page as live
 from meshdemo.page.calls import Calls, RequestError, Slice, parse_slice
+from meshdemo.page.page import read_changes
 from meshdemo.roles import proxy
 
 NAMES = frozenset({"end-user", "x-request-id"})
@@ -250,10 +250,10 @@ def test_changes_are_told(call_app, requests_mock, tmp_path):
 def test_a_broken_file_of_changes_is_none(tmp_path, text):
     """The page goes on without changes when the file is missing or is none."""
     file = tmp_path / "changes"
-    assert live.read_changes(file) == []
+    assert read_changes(file) == []
     file.write_text(text)
-    assert live.read_changes(file) == []
-    assert live.read_changes(None) == []
+    assert read_changes(file) == []
+    assert read_changes(None) == []
 
 
 def test_a_mistake_in_a_call_ends_its_stream(call_app):

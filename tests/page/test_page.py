@@ -12,7 +12,7 @@ from scenes import CALLER, EVEN, OVERFLOW, SCENES, by_mesh, playing, signed, slo
 from support import Program, free_port, get, http_response, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
-from meshdemo.page import page as live
+from meshdemo.page.page import read_page
 from meshdemo.roles import proxy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,7 +66,7 @@ def test_nothing_else_is_below_the_page(call_app, requests_mock, path):
 
 def test_the_page_is_made_once():
     """The file is read once, not for each request."""
-    assert live.page() is live.page()
+    assert read_page() is read_page()
 
 
 def luminance(colour):
@@ -84,7 +84,7 @@ def contrast(one, other):
 
 def test_colours_keep_apart_without_hue():
     """In light and dark the first two versions differ by lightness alone, as do the stripes of a failure."""
-    html, _ = live.page()
+    html, _ = read_page()
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", html, re.S)
     )
