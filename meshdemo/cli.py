@@ -290,9 +290,9 @@ def lesson_command(
 
     Exits 0 when every expectation was met, and 1 when one was not.
     """
-    from meshdemo import lesson
+    from meshdemo.lessons.command import LessonOptions, run_lessons
 
-    ctx.exit(lesson.command(lesson.LessonOptions(name, everything, check, folder, istiod, cluster, port)))
+    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, istiod, cluster, port)))
 
 
 @main.group("istiod", cls=Group)

@@ -10,7 +10,7 @@ import pytest
 from istiod_support import K8S, LabProgram, ask, self_signed
 from support import TcpServer, get, http_response, replying, wait_until
 
-from meshdemo.lessons import Lesson
+from meshdemo.lessons.reading import Lesson
 
 PROXY, OUTSIDER, CALLER = "service/proxy", "deployment/outsider", "deployment/caller"
 

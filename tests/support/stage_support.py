@@ -1,7 +1,7 @@
 """A stage for lessons that needs neither a lab nor a cluster, and lessons to show on it."""
 
 from meshdemo.errors import StartError
-from meshdemo.lessons import EXAMPLE, read_lessons, replace_ports
+from meshdemo.lessons.reading import EXAMPLE, read_lessons, replace_ports
 
 
 class StageDouble:

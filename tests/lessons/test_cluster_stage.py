@@ -22,7 +22,12 @@ EXAMPLE = """
 """
 LESSON = "{kind: VirtualService, metadata: {name: webserver}}\n"
 # The program, but for the seconds that it gives the sidecars of a real cluster.
-IMPATIENT = "from meshdemo import __main__, kubectl; kubectl._SPREAD_SECONDS = 0.1; __main__.main()"
+IMPATIENT = """
+from meshdemo import __main__
+from meshdemo.lessons import cluster_stage
+cluster_stage._SPREAD_SECONDS = 0.1
+__main__.main()
+"""
 FRONT = r"port-forward service/proxy \d+:80"
 
 

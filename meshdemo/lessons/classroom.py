@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import click
 
-from meshdemo import promises
 from meshdemo.console import terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.keys import Keys
-from meshdemo.lessons import Command, Lesson
-from meshdemo.notes import Notes
-from meshdemo.promises import Stage
+from meshdemo.lessons import promises
+from meshdemo.lessons.keys import Keys
+from meshdemo.lessons.notes import Notes
+from meshdemo.lessons.reading import Command, Lesson
+from meshdemo.lessons.stage import Stage
 
 _KEYS = "n next   p previous   r run again   e edit   q quit"
 _GOING = frozenset("npreq")

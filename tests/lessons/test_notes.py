@@ -1,6 +1,6 @@
 """Lines that are held back."""
 
-from meshdemo.notes import Notes
+from meshdemo.lessons.notes import Notes
 
 
 def test_lines_are_held_back():

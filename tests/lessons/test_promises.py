@@ -7,8 +7,8 @@ import pytest
 from stage_support import StageDouble, write_lessons
 from support import http_response, replying
 
-from meshdemo import promises
-from meshdemo.notes import Notes
+from meshdemo.lessons import promises
+from meshdemo.lessons.notes import Notes
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0"
 

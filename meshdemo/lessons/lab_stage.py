@@ -17,7 +17,7 @@ from meshdemo.lab.quick.fields import ISTIOD
 from meshdemo.lab.replica import Say
 from meshdemo.lab.sidecar import EnvoyError
 from meshdemo.lab.workloads import read_cluster
-from meshdemo.lessons import EXAMPLE, Lesson, replace_ports
+from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.
 _FRONT = 3030

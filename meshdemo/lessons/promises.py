@@ -1,6 +1,6 @@
 """Runs the commands of lessons, and says whether what they promise holds.
 
-Where a lesson is applied is a stage: the lab (meshdemo.lab.stage) or a cluster (meshdemo.kubectl).
+Where a lesson is applied is a stage (stage.py).
 """
 
 from __future__ import annotations
@@ -13,41 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from meshdemo.console import terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.lessons import Command, Lesson
-from meshdemo.notes import Notes
+from meshdemo.lessons.notes import Notes
+from meshdemo.lessons.reading import Command, Lesson
+from meshdemo.lessons.stage import Stage
 
 _STEP_SECONDS = 0.05
 # How long what a command prints may take to be as promised: a copy of a call is logged after its answer.
 _PATIENCE_SECONDS = 5.0
-
-
-class Stage(Protocol):
-    """Where lessons are applied."""
-
-    #: What is said of it at the start of each lesson, such as "in the lab".
-    where: str
-
-    def show(self, lesson: Lesson) -> None:
-        """Apply a lesson in place of the one before, and return when it is in force; raise StartError."""
-
-    def translate(self, command: Sequence[str]) -> list[str] | None:
-        """Return a command of a lesson as it is run here; None for one that the stage has seen to."""
-
-    def logs(self, command: Sequence[str]) -> str | None:
-        """Return what `kubectl logs` would print, where the stage itself knows that."""
-
-    def step(self) -> None:
-        """Look after everything; to be called many times a second."""
-
-    def why_not(self, lesson: Lesson) -> str | None:
-        """Return why a lesson cannot be shown here, None when it can."""
 
 
 @dataclass

@@ -10,9 +10,9 @@ import pytest
 from stage_support import StageDouble, write_lessons
 from support import http_response, replying
 
-from meshdemo import classroom
-from meshdemo.classroom import Classroom, fit, list_lessons
-from meshdemo.notes import Notes
+from meshdemo.lessons import classroom
+from meshdemo.lessons.classroom import Classroom, fit, list_lessons
+from meshdemo.lessons.notes import Notes
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0 --expect hello=3"
 PROMPT = "n next   p previous   r run again   e edit   q quit"

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo import classroom, promises
 from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
-from meshdemo.lessons import Lesson, find_lesson, read_lessons
-from meshdemo.notes import Notes
+from meshdemo.lessons import classroom, promises
+from meshdemo.lessons.notes import Notes
+from meshdemo.lessons.reading import Lesson, find_lesson, read_lessons
 
 if TYPE_CHECKING:
-    from meshdemo.kubectl import ClusterStage
-    from meshdemo.lab.stage import LabStage
-    from meshdemo.promises import Stage
+    from meshdemo.lessons.cluster_stage import ClusterStage
+    from meshdemo.lessons.lab_stage import LabStage
+    from meshdemo.lessons.stage import Stage
 
 _DEFAULT_FOLDER = Path("k8s")
 
@@ -40,7 +40,7 @@ class LessonOptions:
     port: int
 
 
-def command(options: LessonOptions) -> int:
+def run_lessons(options: LessonOptions) -> int:
     """Run what was asked for, and return the exit status; raise StartError or UsageError in one line."""
     if options.cluster and options.istiod:
         raise click.UsageError("--cluster and --istiod exclude each other: a cluster has its own control plane.")
@@ -69,7 +69,7 @@ def command(options: LessonOptions) -> int:
 
 def _folder(named: Path | None) -> Path:
     """Return the folder of the lessons: the one that is named, else k8s here, else that of the clone this runs from."""
-    clone = Path(__file__).resolve().parents[1] / _DEFAULT_FOLDER
+    clone = Path(__file__).resolve().parents[2] / _DEFAULT_FOLDER
     if named:
         return named
     return clone if not _DEFAULT_FOLDER.is_dir() and clone.is_dir() else _DEFAULT_FOLDER
@@ -78,7 +78,7 @@ def _folder(named: Path | None) -> Path:
 def _list(lessons: list[Lesson]) -> None:
     reasons: dict[Lesson, str | None] = {}
     try:
-        from meshdemo.lab.stage import needs_istiod
+        from meshdemo.lessons.lab_stage import needs_istiod
 
         reasons = {lesson: needs_istiod(lesson) for lesson in lessons}
     except ImportError:
@@ -98,7 +98,7 @@ def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Itera
 
 
 def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> ClusterStage:
-    from meshdemo.kubectl import ClusterStage
+    from meshdemo.lessons.cluster_stage import ClusterStage
 
     stage = ClusterStage(lessons[0].folder, options.port, notes.say)
     click.echo(stage.plan())
@@ -111,7 +111,7 @@ def _lab_stage(options: LessonOptions, notes: Notes) -> LabStage:
     try:
         from meshdemo.lab import command as lab_command
         from meshdemo.lab.lab import LabOptions
-        from meshdemo.lab.stage import LabStage
+        from meshdemo.lessons.lab_stage import LabStage
     except ImportError as error:
         raise StartError(
             f"meshdemo lesson needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "

@@ -4,7 +4,7 @@ import pytest
 from support import ROOT
 
 from meshdemo.errors import StartError
-from meshdemo.lessons import Command, find_lesson, read_lessons, replace_ports
+from meshdemo.lessons.reading import Command, find_lesson, read_lessons, replace_ports
 
 GUIDE = """# Lessons
 

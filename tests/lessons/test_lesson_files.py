@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support import ROOT, documents, parsed
 
-from meshdemo.lessons import Lesson
+from meshdemo.lessons.reading import Lesson
 from meshdemo.watching.expectations import parse_expectation
 
 K8S = ROOT / "k8s"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from meshdemo.console import signals
 from meshdemo.errors import StartError
-from meshdemo.lessons import EXAMPLE, Lesson, replace_ports
-from meshdemo.port_forward import PortForward
+from meshdemo.lessons.port_forward import PortForward
+from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # What lessons call the proxy's address by.
 _FRONT = 3030
