@@ -9,7 +9,7 @@ from lab_support import manifest
 
 from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 
 CERTIFICATE, KEY = self_signed("demo.example.com")
 _, OTHER_KEY = self_signed("demo.example.com")

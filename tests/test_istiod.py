@@ -12,8 +12,8 @@ from quick_support import EXAMPLE, SUBSETS, cluster_of, manifest, to, virtual_se
 from support import ROOT, wait_until
 
 from meshdemo.lab import istiod as istiod_module
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
-from meshdemo.lab.manifests import ManifestError
 
 RULE = manifest("DestinationRule", SUBSETS)
 

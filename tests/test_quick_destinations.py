@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from quick_support import SUBSETS, cluster_of, manifest
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick.destination_rule import read_destination_rule
 from meshdemo.lab.quick.destinations import (
     Balancing,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
 from meshdemo.lab.quick.model import HeaderChanges, Headers, StringMatch

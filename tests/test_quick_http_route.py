@@ -3,7 +3,7 @@
 import pytest
 from quick_support import http_route
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick.gateways import Listener
 from meshdemo.lab.quick.hosts import intersection
 from meshdemo.lab.quick.http_route import merge, read_http_route

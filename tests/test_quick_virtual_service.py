@@ -3,7 +3,7 @@
 import pytest
 from quick_support import to, virtual_service
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick.model import (
     Abort,
     Cors,

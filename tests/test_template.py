@@ -3,8 +3,8 @@
 import pytest
 from lab_support import manifest
 
-from meshdemo.lab.manifests import ManifestError
-from meshdemo.lab.schema import Object, read
+from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.schema import Object, read
 from meshdemo.lab.template import TEMPLATE, read_template
 
 

@@ -4,7 +4,7 @@ import pytest
 from lab_support import EXAMPLE, K8S, manifest
 from support import documents
 
-from meshdemo.lab.manifests import Loader, ManifestError
+from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.workloads import read_cluster
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.manifests import NAMESPACE, Manifest
+from meshdemo.lab.files.manifests import NAMESPACE, Manifest
 
 #: What the addresses of pods begin with.
 POD_NETWORK = "10.244."

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from meshdemo.lab.cluster import Cluster
-from meshdemo.lab.manifests import Manifest, ManifestError
+from meshdemo.lab.files.manifests import Manifest, ManifestError
 
 #: The fields of Envoy's configuration that name a certificate to show, and one to trust.
 SHOWN = "tls_certificate_sds_secret_configs"

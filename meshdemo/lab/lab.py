@@ -14,10 +14,10 @@ from meshdemo.escaping import printable_message
 from meshdemo.lab import summary
 from meshdemo.lab.deployment import Pods
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.following import Aside, Files
+from meshdemo.lab.files.following import Aside, Files
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import Local
-from meshdemo.lab.manifests import ManifestError
 from meshdemo.lab.marks import Marks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.parallel import in_parallel

@@ -8,7 +8,7 @@ from typing import Any
 
 from meshdemo.escaping import printable
 from meshdemo.lab.cluster import Cluster
-from meshdemo.lab.manifests import GATEWAY_API, Manifest, shown_path
+from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, shown_path
 
 _LONGEST_WORDS = 100
 # A proxy is told at its start where Services are.

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from meshdemo.lab.cluster import Container, Probe, Template
-from meshdemo.lab.manifests import shown
-from meshdemo.lab.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text
+from meshdemo.lab.files.manifests import shown
+from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text
 from meshdemo.serving import server
 
 ROLES = ("webserver", "proxy")

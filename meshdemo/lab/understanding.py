@@ -17,9 +17,9 @@ from meshdemo.lab.certificates import Authority
 from meshdemo.lab.cluster import Cluster, Gateway, Pod
 from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials
 from meshdemo.lab.engine import Configuration, Engine, Resources
+from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import Local, Ports, outbound_names
-from meshdemo.lab.manifests import Loader, Manifest, ManifestError, shown_path
 from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.sidecar import EnvoyError, check
 from meshdemo.lab.standalone import Secrets

@@ -15,8 +15,8 @@ from meshdemo.lab.cluster import (
     Service,
     ServicePort,
 )
-from meshdemo.lab.manifests import GATEWAY_API, ISTIO, KINDS, NAMESPACE, SYSTEM, Manifest, ManifestError
-from meshdemo.lab.schema import Anything, Integer, List, Object, Refused, Text, read
+from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, KINDS, NAMESPACE, SYSTEM, Manifest, ManifestError
+from meshdemo.lab.files.schema import Anything, Integer, List, Object, Refused, Text, read
 from meshdemo.lab.template import LABELS, ONLY_HERE, PORT, PORT_NAME, TEMPLATE, PortReference, read_template
 
 # More processes than this are more than a machine is for.

@@ -11,8 +11,8 @@ from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.cluster import matches
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
-from meshdemo.lab.manifests import Loader, ManifestError
 from meshdemo.lab.quick.fields import ISTIOD
 from meshdemo.lab.replica import Say
 from meshdemo.lab.sidecar import EnvoyError

@@ -23,7 +23,7 @@ from meaning import differences, meaning
 from records import HINT, load, refused_field
 
 from meshdemo.lab import quick
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 
 SAME, REFUSED, DIFFERENT, INVALID = "same", "refused", "different", "refused by Istio"
 

@@ -7,8 +7,8 @@ import re
 
 from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.engine import Configuration
+from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
-from meshdemo.lab.manifests import ManifestError
 
 VERSION = f"{build.ISTIO_VERSION} ({build.module_version()})"
 

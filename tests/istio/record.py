@@ -28,7 +28,7 @@ from records import (
     refused_field,
 )
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from meaning import meaning
 
 from meshdemo.lab import quick
 from meshdemo.lab.cluster import Cluster
-from meshdemo.lab.manifests import Loader, ManifestError
+from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.workloads import read_cluster
 
 HERE = Path(__file__).parent

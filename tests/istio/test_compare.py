@@ -6,7 +6,7 @@ from records import HINT
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 
 ROUTE = {"destination": {"host": "webserver"}}
 POLICY = [

@@ -18,7 +18,7 @@ from records import (
     refused_field,
 )
 
-from meshdemo.lab.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError
 
 POLICIES = policies()
 INVALID = invalid()

@@ -18,8 +18,8 @@ from support import ROOT, get, wait_until
 
 from meshdemo.lab import quick
 from meshdemo.lab.cluster import Container, Probe
+from meshdemo.lab.files.manifests import Manifest
 from meshdemo.lab.lab import Lab, LabOptions
-from meshdemo.lab.manifests import Manifest
 
 K8S = ROOT / "k8s"
 EXAMPLE = K8S / "example.yaml"

@@ -11,9 +11,9 @@ from typing import IO, Any
 
 from meshdemo.lab.cluster import Cluster
 from meshdemo.lab.engine import Configuration, Resources
+from meshdemo.lab.files.manifests import NAMESPACE, ManifestError
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
-from meshdemo.lab.manifests import NAMESPACE, ManifestError
 
 _LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filters "
 # With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
-from meshdemo.lab.manifests import NAMESPACE, SYSTEM
+from meshdemo.lab.files.manifests import NAMESPACE, SYSTEM
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.
 _TLS_LABEL = {"security.istio.io/tlsMode": "istio"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from meshdemo.lab.cluster import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
+from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick import routing
 from meshdemo.lab.quick.destination_rule import read_destination_rule

@@ -10,7 +10,8 @@ import binascii
 import http
 import re
 
-from meshdemo.lab.manifests import ManifestError, shown
+from meshdemo.lab.files.manifests import ManifestError, shown
+from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type, into
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import MilliDuration, Percent, Regex, Unsupported
 from meshdemo.lab.quick.model import (
@@ -28,7 +29,6 @@ from meshdemo.lab.quick.model import (
     Share,
     StringMatch,
 )
-from meshdemo.lab.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type, into
 
 # Go's names of status codes, which are Python's as well (net/http, StatusText).
 _CODES = frozenset(int(status) for status in http.HTTPStatus)

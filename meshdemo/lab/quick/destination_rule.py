@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from meshdemo.lab.manifests import Manifest, shown
+from meshdemo.lab.files.manifests import Manifest, shown
+from meshdemo.lab.files.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.destinations import (
     Balancing,
@@ -20,7 +21,6 @@ from meshdemo.lab.quick.destinations import (
     Warmup,
 )
 from meshdemo.lab.quick.fields import MilliDuration, Some, Unsupported
-from meshdemo.lab.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
 
 _COUNT = Integer(0)
 _UNSIGNED = Integer(0, 2**32 - 1)

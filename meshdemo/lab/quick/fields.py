@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshdemo.lab.manifests import NAMESPACE, ManifestError, shown
+from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown
+from meshdemo.lab.files.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 from meshdemo.lab.quick.model import HeaderChanges, Headers, StringMatch
-from meshdemo.lab.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it, or says why Istio does not"

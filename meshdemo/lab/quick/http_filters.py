@@ -9,7 +9,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from meshdemo.lab.manifests import NAMESPACE, shown
+from meshdemo.lab.files.manifests import NAMESPACE, shown
+from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Some, Unsupported
 from meshdemo.lab.quick.model import (
@@ -24,7 +25,6 @@ from meshdemo.lab.quick.model import (
     Share,
     StringMatch,
 )
-from meshdemo.lab.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type
 
 HOSTNAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshdemo.lab.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
+from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
+from meshdemo.lab.files.schema import Fields, List, Object, Text, read
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Some, Unsupported
 from meshdemo.lab.quick.gateways import Listener
@@ -17,7 +18,6 @@ from meshdemo.lab.quick.hosts import matches, subset_of
 from meshdemo.lab.quick.http_filters import HOSTNAME
 from meshdemo.lab.quick.http_rules import EVERYTHING, RULE, named
 from meshdemo.lab.quick.model import MESH, DirectResponse, Rule, RuleSet, StringMatch
-from meshdemo.lab.schema import Fields, List, Object, Text, read
 
 _SCHEMA = Object(
     {

@@ -6,7 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from meshdemo.lab.manifests import NAMESPACE, shown
+from meshdemo.lab.files.manifests import NAMESPACE, shown
+from meshdemo.lab.files.schema import Fields, Integer, List, Object, Record, Text
 from meshdemo.lab.quick.fields import MilliDuration, Regex, Unsupported
 from meshdemo.lab.quick.http_filters import BACKEND, BACKEND_FILTERS, FILTERS, METHODS, NAME, backend, headers, removing
 from meshdemo.lab.quick.model import (
@@ -17,7 +18,6 @@ from meshdemo.lab.quick.model import (
     StringMatch,
     Target,
 )
-from meshdemo.lab.schema import Fields, Integer, List, Object, Record, Text
 
 #: A match that every call is like.
 EVERYTHING = Match(path=StringMatch("prefix", "/"))

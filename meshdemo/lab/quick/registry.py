@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.cluster import Cluster, Service, ServicePort
-from meshdemo.lab.manifests import NAMESPACE, shown
+from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.hosts import is_wildcard, specificity, subset_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from meshdemo.lab.manifests import shown
+from meshdemo.lab.files.manifests import shown
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.destinations import Host
 from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity, subset_of

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from meshdemo.lab.manifests import NAMESPACE, Manifest, shown
+from meshdemo.lab.files.manifests import NAMESPACE, Manifest, shown
+from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Map, Object, Record, Text, read
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.actions import ACTIONS, DESTINATION, MIRROR_PERCENTAGE, MIRRORS, mirrors
 from meshdemo.lab.quick.fields import MilliDuration, Unsupported
 from meshdemo.lab.quick.hosts import matches
 from meshdemo.lab.quick.model import MESH, Headers, Match, Rule, RuleSet, StringMatch, Target
-from meshdemo.lab.schema import Boolean, Fields, Integer, List, Map, Object, Record, Text, read
 
 _GATEWAY = Text(pattern=r"[a-z0-9][-a-z0-9]*(/[a-z0-9][-a-z0-9]*)?", rule="a Gateway's name, or namespace/name")
 

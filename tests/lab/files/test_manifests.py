@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from meshdemo.lab.manifests import STDIN, Loader, ManifestError, files_of, suggestion
+from meshdemo.lab.files.manifests import STDIN, Loader, ManifestError, files_of, suggestion
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {}\n"
 

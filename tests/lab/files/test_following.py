@@ -5,7 +5,7 @@ import threading
 import pytest
 from support import wait_until
 
-from meshdemo.lab.following import Aside, Files
+from meshdemo.lab.files.following import Aside, Files
 
 
 def test_edits_are_noticed_once_they_are_complete(tmp_path):

@@ -3,8 +3,20 @@
 import pytest
 from lab_support import manifest
 
-from meshdemo.lab.manifests import ManifestError
-from meshdemo.lab.schema import Anything, Boolean, Duration, Integer, List, Map, Number, Object, Refused, Text, read
+from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.schema import (
+    Anything,
+    Boolean,
+    Duration,
+    Integer,
+    List,
+    Map,
+    Number,
+    Object,
+    Refused,
+    Text,
+    read,
+)
 
 SCHEMA = Object(
     {

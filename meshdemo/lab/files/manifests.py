@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from meshdemo.escaping import printable_message
-from meshdemo.lab import documents
-from meshdemo.lab.documents import shown as shown
+from meshdemo.lab.files import documents
+from meshdemo.lab.files.documents import shown as shown
 
 #: The only namespace there is here.
 NAMESPACE = "default"

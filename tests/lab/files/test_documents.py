@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshdemo.lab.documents import DocumentError, parse, shown
+from meshdemo.lab.files.documents import DocumentError, parse, shown
 
 
 def only(text):

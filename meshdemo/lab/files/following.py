@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from meshdemo.lab.manifests import files_of
+from meshdemo.lab.files.manifests import files_of
 
 Result = TypeVar("Result")
 
