@@ -3,7 +3,7 @@
 import pytest
 
 from meshdemo.lab import deployment
-from meshdemo.lab.cluster import Pod, Template
+from meshdemo.lab.cluster.model import Pod, Template
 from meshdemo.lab.deployment import Pods
 from meshdemo.lab.pod import Wanted
 

@@ -4,9 +4,9 @@ import yaml
 from quick_support import EXAMPLE, virtual_service
 from support import documents
 
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.istiod.objects import control_plane_input
-from meshdemo.lab.workloads import read_cluster
 
 TLS = {"security.istio.io/tlsMode": "istio"}
 PORTS = [

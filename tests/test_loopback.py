@@ -7,9 +7,9 @@ from lab_support import EXAMPLE, K8S, manifest
 from support import documents
 
 from meshdemo.lab import quick
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.loopback import Local, Ports, connect_rules, file_name, is_inbound, outbound_names
-from meshdemo.lab.workloads import read_cluster
 
 CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
 

@@ -6,7 +6,7 @@ from lab_support import EXAMPLE, manifest
 from support import documents
 
 from meshdemo.lab import node
-from meshdemo.lab.workloads import read_cluster
+from meshdemo.lab.cluster.workloads import read_cluster
 
 
 def cluster(*others, change=lambda objects: None):

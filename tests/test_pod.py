@@ -7,10 +7,10 @@ from lab_support import EXAMPLE, manifest
 from support import documents
 
 from meshdemo.lab import quick
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.pod import RunningPod, Surroundings, Wanted, wanted_pod
 from meshdemo.lab.ports import Ports
-from meshdemo.lab.workloads import read_cluster
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from lab_support import web_container
 from support import free_port, get, is_refused, wait_until
 
-from meshdemo.lab.cluster import Probe
+from meshdemo.lab.cluster.model import Probe
 from meshdemo.lab.replica import Replica
 
 # A replica needs a while until it listens.

@@ -5,7 +5,7 @@ from lab_support import EXAMPLE, K8S, manifest
 from support import documents
 
 from meshdemo.lab import summary
-from meshdemo.lab.workloads import read_cluster
+from meshdemo.lab.cluster.workloads import read_cluster
 
 
 def cluster(*lessons, others=()):

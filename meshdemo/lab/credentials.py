@@ -17,7 +17,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.files.manifests import Manifest, ManifestError
 
 #: The fields of Envoy's configuration that name a certificate to show, and one to trust.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
 
 #: A resource in the JSON form of Envoy's API, with the addresses that a cluster would have.
 Resource = dict[str, Any]

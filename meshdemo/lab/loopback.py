@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshdemo.lab.cluster import POD_NETWORK, Cluster
+from meshdemo.lab.cluster.model import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
 from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthrough
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshdemo.lab.cluster import Cluster, Pod, Service, ServicePort
+from meshdemo.lab.cluster.model import Cluster, Pod, Service, ServicePort
 from meshdemo.lab.engine import Resource, Resources
 from meshdemo.lab.loopback import address
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshdemo.lab import node
-from meshdemo.lab.cluster import Cluster, Gateway
+from meshdemo.lab.cluster.model import Cluster, Gateway
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.guard import Guard
 from meshdemo.lab.loopback import HOST, Local, Ports, Where, outbound_names

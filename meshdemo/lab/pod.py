@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshdemo.lab.cluster import Cluster, Pod, Template
+from meshdemo.lab.cluster.model import Cluster, Pod, Template
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
 from meshdemo.lab.ports import Ports as PortBook

@@ -6,7 +6,7 @@ import http.client
 import threading
 import time
 
-from meshdemo.lab.cluster import Probe
+from meshdemo.lab.cluster.model import Probe
 
 # Until it first succeeds a probe comes as often as this, so that a start takes no longer than it must.
 _EAGER_SECONDS = 0.1

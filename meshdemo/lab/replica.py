@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from meshdemo.lab.cluster import Container
+from meshdemo.lab.cluster.model import Container
 from meshdemo.lab.probing import Probing
 
 _TICK_SECONDS = 0.05

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.escaping import printable
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, shown_path
 
 _LONGEST_WORDS = 100

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from meshdemo.lab import node
 from meshdemo.lab.certificates import Authority
-from meshdemo.lab.cluster import Cluster, Gateway, Pod
+from meshdemo.lab.cluster.model import Cluster, Gateway, Pod
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
@@ -23,7 +24,6 @@ from meshdemo.lab.loopback import Local, Ports, outbound_names
 from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.sidecar import EnvoyError, check
 from meshdemo.lab.standalone import Secrets
-from meshdemo.lab.workloads import read_cluster
 
 _CHECKS_AT_ONCE = 4
 

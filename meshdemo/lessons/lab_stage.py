@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
-from meshdemo.lab.cluster import matches
+from meshdemo.lab.cluster.model import matches
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.quick.fields import ISTIOD
 from meshdemo.lab.replica import Say
 from meshdemo.lab.sidecar import EnvoyError
-from meshdemo.lab.workloads import read_cluster
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.

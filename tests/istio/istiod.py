@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build

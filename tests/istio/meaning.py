@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resource, Resources
 
 # -- What is left out, wherever it stands, and why it decides nothing. -------------------------------------------------

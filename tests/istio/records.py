@@ -10,9 +10,9 @@ from typing import Any
 from meaning import meaning
 
 from meshdemo.lab import quick
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import Loader, ManifestError
-from meshdemo.lab.workloads import read_cluster
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

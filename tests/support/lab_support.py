@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from support import ROOT, get, wait_until
 
 from meshdemo.lab import quick
-from meshdemo.lab.cluster import Container, Probe
+from meshdemo.lab.cluster.model import Container, Probe
 from meshdemo.lab.files.manifests import Manifest
 from meshdemo.lab.lab import Lab, LabOptions
 

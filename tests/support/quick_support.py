@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import KINDS, Loader, Manifest
-from meshdemo.lab.workloads import read_cluster
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "k8s" / "example.yaml"
 SUBSETS = {

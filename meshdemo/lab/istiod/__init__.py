@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from threading import Thread
 from typing import IO, Any
 
-from meshdemo.lab.cluster import Cluster
+from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import NAMESPACE, ManifestError
 from meshdemo.lab.istiod import build

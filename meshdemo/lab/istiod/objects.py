@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from meshdemo.lab.cluster import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
+from meshdemo.lab.cluster.model import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
 from meshdemo.lab.files.manifests import NAMESPACE, SYSTEM
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshdemo.lab.cluster import Cluster, Gateway, Pod, matches
+from meshdemo.lab.cluster.model import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of

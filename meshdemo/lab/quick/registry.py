@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from meshdemo.lab.cluster import Cluster, Service, ServicePort
+from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
 from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy

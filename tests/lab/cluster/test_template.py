@@ -3,9 +3,9 @@
 import pytest
 from lab_support import manifest
 
+from meshdemo.lab.cluster.template import TEMPLATE, read_template
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.files.schema import Object, read
-from meshdemo.lab.template import TEMPLATE, read_template
 
 
 def template(container=None, pod=None, notes=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from meshdemo.lab.cluster import (
+from meshdemo.lab.cluster.model import (
     POD_NETWORK,
     Cluster,
     Deployment,
@@ -15,9 +15,9 @@ from meshdemo.lab.cluster import (
     Service,
     ServicePort,
 )
+from meshdemo.lab.cluster.template import LABELS, ONLY_HERE, PORT, PORT_NAME, TEMPLATE, PortReference, read_template
 from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, KINDS, NAMESPACE, SYSTEM, Manifest, ManifestError
 from meshdemo.lab.files.schema import Anything, Integer, List, Object, Refused, Text, read
-from meshdemo.lab.template import LABELS, ONLY_HERE, PORT, PORT_NAME, TEMPLATE, PortReference, read_template
 
 # More processes than this are more than a machine is for.
 _MOST_PODS = 100

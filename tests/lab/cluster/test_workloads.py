@@ -4,8 +4,8 @@ import pytest
 from lab_support import EXAMPLE, K8S, manifest
 from support import documents
 
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import Loader, ManifestError
-from meshdemo.lab.workloads import read_cluster
 
 
 def read(*found, networks=None):

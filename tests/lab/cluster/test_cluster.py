@@ -6,8 +6,8 @@ import pytest
 from lab_support import EXAMPLE, manifest
 from support import ROOT, documents
 
-from meshdemo.lab.cluster import Pod, full_host, matches
-from meshdemo.lab.workloads import read_cluster
+from meshdemo.lab.cluster.model import Pod, full_host, matches
+from meshdemo.lab.cluster.workloads import read_cluster
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from meshdemo.lab.cluster import Container, Probe, Template
+from meshdemo.lab.cluster.model import Container, Probe, Template
 from meshdemo.lab.files.manifests import shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text
 from meshdemo.serving import server
