@@ -14,9 +14,9 @@ from meshdemo.console import streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
-from meshdemo.lab.sidecar import EnvoyError
 from meshdemo.serving.server import ServeOptions
 
 # How often a progress is written where it cannot be written over.

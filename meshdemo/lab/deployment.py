@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from meshdemo.lab.loopback import Local
+from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.pod import RunningPod, Surroundings, Wanted
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.

@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshdemo.lab import node
 from meshdemo.lab.cluster.model import Cluster, Gateway
 from meshdemo.lab.engine import Resources
+from meshdemo.lab.envoy import node
+from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, outbound_names
+from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.guard import Guard
-from meshdemo.lab.loopback import HOST, Local, Ports, Where, outbound_names
 from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.ports import Ports as PortBook
 from meshdemo.lab.replica import Say
-from meshdemo.lab.sidecar import Sidecar
 from meshdemo.lab.understanding import Reader, State, entrances
 
 # What is added to a port that only root may listen on.

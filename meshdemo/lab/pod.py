@@ -9,11 +9,11 @@ from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster, Pod, Template
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.sidecar import Sidecar
+from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.ports import Ports as PortBook
 from meshdemo.lab.replica import Replica, Say
-from meshdemo.lab.sidecar import Sidecar
-from meshdemo.lab.standalone import Secrets
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshdemo.lab import node
-from meshdemo.lab.certificates import Authority
 from meshdemo.lab.cluster.model import Cluster, Gateway, Pod
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials
 from meshdemo.lab.engine import Configuration, Engine, Resources
+from meshdemo.lab.envoy import node
+from meshdemo.lab.envoy.certificates import Authority
+from meshdemo.lab.envoy.credentials import SHOWN, TRUSTED, check_texts, credentials
+from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
+from meshdemo.lab.envoy.sidecar import EnvoyError, check
+from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
 from meshdemo.lab.guard import Guard
-from meshdemo.lab.loopback import Local, Ports, outbound_names
 from meshdemo.lab.parallel import in_parallel
-from meshdemo.lab.sidecar import EnvoyError, check
-from meshdemo.lab.standalone import Secrets
 
 _CHECKS_AT_ONCE = 4
 

@@ -12,11 +12,11 @@ from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.quick.fields import ISTIOD
 from meshdemo.lab.replica import Say
-from meshdemo.lab.sidecar import EnvoyError
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support import free_port, get, http_response, is_refused, read_request, wait_until
 
-from meshdemo.lab import sidecar as sidecar_module
 from meshdemo.lab.engine import Resources
+from meshdemo.lab.envoy import sidecar as sidecar_module
+from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
+from meshdemo.lab.envoy.sidecar import EnvoyError, Sidecar, check
 from meshdemo.lab.guard import Guard
-from meshdemo.lab.loopback import Local, Ports, outbound_names
-from meshdemo.lab.sidecar import EnvoyError, Sidecar, check
 
 TYPE = "type.googleapis.com/envoy.extensions.filters."
 

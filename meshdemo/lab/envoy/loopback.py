@@ -16,7 +16,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
-from meshdemo.lab.standalone import PASSTHROUGH, Secrets, Standalone, passthrough
+from meshdemo.lab.envoy.standalone import PASSTHROUGH, Secrets, Standalone, passthrough
 
 HOST = "127.0.0.1"
 _INBOUND = "virtualInbound"

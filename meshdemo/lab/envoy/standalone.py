@@ -13,8 +13,8 @@ from typing import Any
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from meshdemo.lab.credentials import SHOWN, TRUSTED, Credential
 from meshdemo.lab.engine import Resource
+from meshdemo.lab.envoy.credentials import SHOWN, TRUSTED, Credential
 
 #: The cluster that leads to whatever address a caller chose.
 PASSTHROUGH = "PassthroughCluster"

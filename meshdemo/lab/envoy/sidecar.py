@@ -12,9 +12,9 @@ from pathlib import Path
 
 import envoy as envoy_package
 
-from meshdemo.lab.admin import Admin
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.loopback import Local, Where, file_name, is_inbound
+from meshdemo.lab.envoy.admin import Admin
+from meshdemo.lab.envoy.loopback import Local, Where, file_name, is_inbound
 
 _TYPE = "type.googleapis.com/envoy.config."
 _KINDS = {

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from meshdemo.lab.admin import Admin
+from meshdemo.lab.envoy.admin import Admin
 
 ANSWERS = {
     "/ready": "LIVE\n",

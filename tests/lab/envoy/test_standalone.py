@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from meshdemo.lab.credentials import Credential
-from meshdemo.lab.standalone import Secrets, Standalone, passthrough
+from meshdemo.lab.envoy.credentials import Credential
+from meshdemo.lab.envoy.standalone import Secrets, Standalone, passthrough
 
 TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"

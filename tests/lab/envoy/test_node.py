@@ -5,8 +5,8 @@ import copy
 from lab_support import EXAMPLE, manifest
 from support import documents
 
-from meshdemo.lab import node
 from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.envoy import node
 
 
 def cluster(*others, change=lambda objects: None):

@@ -9,7 +9,7 @@ from support import documents
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.loopback import Local, Ports, connect_rules, file_name, is_inbound, outbound_names
+from meshdemo.lab.envoy.loopback import Local, Ports, connect_rules, file_name, is_inbound, outbound_names
 
 CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
 

@@ -8,7 +8,7 @@ from istiod_support import self_signed
 from lab_support import manifest
 
 from meshdemo.lab.cluster.model import Cluster
-from meshdemo.lab.credentials import SHOWN, TRUSTED, check_texts, credentials
+from meshdemo.lab.envoy.credentials import SHOWN, TRUSTED, check_texts, credentials
 from meshdemo.lab.files.manifests import ManifestError
 
 CERTIFICATE, KEY = self_signed("demo.example.com")

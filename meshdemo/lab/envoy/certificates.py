@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshdemo.lab.standalone import Secrets
+from meshdemo.lab.envoy.standalone import Secrets
 
 TRUST_DOMAIN = "cluster.local"
 _VALID = datetime.timedelta(days=1)

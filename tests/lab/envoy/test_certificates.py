@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from meshdemo.lab.certificates import Authority
+from meshdemo.lab.envoy.certificates import Authority
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meshdemo.lab.cluster.model import Cluster, Pod, Service, ServicePort
 from meshdemo.lab.engine import Resource, Resources
-from meshdemo.lab.loopback import address
+from meshdemo.lab.envoy.loopback import address
 
 _TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
