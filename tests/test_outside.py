@@ -6,9 +6,9 @@ from support import free_port
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.guard import Guard
 from meshdemo.lab.outside import Outside, _speaks_tls
-from meshdemo.lab.ports import Ports
+from meshdemo.lab.pods.guard import Guard
+from meshdemo.lab.pods.ports import Ports
 from meshdemo.lab.understanding import Reader
 
 SERVICE = """---

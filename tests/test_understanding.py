@@ -9,7 +9,7 @@ from lab_support import EXAMPLE, K8S
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.guard import Guard
+from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.understanding import Reader, as_json
 
 

@@ -12,19 +12,19 @@ from pathlib import Path
 from meshdemo.console import signals
 from meshdemo.escaping import printable_message
 from meshdemo.lab import summary
-from meshdemo.lab.deployment import Pods
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.following import Aside, Files
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.guard import Guard
 from meshdemo.lab.marks import Marks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.parallel import in_parallel
-from meshdemo.lab.pod import RunningPod, Surroundings, Wanted, wanted_pod
-from meshdemo.lab.ports import Ports
-from meshdemo.lab.replica import Say
+from meshdemo.lab.pods.deployment import Pods
+from meshdemo.lab.pods.guard import Guard
+from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
+from meshdemo.lab.pods.ports import Ports
+from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.understanding import Reader, State, as_json
 
 _POLL_SECONDS = 0.05

@@ -11,10 +11,10 @@ from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy import node
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
-from meshdemo.lab.guard import Guard
 from meshdemo.lab.parallel import in_parallel
-from meshdemo.lab.ports import Ports as PortBook
-from meshdemo.lab.replica import Say
+from meshdemo.lab.pods.guard import Guard
+from meshdemo.lab.pods.ports import Ports as PortBook
+from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.understanding import Reader, State, entrances
 
 # What is added to a port that only root may listen on.

@@ -22,8 +22,8 @@ from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
 from meshdemo.lab.envoy.sidecar import EnvoyError, check
 from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
-from meshdemo.lab.guard import Guard
 from meshdemo.lab.parallel import in_parallel
+from meshdemo.lab.pods.guard import Guard
 
 _CHECKS_AT_ONCE = 4
 

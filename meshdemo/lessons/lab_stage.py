@@ -15,8 +15,8 @@ from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
+from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.fields import ISTIOD
-from meshdemo.lab.replica import Say
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.

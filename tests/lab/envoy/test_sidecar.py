@@ -14,7 +14,7 @@ from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy import sidecar as sidecar_module
 from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
 from meshdemo.lab.envoy.sidecar import EnvoyError, Sidecar, check
-from meshdemo.lab.guard import Guard
+from meshdemo.lab.pods.guard import Guard
 
 TYPE = "type.googleapis.com/envoy.extensions.filters."
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from meshdemo.lab.cluster.model import Container
-from meshdemo.lab.probing import Probing
+from meshdemo.lab.pods.probing import Probing
 
 _TICK_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.5

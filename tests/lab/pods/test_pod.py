@@ -9,8 +9,8 @@ from support import documents
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.pod import RunningPod, Surroundings, Wanted, wanted_pod
-from meshdemo.lab.ports import Ports
+from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
+from meshdemo.lab.pods.ports import Ports
 
 
 @pytest.fixture

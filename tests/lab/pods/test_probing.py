@@ -6,7 +6,7 @@ import pytest
 from support import http_response, read_request, wait_until
 
 from meshdemo.lab.cluster.model import Probe
-from meshdemo.lab.probing import Probing
+from meshdemo.lab.pods.probing import Probing
 
 PROBE = {"path": "/healthz", "period_seconds": 0.1, "timeout_seconds": 0.3}
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from meshdemo.lab import deployment
 from meshdemo.lab.cluster.model import Pod, Template
-from meshdemo.lab.deployment import Pods
-from meshdemo.lab.pod import Wanted
+from meshdemo.lab.pods import deployment
+from meshdemo.lab.pods.deployment import Pods
+from meshdemo.lab.pods.pod import Wanted
 
 
 class PlayedPod:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.envoy.loopback import Local
-from meshdemo.lab.pod import RunningPod, Surroundings, Wanted
+from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.
 _PATIENCE_SECONDS = 30.0

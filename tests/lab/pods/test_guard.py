@@ -11,12 +11,12 @@ import pytest
 from support import wait_until
 
 from meshdemo.errors import StartError
-from meshdemo.lab.guard import Guard
+from meshdemo.lab.pods.guard import Guard
 
 # Starts a process in the guard's group, writes a file into its folder, and says what they are.
 SCRIPT = """
 import subprocess, sys, time
-from meshdemo.lab.guard import Guard
+from meshdemo.lab.pods.guard import Guard
 guard = Guard()
 (guard.folder / "file").write_text("x")
 sleep = "import signal, time; signal.signal(15, lambda *_: 0); time.sleep(600)"

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from meshdemo.errors import StartError
-from meshdemo.lab.ports import Ports
+from meshdemo.lab.pods.ports import Ports
 
 
 def test_a_port_stays_until_it_is_given_back():

@@ -12,8 +12,8 @@ from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
-from meshdemo.lab.ports import Ports as PortBook
-from meshdemo.lab.replica import Replica, Say
+from meshdemo.lab.pods.ports import Ports as PortBook
+from meshdemo.lab.pods.replica import Replica, Say
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from lab_support import web_container
 from support import free_port, get, is_refused, wait_until
 
 from meshdemo.lab.cluster.model import Probe
-from meshdemo.lab.replica import Replica
+from meshdemo.lab.pods.replica import Replica
 
 # A replica needs a while until it listens.
 STARTUP = Probe("/healthz", 3030, period_seconds=1, failure_threshold=60)

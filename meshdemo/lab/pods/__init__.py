@@ -1,0 +1,4 @@
+"""Replicas as processes, their probes, and rolling updates.
+
+Nothing here reads files, or knows what a policy says.
+"""
