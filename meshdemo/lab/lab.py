@@ -25,7 +25,7 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
 from meshdemo.lab.pods.ports import Ports
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.understanding import Reader, State, as_json
+from meshdemo.lab.state import Reader, State, as_json
 
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30

@@ -15,7 +15,7 @@ from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import Ports as PortBook
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.understanding import Reader, State, entrances
+from meshdemo.lab.state import Reader, State, entrances
 
 # What is added to a port that only root may listen on.
 _PRIVILEGED = 1024

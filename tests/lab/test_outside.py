@@ -9,7 +9,7 @@ from meshdemo.lab.engine import Resources
 from meshdemo.lab.outside import Outside, _speaks_tls
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import Ports
-from meshdemo.lab.understanding import Reader
+from meshdemo.lab.state import Reader
 
 SERVICE = """---
 apiVersion: v1

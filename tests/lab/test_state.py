@@ -10,7 +10,7 @@ from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.understanding import Reader, as_json
+from meshdemo.lab.state import Reader, as_json
 
 
 @pytest.fixture
