@@ -7,7 +7,8 @@ from quick_support import SUBSETS, cluster_of, manifest
 
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick.destination_rule import read_destination_rule
-from meshdemo.lab.quick.destinations import (
+from meshdemo.lab.quick.gateways import read_listeners, read_servers
+from meshdemo.lab.quick.rules.destinations import (
     Balancing,
     Cookie,
     Endpoint,
@@ -17,9 +18,8 @@ from meshdemo.lab.quick.destinations import (
     RetryBudget,
     Warmup,
 )
-from meshdemo.lab.quick.gateways import read_listeners, read_servers
-from meshdemo.lab.quick.model import Destination, Server
-from meshdemo.lab.quick.registry import Registry, merged, service_hosts
+from meshdemo.lab.quick.rules.model import Destination, Server
+from meshdemo.lab.quick.rules.registry import Registry, merged, service_hosts
 from meshdemo.lab.quick.service_entry import read_service_entry
 
 

@@ -4,7 +4,7 @@ import pytest
 from quick_support import to, virtual_service
 
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.quick.model import (
+from meshdemo.lab.quick.rules.model import (
     Abort,
     Cors,
     Delay,

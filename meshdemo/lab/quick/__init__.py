@@ -8,16 +8,16 @@ from meshdemo.lab.cluster.model import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick import routing
 from meshdemo.lab.quick.destination_rule import read_destination_rule
 from meshdemo.lab.quick.envoy.clusters import BLACK_HOLE, PASSTHROUGH, clusters
 from meshdemo.lab.quick.envoy.listeners import listener
 from meshdemo.lab.quick.envoy.routes import route_configuration
 from meshdemo.lab.quick.gateways import Listener, read_listeners, read_servers
 from meshdemo.lab.quick.http_route import merge, read_http_route
-from meshdemo.lab.quick.model import RuleSet, Server
-from meshdemo.lab.quick.registry import Registry, check_policies, gateway_services, service_hosts
-from meshdemo.lab.quick.routing import Caller
+from meshdemo.lab.quick.rules import routing
+from meshdemo.lab.quick.rules.model import RuleSet, Server
+from meshdemo.lab.quick.rules.registry import Registry, check_policies, gateway_services, service_hosts
+from meshdemo.lab.quick.rules.routing import Caller
 from meshdemo.lab.quick.service_entry import read_service_entry
 from meshdemo.lab.quick.virtual_service import read_virtual_service
 

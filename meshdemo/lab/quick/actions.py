@@ -14,7 +14,7 @@ from meshdemo.lab.files.manifests import ManifestError, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type, into
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import MilliDuration, Percent, Regex, Unsupported
-from meshdemo.lab.quick.model import (
+from meshdemo.lab.quick.rules.model import (
     ALL,
     Abort,
     Cors,

@@ -8,7 +8,8 @@ from typing import Any
 from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.destinations import (
+from meshdemo.lab.quick.fields import MilliDuration, Some, Unsupported
+from meshdemo.lab.quick.rules.destinations import (
     Balancing,
     Cookie,
     Hashing,
@@ -20,7 +21,6 @@ from meshdemo.lab.quick.destinations import (
     TrafficPolicy,
     Warmup,
 )
-from meshdemo.lab.quick.fields import MilliDuration, Some, Unsupported
 
 _COUNT = Integer(0)
 _UNSIGNED = Integer(0, 2**32 - 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown
 from meshdemo.lab.files.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
-from meshdemo.lab.quick.model import HeaderChanges, Headers, StringMatch
+from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it, or says why Istio does not"

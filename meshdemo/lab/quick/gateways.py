@@ -8,7 +8,7 @@ from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, List, Map, Object, Text, read
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Some, Unsupported
-from meshdemo.lab.quick.model import Server
+from meshdemo.lab.quick.rules.model import Server
 
 _HOST = Text(
     pattern=r"(([a-z0-9-]+|\*|\.|~)/)?(\*|(\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+)", rule="a host, or namespace/host"

@@ -13,7 +13,7 @@ from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Some, Unsupported
-from meshdemo.lab.quick.model import (
+from meshdemo.lab.quick.rules.model import (
     Cors,
     Destination,
     HeaderChanges,

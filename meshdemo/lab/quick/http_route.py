@@ -14,10 +14,10 @@ from meshdemo.lab.files.schema import Fields, List, Object, Text, read
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.fields import Some, Unsupported
 from meshdemo.lab.quick.gateways import Listener
-from meshdemo.lab.quick.hosts import matches, subset_of
 from meshdemo.lab.quick.http_filters import HOSTNAME
 from meshdemo.lab.quick.http_rules import EVERYTHING, RULE, named
-from meshdemo.lab.quick.model import MESH, DirectResponse, Rule, RuleSet, StringMatch
+from meshdemo.lab.quick.rules.hosts import matches, subset_of
+from meshdemo.lab.quick.rules.model import MESH, DirectResponse, Rule, RuleSet, StringMatch
 
 _SCHEMA = Object(
     {

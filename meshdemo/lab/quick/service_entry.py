@@ -7,9 +7,9 @@ import ipaddress
 from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Anything, Fields, Integer, List, Map, Object, Text, read
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.destinations import Endpoint, Host, HostPort
 from meshdemo.lab.quick.fields import Some, Unsupported
-from meshdemo.lab.quick.hosts import is_wildcard
+from meshdemo.lab.quick.rules.destinations import Endpoint, Host, HostPort
+from meshdemo.lab.quick.rules.hosts import is_wildcard
 
 _LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 _SCHEMA = Object(

@@ -9,8 +9,8 @@ from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Map, Objec
 from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.actions import ACTIONS, DESTINATION, MIRROR_PERCENTAGE, MIRRORS, mirrors
 from meshdemo.lab.quick.fields import MilliDuration, Unsupported
-from meshdemo.lab.quick.hosts import matches
-from meshdemo.lab.quick.model import MESH, Headers, Match, Rule, RuleSet, StringMatch, Target
+from meshdemo.lab.quick.rules.hosts import matches
+from meshdemo.lab.quick.rules.model import MESH, Headers, Match, Rule, RuleSet, StringMatch, Target
 
 _GATEWAY = Text(pattern=r"[a-z0-9][-a-z0-9]*(/[a-z0-9][-a-z0-9]*)?", rule="a Gateway's name, or namespace/name")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meshdemo.lab.quick.destinations import Hashing
 from meshdemo.lab.quick.envoy.words import FAULT_TYPE, TYPE, duration, share, string_matcher, without_empty
-from meshdemo.lab.quick.model import Cors, DirectResponse, Fault, Headers, Redirect, Retry
+from meshdemo.lab.quick.rules.destinations import Hashing
+from meshdemo.lab.quick.rules.model import Cors, DirectResponse, Fault, Headers, Redirect, Retry
 
 #: Istio retries by default (retry.go, DefaultPolicy): neither 500 nor 503, and on another host each time.
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"

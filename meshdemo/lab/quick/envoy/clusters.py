@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from meshdemo.lab.quick.destinations import (
+from meshdemo.lab.quick.envoy.words import ADS, TYPE, address, cluster_name, duration, without_empty
+from meshdemo.lab.quick.rules.destinations import (
     Balancing,
     Endpoint,
     Host,
@@ -15,8 +16,7 @@ from meshdemo.lab.quick.destinations import (
     TrafficPolicy,
     Warmup,
 )
-from meshdemo.lab.quick.envoy.words import ADS, TYPE, address, cluster_name, duration, without_empty
-from meshdemo.lab.quick.registry import Registry, effective, merged
+from meshdemo.lab.quick.rules.registry import Registry, effective, merged
 
 _UNLIMITED = 2**32 - 1
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

@@ -23,8 +23,8 @@ from meshdemo.lab.quick.envoy.words import (
     string_matcher,
     without_empty,
 )
-from meshdemo.lab.quick.model import Match, Mirror, Rewrite, Route, StringMatch, Target, VirtualHost
-from meshdemo.lab.quick.registry import Registry
+from meshdemo.lab.quick.rules.model import Match, Mirror, Rewrite, Route, StringMatch, Target, VirtualHost
+from meshdemo.lab.quick.rules.registry import Registry
 
 _PATHS = {"exact": "path", "prefix": "prefix", "segments": "path_separated_prefix"}
 #: The largest answer that is made up without a call, 1 MiB.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshdemo.lab.quick.model import Share, StringMatch
+from meshdemo.lab.quick.rules.model import Share, StringMatch
 
 TYPE = "type.googleapis.com/"
 FAULT = "envoy.filters.http.fault"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
 from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
-from meshdemo.lab.quick.hosts import is_wildcard, specificity, subset_of
-from meshdemo.lab.quick.model import Destination
+from meshdemo.lab.quick.rules.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
+from meshdemo.lab.quick.rules.hosts import is_wildcard, specificity, subset_of
+from meshdemo.lab.quick.rules.model import Destination
 
 #: What to do where a host is not known because the application's own Services are missing.
 NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from meshdemo.lab.files.manifests import shown
 from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.destinations import Host
-from meshdemo.lab.quick.hosts import intersection, is_wildcard, specificity, subset_of
-from meshdemo.lab.quick.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
-from meshdemo.lab.quick.registry import Registry
+from meshdemo.lab.quick.rules.destinations import Host
+from meshdemo.lab.quick.rules.hosts import intersection, is_wildcard, specificity, subset_of
+from meshdemo.lab.quick.rules.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
+from meshdemo.lab.quick.rules.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
