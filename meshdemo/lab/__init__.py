@@ -1,1 +1,4 @@
-"""The local lab: the YAML of a cluster, on a real Envoy, without a cluster. Needs the extra `lab`."""
+"""One running lab: the application as its manifests describe it, on real Envoys and without a cluster.
+
+Nothing here knows lessons, and nothing outside of `meshdemo up -f` and the lessons needs it.
+"""

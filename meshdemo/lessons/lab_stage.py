@@ -16,7 +16,7 @@ from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.quick.fields import ISTIOD
+from meshdemo.lab.quick.rules.refusing import ISTIOD
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from meshdemo.lab.cluster.model import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.destination_rule import read_destination_rule
 from meshdemo.lab.quick.envoy.clusters import BLACK_HOLE, PASSTHROUGH, clusters
 from meshdemo.lab.quick.envoy.listeners import listener
 from meshdemo.lab.quick.envoy.routes import route_configuration
-from meshdemo.lab.quick.gateways import Listener, read_listeners, read_servers
-from meshdemo.lab.quick.http_route import merge, read_http_route
+from meshdemo.lab.quick.reading.destination_rule import read_destination_rule
+from meshdemo.lab.quick.reading.gateways import Listener, read_listeners, read_servers
+from meshdemo.lab.quick.reading.http_route import merge, read_http_route
+from meshdemo.lab.quick.reading.service_entry import read_service_entry
+from meshdemo.lab.quick.reading.virtual_service import read_virtual_service
 from meshdemo.lab.quick.rules import routing
 from meshdemo.lab.quick.rules.model import RuleSet, Server
+from meshdemo.lab.quick.rules.refusing import ISTIOD, refused
 from meshdemo.lab.quick.rules.registry import Registry, check_policies, gateway_services, service_hosts
 from meshdemo.lab.quick.rules.routing import Caller
-from meshdemo.lab.quick.service_entry import read_service_entry
-from meshdemo.lab.quick.virtual_service import read_virtual_service
 
 # Kinds that say who may call whom, what is encrypted and what is told of it: where calls go is the same without them.
 _NOTED = {
@@ -51,13 +51,13 @@ def configure(cluster: Cluster) -> Configuration:
     for manifest in cluster.policies:
         kind = (manifest.group, manifest.kind)
         if kind in _NOTED:
-            notes.append(f"{manifest.place}: not applied by the quick engine: {of.ISTIOD}")
+            notes.append(f"{manifest.place}: not applied by the quick engine: {ISTIOD}")
         elif kind not in _READ:
-            raise of.refused(manifest.place)
+            raise refused(manifest.place)
     for deployment in cluster.deployments:
         for name, _ in deployment.template.labels:
             if name in _LABELS_REFUSED:
-                raise of.refused(f"{deployment.place}: spec.template.metadata.labels.{name}")
+                raise refused(f"{deployment.place}: spec.template.metadata.labels.{name}")
     registry = _registry(cluster)
     istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
     listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]
@@ -84,7 +84,7 @@ def _registry(cluster: Cluster) -> Registry:
     for manifest in _of_kind(cluster, ISTIO, "ServiceEntry"):
         for host in read_service_entry(manifest):
             if host.name in hosts:
-                raise of.refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
+                raise refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
             hosts[host.name] = host
     policies = tuple(read_destination_rule(manifest) for manifest in _of_kind(cluster, ISTIO, "DestinationRule"))
     registry = Registry(hosts, policies, bool(cluster.services))

@@ -15,7 +15,10 @@ def cluster():
     return read_cluster([manifest(each) for each in documents(EXAMPLE)])
 
 
-@pytest.mark.parametrize("name", ["cluster", "workloads", "template", "manifests", "documents", "schema"])
+@pytest.mark.parametrize(
+    "name",
+    ["cluster/model", "cluster/workloads", "cluster/template", "files/manifests", "files/documents", "files/schema"],
+)
 def test_no_word_of_envoy(name):
     """What reads the files knows no Envoy: neither its name nor that of a part of its configuration."""
     text = (ROOT / f"meshdemo/lab/{name}.py").read_text()

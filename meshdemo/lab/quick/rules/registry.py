@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
 from meshdemo.lab.files.manifests import NAMESPACE, shown
-from meshdemo.lab.quick import fields as of
 from meshdemo.lab.quick.rules.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.rules.hosts import is_wildcard, specificity, subset_of
 from meshdemo.lab.quick.rules.model import Destination
+from meshdemo.lab.quick.rules.refusing import refused
 
 #: What to do where a host is not known because the application's own Services are missing.
 NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"
@@ -50,7 +50,7 @@ class Registry:
         name = min(names, key=specificity)
         rules = sorted((policy for policy in self.policies if policy.host == name), key=lambda policy: policy.name)
         if len({rule.is_private for rule in rules}) > 1:
-            raise of.refused(f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host")
+            raise refused(f"{rules[-1].place}.exportTo", f"is not that of {rules[0].name}, for the same host")
         subsets: dict[str, Subset] = {}
         for subset in (subset for rule in rules for subset in rule.subsets):
             subsets.setdefault(subset.name, subset)
@@ -63,12 +63,12 @@ class Registry:
         host = self.find(destination.host, destination.place)
         if destination.port is not None and host.port(destination.port) is None:
             known = ", ".join(str(port.number) for port in host.ports)
-            raise of.refused(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
+            raise refused(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
         if destination.subset:
             policy = self.policy_for(destination.host)
             if destination.subset not in [subset.name for subset in policy.subsets] if policy else True:
                 problem = f"no DestinationRule for {destination.host} defines the subset {shown(destination.subset)}"
-                raise of.refused(f"{place}.subset", problem)
+                raise refused(f"{place}.subset", problem)
 
     def find(self, name: str, place: str) -> Host:
         """Return a host, or raise ManifestError."""
@@ -77,7 +77,7 @@ class Registry:
         except KeyError:
             short = name.removesuffix(f".{NAMESPACE}.svc.cluster.local")
             reason = "" if self.has_services else f"; {NO_SERVICE}"
-            raise of.refused(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
+            raise refused(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
 
     def port_of(self, destination: Destination, called: int, *, at_gateway: bool) -> int:
         """Return the port of a destination (route.go, GetDestinationCluster).
@@ -146,11 +146,11 @@ def service_hosts(cluster: Cluster) -> Iterator[Host]:
     for service in cluster.services:
         for name in service.annotations:
             if name.startswith("networking.istio.io/"):
-                raise of.refused(f"{service.place}: metadata.annotations.{name}")
+                raise refused(f"{service.place}: metadata.annotations.{name}")
         for index, port in enumerate(service.ports):
             if port.protocol != "http":
                 place = f"{service.place}: spec.ports[{index}]"
-                raise of.refused(
+                raise refused(
                     place, f"is not for http, which its name or appProtocol has to say, but {shown(port.protocol)}"
                 )
         full, short = service.host, service.name
@@ -183,7 +183,7 @@ def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
         for index, subset in enumerate(policy.subsets):
             chosen = [port for port in host.ports for endpoint in port.endpoints if _has(endpoint, subset.labels)]
             if not chosen and any(port.endpoints for port in host.ports):
-                raise of.refused(f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has them")
+                raise refused(f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has them")
 
 
 def _has(endpoint: Endpoint, labels: Mapping[str, str]) -> bool:

@@ -6,8 +6,9 @@ import pytest
 from quick_support import SUBSETS, cluster_of, manifest
 
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.quick.destination_rule import read_destination_rule
-from meshdemo.lab.quick.gateways import read_listeners, read_servers
+from meshdemo.lab.quick.reading.destination_rule import read_destination_rule
+from meshdemo.lab.quick.reading.gateways import read_listeners, read_servers
+from meshdemo.lab.quick.reading.service_entry import read_service_entry
 from meshdemo.lab.quick.rules.destinations import (
     Balancing,
     Cookie,
@@ -20,7 +21,6 @@ from meshdemo.lab.quick.rules.destinations import (
 )
 from meshdemo.lab.quick.rules.model import Destination, Server
 from meshdemo.lab.quick.rules.registry import Registry, merged, service_hosts
-from meshdemo.lab.quick.service_entry import read_service_entry
 
 
 def rule(name="webserver", **spec):

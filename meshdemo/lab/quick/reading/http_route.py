@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Fields, List, Object, Text, read
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import Some, Unsupported
-from meshdemo.lab.quick.gateways import Listener
-from meshdemo.lab.quick.http_filters import HOSTNAME
-from meshdemo.lab.quick.http_rules import EVERYTHING, RULE, named
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import Some, Unsupported
+from meshdemo.lab.quick.reading.gateways import Listener
+from meshdemo.lab.quick.reading.http_filters import HOSTNAME
+from meshdemo.lab.quick.reading.http_rules import EVERYTHING, RULE, named
 from meshdemo.lab.quick.rules.hosts import matches, subset_of
 from meshdemo.lab.quick.rules.model import MESH, DirectResponse, Rule, RuleSet, StringMatch
+from meshdemo.lab.quick.rules.refusing import refused
 
 _SCHEMA = Object(
     {
@@ -78,7 +79,7 @@ def read_http_route(
                 advice.append(f"{parent.place}: not in force: no listener of this Gateway takes it")
         else:
             problem = f"{shown(kind)} of {shown(group)} is not supported by the quick engine"
-            raise of.refused(f"{parent.place}.kind", problem)
+            raise refused(f"{parent.place}.kind", problem)
         for each in attached:
             if each.key in found and kind == "Service":
                 raise parent.error("name", "is the parent of this route already")
@@ -109,7 +110,7 @@ def _at_service(manifest: Manifest, parent: Fields, rules: tuple[Rule, ...], ser
     """Return the rules for calls of a Service, at one of its ports or at all."""
     host, port = of.full_name(parent["name"]), parent["port"]
     if host not in services:
-        raise of.refused(f"{parent.place}.name", f"there is no Service {shown(parent['name'])}")
+        raise refused(f"{parent.place}.name", f"there is no Service {shown(parent['name'])}")
     if port is not None:
         rules = tuple(
             dataclasses.replace(rule, matches=(dataclasses.replace(rule.matches[0], port=port),)) for rule in rules
@@ -124,7 +125,7 @@ def _at_gateway(
     """Yield the rules for each hostname at each listener that takes them (referenceAllowed)."""
     of_parent = [listener for listener in listeners if listener.gateway == parent["name"]]
     if not of_parent:
-        raise of.refused(f"{parent.place}.name", f"there is no Gateway {shown(parent['name'])} of the Gateway API")
+        raise refused(f"{parent.place}.name", f"there is no Gateway {shown(parent['name'])} of the Gateway API")
     for listener in of_parent:
         taken = (
             parent["port"] in (None, listener.port)

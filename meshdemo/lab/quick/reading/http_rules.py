@@ -8,8 +8,17 @@ from collections.abc import Iterable
 
 from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.files.schema import Fields, Integer, List, Object, Record, Text
-from meshdemo.lab.quick.fields import MilliDuration, Regex, Unsupported
-from meshdemo.lab.quick.http_filters import BACKEND, BACKEND_FILTERS, FILTERS, METHODS, NAME, backend, headers, removing
+from meshdemo.lab.quick.reading.fields import MilliDuration, Regex, Unsupported
+from meshdemo.lab.quick.reading.http_filters import (
+    BACKEND,
+    BACKEND_FILTERS,
+    FILTERS,
+    METHODS,
+    NAME,
+    backend,
+    headers,
+    removing,
+)
 from meshdemo.lab.quick.rules.model import (
     DirectResponse,
     Match,

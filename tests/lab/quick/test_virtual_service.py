@@ -4,6 +4,7 @@ import pytest
 from quick_support import to, virtual_service
 
 from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.quick.reading.virtual_service import read_virtual_service
 from meshdemo.lab.quick.rules.model import (
     Abort,
     Cors,
@@ -17,7 +18,6 @@ from meshdemo.lab.quick.rules.model import (
     Share,
     StringMatch,
 )
-from meshdemo.lab.quick.virtual_service import read_virtual_service
 
 EXACT = StringMatch("exact", "a")
 

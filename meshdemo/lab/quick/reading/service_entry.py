@@ -6,10 +6,11 @@ import ipaddress
 
 from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Anything, Fields, Integer, List, Map, Object, Text, read
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import Some, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.destinations import Endpoint, Host, HostPort
 from meshdemo.lab.quick.rules.hosts import is_wildcard
+from meshdemo.lab.quick.rules.refusing import ISTIOD, refused
 
 _LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 _SCHEMA = Object(
@@ -56,22 +57,22 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
             raise spec.error("ports", f"has the same {what} twice")
     for port in spec["ports"]:
         if port["protocol"] is None:
-            raise of.refused(f"{port.place}.protocol", "is missing, so that it is guessed from the name, or from calls")
+            raise refused(f"{port.place}.protocol", "is missing, so that it is guessed from the name, or from calls")
     if spec["resolution"] is None:
-        raise of.refused(f"{spec.place}.resolution", "is missing, which means NONE and is not supported here")
+        raise refused(f"{spec.place}.resolution", "is missing, which means NONE and is not supported here")
     lookup = _LOOKUPS[spec["resolution"]]
     for index, address in enumerate(spec["addresses"]):
         if not _is_address(address):
-            raise spec.error(f"addresses[{index}]", f"{shown(address)} is not an IPv4 address: others {of.ISTIOD}")
+            raise spec.error(f"addresses[{index}]", f"{shown(address)} is not an IPv4 address: others {ISTIOD}")
     if lookup == "one" and len(spec["endpoints"]) > 1:
         raise spec.error("endpoints", "has more than one, for resolution DNS_ROUND_ROBIN")
     for index, host in enumerate(spec["hosts"]):
         if host == "*":
             raise spec.error(f"hosts[{index}]", "'*' is every host, which none can be")
         if is_wildcard(host):
-            raise of.refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
+            raise refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
         if host.endswith(".svc.cluster.local"):
-            raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {of.ISTIOD}")
+            raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {ISTIOD}")
     for endpoint in spec["endpoints"]:
         _check(endpoint, lookup, names)
     return [

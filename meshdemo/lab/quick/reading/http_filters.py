@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import Some, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.model import (
     Cors,
     Destination,
@@ -25,6 +25,7 @@ from meshdemo.lab.quick.rules.model import (
     Share,
     StringMatch,
 )
+from meshdemo.lab.quick.rules.refusing import refused
 
 HOSTNAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -48,7 +49,7 @@ def _changes(fields: Fields) -> HeaderChanges:
 
 def _pair(fields: Fields) -> tuple[str, str]:
     if "%" in fields["value"]:
-        raise of.refused(f"{fields.place}.value", f"{shown(fields['value'])} holds a %, which Envoy takes for more")
+        raise refused(f"{fields.place}.value", f"{shown(fields['value'])} holds a %, which Envoy takes for more")
     return fields["name"].lower(), fields["value"]
 
 
@@ -206,7 +207,7 @@ def _filters_of(known: Mapping[str, Type]) -> List:
     def make(fields: Fields) -> tuple[str, object]:
         name = _FILTER_TYPES[fields["type"]]
         if name not in known:
-            raise of.refused(f"{fields.place}.type", f"{fields['type']} is not supported by the quick engine")
+            raise refused(f"{fields.place}.type", f"{fields['type']} is not supported by the quick engine")
         if name not in fields.given:
             raise fields.error(name, "is missing")
         if len(fields.given) > 2:

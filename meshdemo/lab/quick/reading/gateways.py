@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, List, Map, Object, Text, read
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import Some, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.model import Server
+from meshdemo.lab.quick.rules.refusing import refused
 
 _HOST = Text(
     pattern=r"(([a-z0-9-]+|\*|\.|~)/)?(\*|(\*\.)?([a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+)", rule="a host, or namespace/host"
@@ -125,7 +126,7 @@ def _server(manifest: Manifest, server: Fields) -> Server:
         if "." not in host and host != "*":
             raise server.error(f"hosts[{index}]", f"{shown(host)} is a short name: write it in full")
         if tls and namespace not in ("", "*"):
-            raise of.refused(f"{server.place}.hosts[{index}]")
+            raise refused(f"{server.place}.hosts[{index}]")
         if namespace in ("", "*", ".", NAMESPACE):
             hosts.append(host)  # what is for other namespaces is for nothing here
     return Server(
@@ -141,7 +142,7 @@ def read_listeners(manifest: Manifest) -> list[Listener]:
     spec = read(manifest, _LISTENERS)
     if spec["gatewayClassName"] != _CLASS:
         problem = f"{shown(spec['gatewayClassName'])} is not Istio's, which is {_CLASS}"
-        raise of.refused(f"{spec.place}.gatewayClassName", problem)
+        raise refused(f"{spec.place}.gatewayClassName", problem)
     seen: set[object] = set()
     for index, listener in enumerate(spec["listeners"]):
         for key in (listener["name"], (listener["port"], listener["hostname"])):

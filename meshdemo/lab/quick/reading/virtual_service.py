@@ -6,11 +6,12 @@ import re
 
 from meshdemo.lab.files.manifests import NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Map, Object, Record, Text, read
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.actions import ACTIONS, DESTINATION, MIRROR_PERCENTAGE, MIRRORS, mirrors
-from meshdemo.lab.quick.fields import MilliDuration, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.actions import ACTIONS, DESTINATION, MIRROR_PERCENTAGE, MIRRORS, mirrors
+from meshdemo.lab.quick.reading.fields import MilliDuration, Unsupported
 from meshdemo.lab.quick.rules.hosts import matches
 from meshdemo.lab.quick.rules.model import MESH, Headers, Match, Rule, RuleSet, StringMatch, Target
+from meshdemo.lab.quick.rules.refusing import refused
 
 _GATEWAY = Text(pattern=r"[a-z0-9][-a-z0-9]*(/[a-z0-9][-a-z0-9]*)?", rule="a Gateway's name, or namespace/name")
 
@@ -24,7 +25,7 @@ def _match(fields: Fields) -> Match:
     for name in ("headers", "withoutHeaders"):
         for key in fields[name]:
             if key.startswith("@request.auth.claims"):
-                raise of.refused(f"{fields.place}.{name}.{key}")
+                raise refused(f"{fields.place}.{name}.{key}")
             if not re.fullmatch(of.MATCHED_HEADER, key):
                 raise fields.error(name, f"{shown(key)} is not the name of a header")
     if "" in fields["queryParams"]:
@@ -145,7 +146,7 @@ def read_virtual_service(manifest: Manifest) -> RuleSet:
     spec = read(manifest, _SCHEMA)
     hosts, gateways = spec["hosts"], _gateways(spec["gateways"]) or (MESH,)
     if not hosts:
-        raise of.refused(f"{spec.place}.hosts", "is missing, so that others have to delegate to it")
+        raise refused(f"{spec.place}.hosts", "is missing, so that others have to delegate to it")
     if not spec["http"]:
         raise spec.error("http", "is missing")
     written: list[str] = manifest.document["spec"]["hosts"]

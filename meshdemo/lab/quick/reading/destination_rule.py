@@ -7,8 +7,8 @@ from typing import Any
 
 from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import MilliDuration, Some, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import MilliDuration, Some, Unsupported
 from meshdemo.lab.quick.rules.destinations import (
     Balancing,
     Cookie,

@@ -11,15 +11,7 @@ from typing import Any
 from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown
 from meshdemo.lab.files.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
-
-#: How a refusal ends of what Istio takes, and this engine does not do exactly.
-ISTIOD = "--istiod applies it, or says why Istio does not"
-
-
-def refused(place: str, problem: str = "is not supported by the quick engine") -> ManifestError:
-    """Return the error for what Istio takes, and this engine does not do."""
-    return ManifestError(place, f"{problem}: {ISTIOD}")
-
+from meshdemo.lab.quick.rules.refusing import ISTIOD, refused
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"

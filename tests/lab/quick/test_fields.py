@@ -3,8 +3,8 @@
 import pytest
 
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
 
 REGEXES = [

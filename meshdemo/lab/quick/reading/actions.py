@@ -12,8 +12,8 @@ import re
 
 from meshdemo.lab.files.manifests import ManifestError, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type, into
-from meshdemo.lab.quick import fields as of
-from meshdemo.lab.quick.fields import MilliDuration, Percent, Regex, Unsupported
+from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading.fields import MilliDuration, Percent, Regex, Unsupported
 from meshdemo.lab.quick.rules.model import (
     ALL,
     Abort,
@@ -29,6 +29,7 @@ from meshdemo.lab.quick.rules.model import (
     Share,
     StringMatch,
 )
+from meshdemo.lab.quick.rules.refusing import refused
 
 # Go's names of status codes, which are Python's as well (net/http, StatusText).
 _CODES = frozenset(int(status) for status in http.HTTPStatus)
@@ -93,7 +94,7 @@ def _redirect(fields: Fields) -> Redirect:
     if code < 300:
         raise fields.error("redirectCode", f"{code} is not 3xx")
     if code not in _REDIRECT_CODES:
-        raise of.refused(f"{fields.place}.redirectCode", f"{code} is none of {', '.join(map(str, _REDIRECT_CODES))}")
+        raise refused(f"{fields.place}.redirectCode", f"{code} is none of {', '.join(map(str, _REDIRECT_CODES))}")
     return Redirect(
         code=code,
         path=fields["uri"] or "",
@@ -165,13 +166,13 @@ def _retry(fields: Fields) -> Retry:
 
 def _delay(fields: Fields) -> Delay:
     if fields["fixedDelay"] is None:
-        raise of.refused(f"{fields.place}.fixedDelay", "is missing, so that nothing is delayed")
+        raise refused(f"{fields.place}.fixedDelay", "is missing, so that nothing is delayed")
     return Delay(fields["fixedDelay"], fields["percentage"] or Share(fields["percent"] or 0, is_whole=True))
 
 
 def _abort(fields: Fields) -> Abort:
     if fields["httpStatus"] is None:
-        raise of.refused(f"{fields.place}.httpStatus", "is missing, so that nothing is aborted")
+        raise refused(f"{fields.place}.httpStatus", "is missing, so that nothing is aborted")
     return Abort(fields["httpStatus"], fields["percentage"])
 
 
