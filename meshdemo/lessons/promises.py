@@ -12,8 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import click
 
@@ -29,19 +28,30 @@ _STEP_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one promise: what was promised of `subject`, and what was seen, None where nothing was."""
+
+    subject: str
+    range: str
+    seen: float | str | None
+    unit: str
+    met: bool
+
+
 @dataclass
 class Outcome:
-    """What became of a lesson: its expectations, as `watch --json` has them, and what went wrong otherwise."""
+    """What became of a lesson: its promises, and what went wrong otherwise."""
 
     lesson: Lesson
-    expectations: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     problem: str = ""
     skipped: str = ""
 
     @property
     def is_met(self) -> bool:
         """Return whether everything was as promised; a lesson that promises nothing is none."""
-        return not self.problem and bool(self.expectations) and all(each["met"] for each in self.expectations)
+        return not self.problem and bool(self.verdicts) and all(verdict.met for verdict in self.verdicts)
 
 
 def check(stage: Stage, lessons: Sequence[Lesson], notes: Notes) -> bool:
@@ -70,16 +80,16 @@ def check_one(stage: Stage, lesson: Lesson) -> Outcome:
         stage.show(lesson)
         for command in lesson.commands():
             if command.is_watch:
-                outcome.expectations += _check_watch(stage, command)
+                outcome.verdicts += _check_watch(stage, command)
             elif (verdict := run_plain(stage, command)[1]) is not None:
-                outcome.expectations.append(verdict)
+                outcome.verdicts.append(verdict)
     except StartError as error:
         outcome.problem = str(error)
     return outcome
 
 
-def _check_watch(stage: Stage, command: Command) -> list[dict[str, Any]]:
-    """Run a watch, and return its expectations; raise StartError when it did not come to them."""
+def _check_watch(stage: Stage, command: Command) -> list[Verdict]:
+    """Run a watch, and return what became of its expectations; raise StartError when it did not come to them."""
     words = stage.translate(command.pipeline[-1])
     if words is None:
         return []
@@ -93,14 +103,14 @@ def _check_watch(stage: Stage, command: Command) -> list[dict[str, Any]]:
         ) from None
     if report.get("problem"):
         raise StartError(report["problem"])
-    return list(report["expectations"])
+    names = [each.name for each in fields(Verdict)]
+    return [Verdict(**{name: expectation[name] for name in names}) for expectation in report["expectations"]]
 
 
-def run_plain(stage: Stage, command: Command) -> tuple[str | None, dict[str, Any] | None]:
+def run_plain(stage: Stage, command: Command) -> tuple[str | None, Verdict | None]:
     """Run a command that is no watch; return what it prints, and whether that is as promised.
 
-    The first is None where the stage has seen to it. The second has the form of an expectation of `watch --json`, and
-    is None where the lesson promises no output.
+    The first is None where the stage has seen to it, the second where the lesson promises no output.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -109,13 +119,8 @@ def run_plain(stage: Stage, command: Command) -> tuple[str | None, dict[str, Any
             return output, None
         met = output.strip() == command.output
         if met or time.monotonic() > deadline:
-            return output, {
-                "subject": shlex.join(command.pipeline[-1]),
-                "range": command.output,
-                "seen": printable(output.strip()),
-                "unit": "",
-                "met": met,
-            }
+            seen = printable(output.strip())
+            return output, Verdict(shlex.join(command.pipeline[-1]), command.output, seen, "", met)
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             stage.step()
@@ -184,22 +189,22 @@ def _finish(stage: Stage, process: subprocess.Popen[bytes], given: str = "") -> 
         end(process)
 
 
-def format_verdict(verdict: dict[str, Any]) -> str:
-    """Return a line on one expectation, with its mark."""
+def format_verdict(verdict: Verdict) -> str:
+    """Return a line on one promise, with its mark."""
     marks = terminal.marks_for(sys.stdout)
-    mark = click.style(marks.met, fg="green") if verdict["met"] else click.style(marks.unmet, fg="red", bold=True)
-    seen = verdict["seen"]
+    mark = click.style(marks.met, fg="green") if verdict.met else click.style(marks.unmet, fg="red", bold=True)
+    seen = verdict.seen
     shown = "nothing" if seen is None else seen if isinstance(seen, str) else f"{seen:g}"
-    unit = f" {verdict['unit']}" if verdict["unit"] else ""
-    return f"   {mark} {verdict['subject']}: {shown}{unit}, expected {verdict['range']}"
+    unit = f" {verdict.unit}" if verdict.unit else ""
+    return f"   {mark} {verdict.subject}: {shown}{unit}, expected {verdict.range}"
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    for verdict in outcome.expectations:
+    for verdict in outcome.verdicts:
         click.echo(format_verdict(verdict))
     if outcome.skipped:
         click.echo(f"   - {outcome.skipped}")
-    elif outcome.problem or not outcome.expectations:
+    elif outcome.problem or not outcome.verdicts:
         problem = outcome.problem or "its comment has no command with --expect"
         click.echo(click.style(f"   {terminal.marks_for(sys.stdout).unmet} {problem}", fg="red", bold=True))
 
