@@ -14,7 +14,14 @@ from meshdemo.roles import proxy
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 GUIDE = (ROOT / "k8s" / "README.md").read_text()
-DOCUMENTS = {"README.md": README, "docs/reference.md": REFERENCE, "k8s/README.md": GUIDE}
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+DOCUMENTS = {
+    "README.md": README,
+    "docs/reference.md": REFERENCE,
+    "docs/architecture.md": ARCHITECTURE,
+    "k8s/README.md": GUIDE,
+    "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(),
+}
 every_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
@@ -29,6 +36,11 @@ def table():
         else:
             rows += [(command, cells) for command in commands]
     return rows
+
+
+def test_the_readme_takes_five_minutes():
+    """The README has at most 1,200 words, its tables, pictures and commands among them."""
+    assert len(README.split()) <= 1200
 
 
 def test_every_option_is_in_the_table():
@@ -96,14 +108,28 @@ def test_files_that_are_named_exist(name):
     text = DOCUMENTS[name]
     for path in re.findall(r"(?<![\w/])((?:meshdemo|k8s|tests|docs)/[\w./-]*[a-z])\b", text):
         assert (ROOT / path).exists(), path
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert ((ROOT / name).parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        target = (ROOT / name).parent / link if link else ROOT / name
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
+
+
+def test_every_room_is_in_the_table():
+    """Each package but the quick engine's own has a row that says where to change what, and its modules are there."""
+    rows = re.findall(r"^\| `(meshdemo/[\w/]*)` \|.*\| ([^|]*) \|$", ARCHITECTURE, re.MULTILINE)
+    packages = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "meshdemo").rglob("__init__.py")}
+    assert {room for room, _ in rows} == {room for room in packages if "/quick/" not in room.removesuffix("quick/")}
+    for room, modules in rows:
+        for module in re.findall(r"`([\w./]+)`", modules):
+            assert (ROOT / room / module).exists(), f"{room}{module}"
 
 
 def commands_of(text):
     """Return each command in blocks and in the running text: what stands in sh blocks, behind $, and in backticks."""
+    text = text.replace("\\\n", " ")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"^\$ (.*)$", text, re.MULTILINE)
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     return [part.strip() for line in lines for part in line.split("&&")]
