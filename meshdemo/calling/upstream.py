@@ -3,61 +3,35 @@
 from __future__ import annotations
 
 import codecs
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from meshdemo import __version__
-from meshdemo.calling import failures
+from meshdemo.calling import failures, redirects
 from meshdemo.calling.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo.calling.headers import CREDENTIALS
 from meshdemo.calling.response import TooLargeError
 from meshdemo.escaping import percent_encode
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
-REDIRECT_LIMIT = 5
 USER_AGENT = f"meshdemo/{__version__}"
 
-#: Headers that an application has to copy for the spans of a trace to join, by the systems that Istio and Envoy
-#: support (Istio, "Distributed Tracing FAQ: what headers must be propagated"), and the one that lessons route by.
-FORWARDED_HEADERS = (
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "b3",
-    "x-b3-traceid",
-    "x-b3-spanid",
-    "x-b3-parentspanid",
-    "x-b3-sampled",
-    "x-b3-flags",
-    "x-ot-span-context",
-    "x-cloud-trace-context",
-    "grpc-trace-bin",
-    "sw8",
-    "x-datadog-trace-id",
-    "x-datadog-parent-id",
-    "x-datadog-sampling-priority",
-    "end-user",
-)
-
-# What goes along when a redirect leads to another origin: it says nothing that was meant for the first one alone.
-_SAFE_HEADERS = frozenset({*FORWARDED_HEADERS, "accept", "via"})
-# What describes a body, beside headers that begin with content- (RFC 9110, 15.4; RFC 9530).
-_BODY_HEADERS = frozenset({"digest", "last-modified", "repr-digest"})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Methods that may be sent again when a kept connection turns out to be closed (RFC 9110, 9.2.2).
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 # Python codecs that no web server declares as a charset, and that are slow or fail on some bytes.
 _NOT_CHARSETS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
 _SHOWN_URL_LENGTH = 200
+_SHOWN_HEADER_LENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -67,6 +41,30 @@ class Answer:
     status: int
     text: str
     media_type: str
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def line(self) -> str:
+        """Return the text without line breaks at its end, so that a chain of proxies stays on one line."""
+        return self.text.rstrip("\r\n")
+
+    def value(self) -> Any:
+        """Return what the body says as JSON, or `line()` where it is none, or none that can be written again."""
+        if self.media_type not in ("application/json", "") and not self.media_type.endswith("+json"):
+            return self.line()
+        try:
+            value = json.loads(self.text)
+            json.dumps({"value": value}, allow_nan=False)
+        except (ValueError, RecursionError):
+            return self.line()
+        return value
+
+    def public_headers(self) -> dict[str, str]:
+        """Return the headers by their usual names (`X-Request-Id`), sorted, without credentials, each value cut."""
+        return {
+            name.title(): value[:_SHOWN_HEADER_LENGTH]
+            for name, value in sorted(self.headers.items(), key=lambda item: item[0].lower())
+            if name.lower() not in CREDENTIALS
+        }
 
 
 class UpstreamError(Exception):
@@ -132,40 +130,35 @@ class Upstream:
     def call(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Call `url`, made by `url_for`, following up to 5 redirects; raise UpstreamError when no answer came.
 
-        Of `headers` only FORWARDED_HEADERS, `accept` and `via` follow a redirect to another origin, and none that
-        describes the body follows one that drops it.
+        Not all of `headers` follow a redirect, see redirects.py.
         """
         deadline = time.monotonic() + self._timeout_seconds
-        for _ in range(REDIRECT_LIMIT + 1):
+        request = redirects.Request(method, url, headers, body)
+        for _ in range(redirects.LIMIT + 1):
             try:
-                response = self._send(method, url, headers, body, deadline)
+                response = self._send(request, deadline)
                 with response:
                     location = response.headers.get("Location")
-                    if location is None or response.status_code not in _REDIRECTS:
+                    if location is None or response.status_code not in redirects.STATUSES:
                         return _read(response)
             except failures.FAILURES as error:
-                raise self._explained(error, url) from error
-            origin = _origin(url)
-            url = _redirect_url(url, location)
-            if _origin(url) != origin:
-                headers = {name: value for name, value in headers.items() if name.lower() in _SAFE_HEADERS}
-            if _becomes_get(method, response.status_code):
-                method, body = "GET", b""
-                headers = {name: value for name, value in headers.items() if not _describes_body(name.lower())}
-        raise UpstreamError("too many redirects", url)
+                raise self._explained(error, request.url) from error
+            try:
+                request = redirects.follow(request, response.status_code, location)
+            except ValueError as error:
+                raise UpstreamError(str(error), request.url) from None
+        raise UpstreamError("too many redirects", request.url)
 
-    def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
-    ) -> requests.Response:
+    def _send(self, sent: redirects.Request, deadline: float) -> requests.Response:
         """Send one request; once more where a kept connection had been closed meanwhile and that does no harm."""
         request = requests.PreparedRequest()
-        request.method = method
-        request.url = url
-        request.body = body or None
-        request.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, "Accept": "*/*", **headers})
-        request.headers[TARGET] = url[len(origin_of(url)) :]
-        if body:
-            request.headers["Content-Length"] = str(len(body))
+        request.method = sent.method
+        request.url = sent.url
+        request.body = sent.body or None
+        request.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, "Accept": "*/*", **sent.headers})
+        request.headers[TARGET] = sent.url[len(origin_of(sent.url)) :]
+        if sent.body:
+            request.headers["Content-Length"] = str(len(sent.body))
         if not self._keep_alive:
             request.headers["Connection"] = "close"
         while True:
@@ -177,7 +170,7 @@ class Upstream:
                 # No proxies: without that, requests reads the environment for each call.
                 return self._session.send(request, stream=True, timeout=timeout, proxies={}, allow_redirects=False)
             except requests.ConnectionError as error:
-                if method not in _IDEMPOTENT or not any(
+                if sent.method not in _IDEMPOTENT or not any(
                     isinstance(cause, StaleConnectionError) for cause in failures.causes(error)
                 ):
                     raise
@@ -189,35 +182,6 @@ class Upstream:
             plural = "" if seconds == "1" else "s"
             return UpstreamError(f"timed out after {seconds} second{plural}", url, status=504)
         return UpstreamError(failures.reason_of(error), url)
-
-
-def _becomes_get(method: str, status: int) -> bool:
-    """Tell whether the next request is a GET without a body, as browsers have it (RFC 9110, 15.4)."""
-    return (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST")
-
-
-def _describes_body(name: str) -> bool:
-    return name.startswith("content-") or name in _BODY_HEADERS
-
-
-def _origin(url: str) -> tuple[str, str | None, int]:
-    """Return scheme, host and port of a URL, by which two URLs have the same origin (RFC 6454, 4)."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
-
-
-def _redirect_url(url: str, location: str) -> str:
-    """Return the absolute URL that a `Location` means."""
-    try:
-        parts = urlsplit(urljoin(url, percent_encode(location)))
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            authority = parts.netloc.rpartition("@")[2]
-            query = f"?{parts.query}" if parts.query else ""
-            return f"{parts.scheme}://{authority}{parts.path or '/'}{query}"
-    except ValueError:
-        pass
-    shown = percent_encode(location[:_SHOWN_URL_LENGTH])
-    raise UpstreamError(f"redirect to {shown}, which is not an http or https address,", url)
 
 
 def _read(response: requests.Response) -> Answer:
@@ -236,4 +200,4 @@ def _read(response: requests.Response) -> Answer:
         text = body.decode(charset, "replace")
     except (LookupError, ValueError):
         text = body.decode("utf-8", "replace")
-    return Answer(response.status_code, text, media_type)
+    return Answer(response.status_code, text, media_type, response.headers)

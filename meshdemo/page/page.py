@@ -50,7 +50,10 @@ def create_page(
     calls = Calls(observe, header_names, lambda: read_changes(changes_file), own_path=PATH, stream_limit=stream_limit)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = wsgi.raw_path(environ)
+        path, query = wsgi.raw_target(environ)
+        if path == PATH + "/":
+            location = percent_encode(f"{PATH}?{query}" if query else PATH)
+            return wsgi.answer(environ, start_response, 308, f"See {PATH}.", ("Location", location))
         if path == PATH:
             html, headers = read_page()
             return wsgi.answer(environ, start_response, 200, html, *headers)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshdemo.calling.upstream import FORWARDED_HEADERS, Answer, Upstream, UpstreamError
+from meshdemo.calling.headers import FORWARDED_HEADERS
+from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 from meshdemo.page.page import DEFAULT_STREAM_LIMIT, create_page, is_own
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+# What each request of the proxy has of its own.
+_OWN_HEADERS = frozenset({"connection", "content-length", "host"})
 
 
 def create_app(
@@ -78,15 +81,22 @@ def create_app(
         except wsgi.BodyTooLargeError as error:
             return wsgi.answer(environ, start_response, 413, f"Error: {error}")
         as_json = wsgi.wants_json(environ)
-        headers = {header: environ[key] for key, header in forwarded.items() if environ.get(key)}
+        of_connection = wsgi.connection_options(environ)
+        headers = {
+            header: environ[key]
+            for key, header in {**forwarded, "HTTP_VIA": "via"}.items()
+            if environ.get(key) and header not in of_connection
+        }
         if as_json:
             headers["accept"] = "application/json"
-        headers["via"] = environ.get("HTTP_VIA", "")
         protocol = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
         outcome, milliseconds = call(environ["REQUEST_METHOD"], path, query, headers, body, protocol)
         status = _own_status(outcome) if pass_status else 200
-        shown = _as_json(outcome, milliseconds) if as_json else _as_text(outcome, milliseconds)
-        return wsgi.answer(environ, start_response, status, shown)
+        if not as_json:
+            return wsgi.answer(environ, start_response, status, _as_text(outcome, milliseconds))
+        sent = map(str.lower, wsgi.request_headers(environ))
+        left_out = [name for name in sent if name not in headers and name not in _OWN_HEADERS]
+        return wsgi.answer(environ, start_response, status, _as_json(outcome, milliseconds, left_out))
 
     return app
 
@@ -104,34 +114,21 @@ def _own_status(outcome: Answer | UpstreamError) -> int:
 
 
 def _as_text(outcome: Answer | UpstreamError, milliseconds: float) -> str:
-    result = f"Error: {outcome}" if isinstance(outcome, UpstreamError) else f"Proxying value: {_text(outcome)}"
+    if isinstance(outcome, UpstreamError):
+        result = f"Error: {outcome}"
+    else:
+        result = f"Proxying value: {outcome.line() or f'(empty, status {outcome.status})'}"
     return f"{result} - Took {milliseconds:.0f} milliseconds"
 
 
-def _as_json(outcome: Answer | UpstreamError, milliseconds: float) -> dict[str, Any]:
+def _as_json(outcome: Answer | UpstreamError, milliseconds: float, not_passed_on: Iterable[str] = ()) -> dict[str, Any]:
     """Return the object of the JSON form; docs/reference.md describes it field by field."""
-    error = str(outcome) if isinstance(outcome, UpstreamError) else None
     answered = outcome if isinstance(outcome, Answer) else None
     return {
-        "value": _value(answered) if answered else None,
-        "status": answered.status if answered else None,
-        "error": error,
+        "value": answered and answered.value(),
+        "status": answered and answered.status,
+        "error": None if answered else str(outcome),
         "milliseconds": round(milliseconds, 3),
+        "headers": answered and answered.public_headers(),
+        "not passed on": [*not_passed_on],
     }
-
-
-def _text(answered: Answer) -> str:
-    """Return the upstream's text without line breaks at its end, so that a chain of proxies stays on one line."""
-    return answered.text.rstrip("\r\n")
-
-
-def _value(answered: Answer) -> Any:
-    """Return the upstream's JSON, or its text where it is none, or none that can be written again."""
-    if answered.media_type not in ("application/json", "") and not answered.media_type.endswith("+json"):
-        return _text(answered)
-    try:
-        value = json.loads(answered.text)
-        json.dumps({"value": value}, allow_nan=False)
-    except (ValueError, RecursionError):
-        return _text(answered)
-    return value

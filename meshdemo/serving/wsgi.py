@@ -81,6 +81,11 @@ def request_headers(environ: WSGIEnvironment) -> dict[str, str]:
     return {name.replace("_", "-").title(): value for name, value in sorted(fields.items())}
 
 
+def connection_options(environ: WSGIEnvironment) -> frozenset[str]:
+    """Return what `Connection` names, in small letters: headers that are for this connection only (RFC 9110, 7.6.1)."""
+    return frozenset(name.strip().lower() for name in environ.get("HTTP_CONNECTION", "").split(","))
+
+
 def wants_json(environ: WSGIEnvironment) -> bool:
     """Tell whether `Accept` names application/json, and does not prefer text/plain (RFC 9110, 12.5.1)."""
     accept = environ.get("HTTP_ACCEPT", "")

@@ -56,7 +56,17 @@ def test_no_other_path_is_the_page(call_app, requests_mock, path):
     assert "from upstream" in call_app(proxy.create_app(Upstream("http://webserver")), path).text
 
 
-@pytest.mark.parametrize("path", ["/ui/", "/ui/x", "/ui/calls/"])
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [("/ui/", "/ui"), ("/ui/?rate=5&path=%2fx", "/ui?rate=5&path=%2fx"), ("/ui/?\r\nX: y", "/ui?%0D%0AX:%20y")],
+)
+def test_a_slash_behind_the_page(call_app, target, location):
+    """/ui/ leads to /ui, with its query."""
+    response = call_app(proxy.create_app(Upstream("http://webserver")), target)
+    assert (response.status, response.headers["location"]) == (308, location)
+
+
+@pytest.mark.parametrize("path", ["/ui//", "/ui/x", "/ui/calls/"])
 def test_nothing_else_is_below_the_page(call_app, requests_mock, path):
     """Below /ui the proxy answers itself, and says so."""
     response = call_app(proxy.create_app(Upstream("http://webserver")), path)

@@ -29,6 +29,12 @@ def proxied(call_app):
     return call
 
 
+def failed(error):
+    """Return the JSON form of a call that failed."""
+    shape = {"value": None, "status": None, "error": error, "milliseconds": 12.6, "headers": None}
+    return {**shape, "not passed on": []}
+
+
 def test_answer(proxied, requests_mock):
     """The upstream's body is shown, and how long it took in whole milliseconds."""
     requests_mock.get(URL, text="Webserver V1")
@@ -39,7 +45,7 @@ def test_answer(proxied, requests_mock):
 
 @pytest.mark.parametrize(
     ("upstream", "shown"),
-    [("a", b"a"), ("a\n", b"a"), ("a\r\n\n", b"a"), ("\na\nb \n", b"\na\nb "), ("\n", b""), ("", b"")],
+    [("a", b"a"), ("a\n", b"a"), ("a\r\n\n", b"a"), ("\na\nb \n", b"\na\nb ")],
 )
 def test_line_ends(proxied, requests_mock, upstream, shown):
     """A text ends with one line break; those at the end of the upstream's are taken off, in JSON as well."""
@@ -48,6 +54,16 @@ def test_line_ends(proxied, requests_mock, upstream, shown):
     response = proxied(headers=JSON)
     assert response.json()["value"] == shown.decode()
     assert not response.body.endswith(b"\n")
+
+
+@pytest.mark.parametrize("body", ["", "\n", "\r\n\n"])
+@pytest.mark.parametrize("status", [200, 204, 404, 503])
+def test_an_empty_answer(proxied, requests_mock, status, body):
+    """The text form says that it is empty, and its status; JSON has both as they are."""
+    requests_mock.get(URL, status_code=status, text=body, headers={"Content-Type": "text/plain"})
+    assert proxied().text == f"Proxying value: (empty, status {status}) - Took 13 milliseconds"
+    document = proxied(headers=JSON).json()
+    assert (document["value"], document["status"]) == ("", status)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +164,51 @@ def test_nothing_else_crosses(proxied, requests_mock):
     }  # :path is the target, not sent as a header
 
 
+@pytest.mark.parametrize("connection", ["x-request-id, via, X-TENANT", "close , X-Tenant,VIA,,x-request-id"])
+def test_what_connection_names_does_not_cross(proxied, requests_mock, connection):
+    """A header that is for one connection ends here, whatever list it is on (RFC 9110, 7.6.1)."""
+    requests_mock.get(URL, text="")
+    sent = {"Connection": connection, "X-Request-Id": "1", "X-Tenant": "blue", "Via": "1.1 a", "b3": "0", **JSON}
+    document = proxied(headers=sent, options={"forward_headers": ["x-tenant"], "name": "here"}).json()
+    received = requests_mock.last_request.headers
+    assert (received["Via"], received["B3"]) == ("1.1 here", "0")
+    assert not {"x-request-id", "x-tenant"} & {name.lower() for name in received}
+    assert document["not passed on"] == ["via", "x-request-id", "x-tenant"]
+
+
+def test_what_was_not_passed_on_is_told(proxied, requests_mock):
+    """JSON names the headers that were sent and not passed on, never their values."""
+    requests_mock.post(URL, text="")
+    own = {"Host": "elsewhere", "Connection": "close", "End-User": "tester", **JSON}
+    sent = {
+        "User-Agent": "curl/8",
+        "Cookie": "session=secret",
+        "Authorization": "Basic secret",
+        "TE": "trailers",
+        **own,
+    }
+    response = proxied(method="POST", headers=sent, body=b"data")
+    assert response.json()["not passed on"] == ["authorization", "cookie", "te", "user-agent"]
+    assert b"secret" not in response.body
+    assert proxied(method="POST", headers=own).json()["not passed on"] == []
+
+
+def test_headers_of_the_answer(proxied, requests_mock):
+    """JSON has the answer's headers under their usual names, without credentials, each value cut at 1,000."""
+    headers = {"server": "istio-envoy", "X-ENVOY-overloaded": "true", "x-long": "y" * 5000, "Location": "/caf\xe9"}
+    secret = dict.fromkeys(("Set-Cookie", "set-cookie2", "Authorization", "Cookie", "Proxy-Authorization"), "secret")
+    secret |= {"Authentication-Info": "secret", "Proxy-Authentication-Info": "secret"}
+    requests_mock.get(URL, status_code=503, text="no", headers={**headers, **secret})
+    response = proxied(headers=JSON)
+    assert response.json()["headers"] == {
+        "Location": "/caf\xe9",
+        "Server": "istio-envoy",
+        "X-Envoy-Overloaded": "true",
+        "X-Long": "y" * 1000,
+    }
+    assert b"secret" not in response.body
+
+
 def test_forward_header_adds_to_the_list(proxied, requests_mock):
     """A header that is named crosses too, whatever its case, and the tracing headers still do."""
     requests_mock.get(URL, text="")
@@ -188,7 +249,7 @@ def test_a_request_that_comes_back_is_not_sent_again(proxied, requests_mock, via
     assert response.status == 200
     assert proxied("/x", headers={"Via": via}, options={**options, "pass_status": True}).status == 508
     document = proxied("/x", headers={"Via": via, **JSON}, options=options).json()
-    assert document == {"value": None, "status": None, "error": sentence, "milliseconds": 12.6}
+    assert document == failed(sentence)
     assert not requests_mock.called
 
 
@@ -355,12 +416,7 @@ def test_failure(proxied, requests_mock, error, reason, status):
     assert response.text == f"Error: {reason} calling http://webserver/base/x - Took 13 milliseconds"
     assert proxied("/x", options={"pass_status": True}).status == status
     document = proxied("/x", headers=JSON).json()
-    assert document == {
-        "value": None,
-        "status": None,
-        "error": f"{reason} calling http://webserver/base/x",
-        "milliseconds": 12.6,
-    }
+    assert document == failed(f"{reason} calling http://webserver/base/x")
 
 
 def test_a_long_url_is_cut_in_the_reason(proxied, requests_mock):
@@ -377,8 +433,14 @@ def test_json(proxied, requests_mock):
     response = proxied(headers=JSON)
     assert response.headers["content-type"] == "application/json"
     assert requests_mock.last_request.headers["Accept"] == "application/json"
-    expected = {"value": {"content": "Webserver V1"}, "status": 200, "error": None, "milliseconds": 12.6}
-    assert response.json() == expected
+    assert response.json() == {
+        "value": {"content": "Webserver V1"},
+        "status": 200,
+        "error": None,
+        "milliseconds": 12.6,
+        "headers": {},
+        "not passed on": [],
+    }
 
 
 @pytest.mark.parametrize(
