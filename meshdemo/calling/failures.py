@@ -6,12 +6,30 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 
 import requests
 import urllib3
 
 from meshdemo.calling.connection import EarlyAnswerError
 from meshdemo.calling.response import ProtocolSwitchError, TooLargeError
+
+
+class Code(StrEnum):
+    """The kinds of failures that a program may tell apart; the words for a person say more."""
+
+    TIMEOUT = "timed out"
+    LOOP = "loop"
+    REDIRECT = "bad redirect"
+    NAME = "name not found"
+    REFUSED = "connection refused"
+    TLS = "TLS problem"
+    CERTIFICATE = "certificate not accepted"
+    CLOSED = "connection closed"
+    RESET = "connection reset"
+    ANSWER = "broken answer"
+    TOO_LARGE = "answer too large"
+    OTHER = "call failed"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -31,13 +49,13 @@ def is_timeout(error: BaseException) -> bool:
     return any(isinstance(cause, _TIMEOUTS) for cause in causes(error))
 
 
-def reason_of(error: BaseException) -> str:
-    """Return what went wrong, in a few words for a person."""
-    for kinds, reason in _REASONS:
+def explain(error: BaseException) -> tuple[Code, str]:
+    """Return what went wrong, as a code and in a few words for a person."""
+    for kinds, code, reason in _REASONS:
         for cause in causes(error):
             if isinstance(cause, kinds) and (text := reason if isinstance(reason, str) else reason(cause)):
-                return text
-    return "the call failed"
+                return code, text
+    return Code.OTHER, "the call failed"
 
 
 def _tls_reason(error: BaseException) -> str:
@@ -72,23 +90,31 @@ FAILURES = (
     ProtocolSwitchError,
     EarlyAnswerError,
 )
-# The first line that fits any of an error's causes, and has something to say, gives the reason.
-_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str | Callable[..., str]], ...] = (
-    (TooLargeError, "answer larger than 1 MiB"),
-    (ProtocolSwitchError, "answer 101, a change of protocol that was not asked for,"),
-    (EarlyAnswerError, "answer that came before the request"),
-    ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), "name not found"),
-    (ConnectionRefusedError, "connection refused"),
-    (ssl.SSLError, _tls_reason),
-    (http.client.RemoteDisconnected, "connection closed without an answer"),
-    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "connection reset"),
-    (urllib3.exceptions.InvalidChunkLength, "answer with broken chunks"),
-    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "connection closed in the middle of the answer"),
-    (urllib3.exceptions.DecodeError, "answer that cannot be decompressed"),
-    (urllib3.exceptions.ProtocolError, _cut_off_reason),
-    (http.client.LineTooLong, "answer with a line of more than 64 KiB"),
-    (http.client.HTTPException, _form_reason),
-    (OSError, _system_reason),
+# The first line that fits any of an error's causes, and has something to say, gives code and reason.
+_REASONS: tuple[
+    tuple[type[BaseException] | tuple[type[BaseException], ...], Code, str | Callable[..., str]],
+    ...,
+] = (
+    (TooLargeError, Code.TOO_LARGE, "answer larger than 1 MiB"),
+    (ProtocolSwitchError, Code.ANSWER, "answer 101, a change of protocol that was not asked for,"),
+    (EarlyAnswerError, Code.ANSWER, "answer that came before the request"),
+    ((socket.gaierror, UnicodeError, requests.exceptions.InvalidURL), Code.NAME, "name not found"),
+    (ConnectionRefusedError, Code.REFUSED, "connection refused"),
+    (ssl.SSLCertVerificationError, Code.CERTIFICATE, _tls_reason),
+    (ssl.SSLError, Code.TLS, _tls_reason),
+    (http.client.RemoteDisconnected, Code.CLOSED, "connection closed without an answer"),
+    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), Code.RESET, "connection reset"),
+    (urllib3.exceptions.InvalidChunkLength, Code.ANSWER, "answer with broken chunks"),
+    (
+        (http.client.IncompleteRead, urllib3.exceptions.IncompleteRead),
+        Code.CLOSED,
+        "connection closed in the middle of the answer",
+    ),
+    (urllib3.exceptions.DecodeError, Code.ANSWER, "answer that cannot be decompressed"),
+    (urllib3.exceptions.ProtocolError, Code.CLOSED, _cut_off_reason),
+    (http.client.LineTooLong, Code.ANSWER, "answer with a line of more than 64 KiB"),
+    (http.client.HTTPException, Code.ANSWER, _form_reason),
+    (OSError, Code.OTHER, _system_reason),
     (
         (
             urllib3.exceptions.ProtocolError,
@@ -96,7 +122,8 @@ _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
             requests.exceptions.InvalidHeader,
             requests.exceptions.ChunkedEncodingError,
         ),
+        Code.ANSWER,
         "not an HTTP answer",
     ),
-    (ValueError, "answer with broken chunks"),  # of a negative size: everything else has a class of its own
+    (ValueError, Code.ANSWER, "answer with broken chunks"),  # of a negative size: everything else has its own class
 )

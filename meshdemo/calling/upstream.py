@@ -18,6 +18,7 @@ from requests.structures import CaseInsensitiveDict
 from meshdemo import __version__
 from meshdemo.calling import failures, redirects
 from meshdemo.calling.connection import TARGET, BoundedAdapter, ConnectTo, StaleConnectionError, origin_of
+from meshdemo.calling.failures import Code
 from meshdemo.calling.headers import CREDENTIALS
 from meshdemo.calling.response import TooLargeError
 from meshdemo.escaping import percent_encode
@@ -70,13 +71,14 @@ class Answer:
 class UpstreamError(Exception):
     """A call that brought no complete answer; `str()` is one line for a person, with the URL that was called.
 
-    `status` is what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
+    `code` is the kind of failure, `status` what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
     """
 
-    def __init__(self, reason: str, url: str, *, status: int = 502) -> None:
+    def __init__(self, reason: str, url: str, code: Code) -> None:
         shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
         super().__init__(f"{reason} calling {percent_encode(shown)}")
-        self.status = status
+        self.code = code
+        self.status = {Code.TIMEOUT: 504, Code.LOOP: 508}.get(code, 502)
 
 
 class _Session(requests.Session):
@@ -146,8 +148,8 @@ class Upstream:
             try:
                 request = redirects.follow(request, response.status_code, location)
             except ValueError as error:
-                raise UpstreamError(str(error), request.url) from None
-        raise UpstreamError("too many redirects", request.url)
+                raise UpstreamError(str(error), request.url, Code.REDIRECT) from None
+        raise UpstreamError("too many redirects", request.url, Code.REDIRECT)
 
     def _send(self, sent: redirects.Request, deadline: float) -> requests.Response:
         """Send one request; once more where a kept connection had been closed meanwhile and that does no harm."""
@@ -180,8 +182,9 @@ class Upstream:
         if failures.is_timeout(error):
             seconds = f"{self._timeout_seconds:g}"
             plural = "" if seconds == "1" else "s"
-            return UpstreamError(f"timed out after {seconds} second{plural}", url, status=504)
-        return UpstreamError(failures.reason_of(error), url)
+            return UpstreamError(f"timed out after {seconds} second{plural}", url, Code.TIMEOUT)
+        code, reason = failures.explain(error)
+        return UpstreamError(reason, url, code)
 
 
 def _read(response: requests.Response) -> Answer:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshdemo.calling.failures import Code
 from meshdemo.calling.headers import FORWARDED_HEADERS
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 from meshdemo.page.page import DEFAULT_STREAM_LIMIT, create_page, is_own
@@ -58,7 +59,7 @@ def create_app(
         try:
             if _is_in_via(name, via):
                 raise UpstreamError(
-                    "loop: this proxy has sent this request before, so it ends here instead of", url, status=508
+                    "loop: this proxy has sent this request before, so it ends here instead of", url, Code.LOOP
                 )
             outcome = upstream.call(method, url, passed_on, body)
         except UpstreamError as error:

@@ -1,18 +1,15 @@
 """What the first call of a watch shows: whether it is worth going on, and if not, why and what to do.
 
-Where it is not clear whether a port speaks HTTP or HTTPS, one more connection is made to ask it.
+Where it is not clear whether a port speaks HTTP or HTTPS, one more call is made to see.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import socket
-import ssl
-import threading
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from meshdemo.calling.upstream import Answer, UpstreamError
+from meshdemo.calling.failures import Code
+from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 from meshdemo.page.page import PATH
 
 _PROBE_SECONDS = 1.0
@@ -21,7 +18,7 @@ _PROBE_SECONDS = 1.0
 def find_problem(url: str, outcome: Answer | UpstreamError) -> str | None:
     """Return what is wrong with the first call to `url` and what to do, in sentences; None where it was answered."""
     if isinstance(outcome, UpstreamError):
-        return " ".join(filter(None, [f"{outcome}.", _hint(url, str(outcome))]))
+        return " ".join(filter(None, [f"{outcome}.", _hint(url, outcome.code)]))
     parts = urlsplit(url)
     if parts.path == PATH and outcome.media_type == "text/html" and "meshdemo" in outcome.text:
         return f"{url} is the live page, not an answer. Use {parts.scheme}://{parts.netloc}/ instead."
@@ -30,69 +27,45 @@ def find_problem(url: str, outcome: Answer | UpstreamError) -> str | None:
 
 def find_problem_of_wait(url: str) -> str | None:
     """Return what is wrong where the first call takes long: a TLS handshake with a server that waits for a request."""
-    if urlsplit(url).scheme == "https" and _soon(_speaks_http, url):
-        return _other_scheme(url)
-    return None
+    return _hint_at_other_scheme(url) if urlsplit(url).scheme == "https" else None
 
 
-def _hint(url: str, reason: str) -> str | None:
+def _hint(url: str, code: Code) -> str | None:
     """Return what to do about a call that was not answered."""
     parts = urlsplit(url)
-    if reason.startswith("connection refused"):
-        return "Is meshdemo up running?" if _is_loopback(parts.hostname or "") else "Is the server running?"
-    if reason.startswith("name not found"):
+    if code is Code.REFUSED:
+        if not _is_loopback(parts.hostname or ""):
+            return "Is the server running?"
+        return "Is meshdemo up running?" if parts.port else "Is meshdemo up running? Its port is 3030 by default."
+    if code is Code.NAME:
         return "The name of a Service is known only inside its cluster."
-    if parts.scheme == "https" and reason.startswith("TLS problem") and _soon(_speaks_http, url):
-        return _other_scheme(url)
-    if parts.scheme == "http" and reason.startswith(("connection ", "not an HTTP answer")) and _soon(_speaks_tls, url):
-        return _other_scheme(url)
-    return None
+    doubtful = {"https": (Code.TLS,), "http": (Code.CLOSED, Code.RESET, Code.ANSWER)}
+    return _hint_at_other_scheme(url) if code in doubtful[parts.scheme] else None
 
 
-def _other_scheme(url: str) -> str:
-    if url.startswith("https"):
-        return f"This port speaks HTTP, not HTTPS: use http{url.removeprefix('https')}"
-    return f"This port speaks HTTPS, not HTTP: use https{url.removeprefix('http')}"
+def _hint_at_other_scheme(url: str) -> str | None:
+    """Return a hint where the port answers the other scheme, found out by one call."""
+    parts = urlsplit(url)
+    names = {"http": "HTTP", "https": "HTTPS"}
+    (other,) = names.keys() - {parts.scheme}
+    other_url = parts._replace(scheme=other).geturl()
+    if not _speaks_scheme_of(other_url):
+        return None
+    return f"This port speaks {names[other]}, not {names[parts.scheme]}: use {other_url}"
+
+
+def _speaks_scheme_of(url: str) -> bool:
+    """Tell whether a call is answered, or comes as far as a certificate that is not accepted."""
+    upstream = Upstream(url, timeout_seconds=_PROBE_SECONDS)
+    try:
+        upstream.call("GET", upstream.url_for("/"), {})
+    except UpstreamError as error:
+        return error.code is Code.CERTIFICATE
+    return True
 
 
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
-
-
-def _soon(probe: Callable[[str], bool], url: str) -> bool:
-    """Tell what `probe` says of `url`; where it takes long, as a resolver may, that is a no."""
-    results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(probe(url)), daemon=True)
-    thread.start()
-    thread.join(2 * _PROBE_SECONDS)
-    return results == [True]
-
-
-def _connect(url: str) -> socket.socket:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return socket.create_connection((parts.hostname or "", port), _PROBE_SECONDS)
-
-
-def _speaks_http(url: str) -> bool:
-    """Tell whether the port answers a plain request."""
-    try:
-        with _connect(url) as connection:
-            connection.sendall(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return connection.recv(5) == b"HTTP/"
-    except OSError:
-        return False
-
-
-def _speaks_tls(url: str) -> bool:
-    """Tell whether the port answers a TLS handshake, whoever its certificate is for."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with _connect(url) as connection, context.wrap_socket(connection):
-            return True
-    except OSError:
         return False

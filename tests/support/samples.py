@@ -2,6 +2,7 @@
 
 import json
 
+from meshdemo.calling.failures import Code
 from meshdemo.calling.upstream import Answer, UpstreamError
 from meshdemo.watching.pace import Sample
 from meshdemo.watching.tally import Tally
@@ -27,7 +28,7 @@ def sample(document, status=200, seconds=0.01, late=False):
 
 def unanswered(reason="connection refused", seconds=0.01):
     """Return a Sample of a call that nobody answered."""
-    return Sample(seconds, False, UpstreamError(reason, "http://a/"))
+    return Sample(seconds, False, UpstreamError(reason, "http://a/", Code.REFUSED))
 
 
 def tally_of(*samples):

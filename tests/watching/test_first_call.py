@@ -1,10 +1,12 @@
 """What the first call of a watch shows, and what to do about it."""
 
+import socket
 import ssl
 
 import pytest
 from support import ROOT, free_port, http_response, read_request, replying
 
+from meshdemo.calling.failures import Code
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 from meshdemo.watching.first_call import find_problem, find_problem_of_wait
 
@@ -40,8 +42,10 @@ def test_refused():
     """On this machine nothing runs there, elsewhere the server may be down."""
     url = f"http://127.0.0.1:{free_port()}/"
     assert problem_at(url) == f"connection refused calling {url}. Is meshdemo up running?"
-    elsewhere = find_problem("http://web/", UpstreamError("connection refused", "http://web/"))
-    assert elsewhere == "connection refused calling http://web/. Is the server running?"
+    elsewhere = find_problem("http://web/", UpstreamError("refused", "http://web/", Code.REFUSED))
+    assert elsewhere == "refused calling http://web/. Is the server running?"
+    without_port = find_problem("http://localhost/", UpstreamError("refused", "http://localhost/", Code.REFUSED))
+    assert without_port.endswith(". Is meshdemo up running? Its port is 3030 by default.")
 
 
 def test_unknown_name():
@@ -63,6 +67,20 @@ def test_http_on_a_port_for_https(tcp_server):
     """A server that closes on plain HTTP, and takes a handshake, speaks HTTPS."""
     url = tcp_server(over_tls).url
     assert problem_at(url).endswith(f"This port speaks HTTPS, not HTTP: use {url.replace('http', 'https')}")
+
+
+def test_a_certificate_that_is_not_accepted_is_no_other_scheme(tcp_server):
+    """Where the port speaks HTTPS, though as somebody else, nobody is sent to HTTP, even if that is answered, too."""
+
+    def both(connection):
+        if connection.recv(1, socket.MSG_PEEK) == b"\x16":  # a TLS handshake
+            over_tls(connection)
+        else:
+            replying(http_response(b"This is an HTTPS server.", status="400 Bad Request"))(connection)
+
+    problem = problem_at(tcp_server(both).url.replace("http", "https"))
+    assert problem.startswith("TLS problem (")
+    assert "HTTP," not in problem
 
 
 @pytest.mark.parametrize(
