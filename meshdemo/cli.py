@@ -37,7 +37,7 @@ def main() -> None:
     A proxy calls a web server and shows the answer and how long it took; the web server says which version and
     which pod answered. Start with `meshdemo up`, which runs all of it on this machine.
 
-    Options win over the environment, the environment over the defaults.
+    An option wins over its environment variable, the variable over the default.
     """
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     default=None,
     envvar="HOSTNAME",
     show_default="the machine's name",
-    help="Name to answer with, in a pod the pod's.",
+    help="Name to answer with; in a pod, the pod's name.",
 )
 @fault_options
 def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostname: str | None) -> None:
@@ -87,7 +87,7 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     "--keep-alive/--no-keep-alive",
     default=False,
     envvar="KEEP_ALIVE",
-    help="Use upstream connections again instead of opening one per request.",
+    help="Reuse upstream connections instead of opening one per request.",
 )
 @option(
     "--connect-to",
@@ -95,14 +95,14 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     multiple=True,
     envvar="CONNECT_TO",
     metavar="HOST1:PORT1:HOST2:PORT2",
-    help="Connect to HOST2:PORT2 where the URL says HOST1:PORT1, and change nothing else; an empty part stands for "
-    "any, or for the URL's; repeatable, in the environment separated by spaces.",
+    help="Connect to HOST2:PORT2 where the URL says HOST1:PORT1, as curl does; an empty part means any, or the one in "
+    "the URL. Repeatable; in the environment, separated by spaces.",
 )
 @switch(
     "--pass-status/--no-pass-status",
     default=False,
     envvar="PASS_STATUS",
-    help="Answer with the upstream's status instead of 200; without one with 502, or 504 for a timeout.",
+    help="Answer with the upstream's status instead of 200, or 502 if there is none (504 for a timeout).",
 )
 @option(
     "--forward-header",
@@ -111,7 +111,7 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     multiple=True,
     envvar="FORWARD_HEADERS",
     metavar="NAME",
-    help="Request header to pass on beside the tracing headers and end-user; repeatable, in the environment "
+    help="Request header to pass on, besides the tracing headers and end-user. Repeatable; in the environment, "
     "separated by spaces.",
 )
 @option(
@@ -119,8 +119,8 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     type=click.Path(path_type=Path),
     default=None,
     envvar="CHANGES_FILE",
-    show_default="none",
-    help="File that says what was changed in the mesh, for marks on the live page; the lab writes it.",
+    hidden=True,  # for the lab, which writes it
+    help="File that says what was changed in the mesh, for marks on the live page.",
 )
 def proxy_command(
     serving: ServeOptions,
@@ -168,14 +168,14 @@ def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str =
 
 @main.command("up")
 @up_options
-@option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version.")
+@option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version, from 1 to 50.")
 @option(
     "-f",
     "--filename",
     "filenames",
     multiple=True,
     metavar="FILE|FOLDER",
-    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; repeatable, - is standard input.",
+    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; - is standard input. Repeatable.",
 )
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
@@ -196,9 +196,8 @@ def up_command(
     Starts web servers of both versions, a service that picks one of them at random for each call, and the proxy in
     front of it. Ctrl+C stops everything.
 
-    With -f it runs what the manifests describe instead, each replica as a process, and lets a real Envoy treat the
-    calls as a sidecar would: meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is
-    applied.
+    With -f it runs what the manifests describe instead: each replica is a process, and a real Envoy is the sidecar, as
+    in meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is applied.
     """
     if filenames:
         _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run)
@@ -260,8 +259,8 @@ def _import_lab(what: str) -> ModuleType:
 
 @main.command("lesson")
 @click.argument("name", required=False)
-@option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; with --check.")
-@option("--check", is_flag=True, help="Say what holds and end, with status 1 when anything does not.")
+@option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; needs --check.")
+@option("--check", is_flag=True, help="Print what holds, and exit with 1 if anything does not.")
 @option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -269,7 +268,7 @@ def _import_lab(what: str) -> ModuleType:
     help="Where the lessons are.",
 )
 @istiod_option
-@option("--cluster", is_flag=True, help="Run them on the cluster of kubectl's current context instead of in the lab.")
+@option("--cluster", is_flag=True, help="Run on the cluster of kubectl's current context instead of in the lab.")
 @port_option
 @click.pass_context
 def lesson_command(
@@ -283,12 +282,12 @@ def lesson_command(
     cluster: bool,
     port: int,
 ) -> None:
-    """Run the lesson NAME, and see whether what it promises holds.
+    """Run the lesson NAME, and check what it promises.
 
-    NAME is a number, a name such as split, or a file; without one the lessons are listed. On a terminal, keys lead to
-    the next and the previous lesson, run one again, or open it in an editor.
+    NAME is a number, a name such as split, or a file; without it the lessons are listed. On a terminal, keys lead to
+    the next and the previous lesson, run the lesson again, or open it in an editor.
 
-    Exits 0 when every expectation was met, and 1 when one was not.
+    Exits with 0 if every expectation is met, and with 1 otherwise.
     """
     from meshdemo.lessons.command import LessonOptions, run_lessons
 
@@ -299,13 +298,13 @@ def lesson_command(
 def istiod_group() -> None:
     """Compile, find or remove Istio's own control plane.
 
-    `meshdemo up -f ... --istiod` compiles it at its first use; this does the same by hand.
+    `meshdemo up -f ... --istiod` compiles it at first use; this does the same by hand.
     """
 
 
 @istiod_group.command("build")
 def istiod_build_command() -> None:
-    """Compile it, unless it has been, and print where it is."""
+    """Compile it, unless that has been done, and print where it is."""
     click.echo(_import_lab("meshdemo istiod").make_istiod().executable)
 
 
@@ -317,7 +316,7 @@ def istiod_where_command() -> None:
 
 @istiod_group.command("remove")
 def istiod_remove_command() -> None:
-    """Remove every version of it."""
+    """Remove all versions of it."""
     click.echo(f"removed {_import_lab('meshdemo istiod').build.remove() / 1e6:.0f} MB")
 
 
@@ -341,34 +340,32 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
     "--requests",
     type=WholeNumber(0),
     show_default="100, or no limit with --duration",
-    help="How many to send; 0 goes on until Ctrl+C.",
+    help="How many to send; 0 means until Ctrl+C.",
 )
 @option(
     "--duration",
     "duration_seconds",
     type=POSITIVE_SECONDS,
-    show_default="none",
-    help="Seconds after which no further request begins.",
+    help="Start no request after this many seconds.",
 )
-@option("--rate", type=RATE, default=20.0, help="Requests a second; 0 is as fast as it can.")
+@option("--rate", type=RATE, default=20.0, help="Requests per second, at most 10000; 0 means as fast as possible.")
 @option(
     "-c",
     "--concurrency",
     type=WholeNumber(1, 1024),
     default=64,
-    help="Requests under way at the same time at most.",
+    help="Requests at the same time, at most 1024.",
 )
 @option("--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header to send; repeatable.")
 @option("--timeout", "timeout_seconds", type=POSITIVE_SECONDS, default=30.0, help="Seconds that one request may take.")
-@switch("--keep-alive/--no-keep-alive", default=False, help="Use connections again instead of opening one per request.")
+@switch("--keep-alive/--no-keep-alive", default=False, help="Reuse connections instead of opening one per request.")
 @option(
     "--expect",
     "expectations",
     multiple=True,
     callback=_parse_expectations,
     metavar="SUBJECT=RANGE",
-    show_default="none",
-    help="What must have been seen at the end, such as 'Webserver V1=130..170'; repeatable.",
+    help="What to expect at the end, such as 'Webserver V1=130..170'; repeatable.",
 )
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
@@ -388,11 +385,11 @@ def watch_command(
 ) -> None:
     """Call URL many times, and show who answered.
 
-    URL is a proxy, a web server, a gateway in front of them, or any server that answers text. Requests go out at a
-    steady pace, however long the answers take. The result comes at the end, or with Ctrl+C.
+    URL is a proxy, a web server, a gateway in front of them, or any server that answers with text. Requests go out at
+    a steady pace, however long the answers take. The result comes at the end, or at Ctrl+C.
 
-    Exits 0 when every request got an answer, whatever its status, and 1 when some got none. With --expect, exits 0
-    when every expectation is met, and 1 when one is not.
+    Exits with 0 if every request got an answer, whatever its status, and with 1 otherwise. With --expect, exits with 0
+    if every expectation is met, and with 1 otherwise.
     """
     from meshdemo.watching import command as watch
 

@@ -50,7 +50,7 @@ class Group(click.Group):
 
 def switch(names: str, *, default: bool, **attributes: Any) -> Callable[[Any], Any]:
     """Return an option that is on or off, by the two names in `names`."""
-    return option(names, type=Switch(), default=default, **attributes)
+    return option(names, type=Switch(), default=default, show_default="on" if default else "off", **attributes)
 
 
 def group_of(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
@@ -92,14 +92,14 @@ thread_options = group_of(
         type=WholeNumber(1, 1024),
         default=server.DEFAULT_THREADS,
         envvar="THREADS",
-        help="Requests served at the same time; more wait in turn.",
+        help="Requests served at the same time, at most 1024; others wait their turn.",
     ),
     option(
         "--drain-seconds",
         type=SECONDS,
         default=server.DEFAULT_DRAIN_SECONDS,
         envvar="DRAIN_SECONDS",
-        help="Seconds to go on serving after SIGTERM, with /readyz at 503, so that load balancers notice.",
+        help="Seconds to keep serving after SIGTERM, with /readyz at 503 so that load balancers notice.",
     ),
 )
 host_option = option(
@@ -113,7 +113,7 @@ host_option = option(
 istiod_option = option(
     "--istiod",
     is_flag=True,
-    help="Let Istio's own control plane configure an Envoy for each pod: all that Istio does; compiled at first use.",
+    help="Let Istio's own control plane configure an Envoy for each pod; compiled at first use.",
 )
 role_options = as_one(
     "serving", server.ServeOptions, port_option, host_option, thread_options, access_log_option(default=True)
@@ -129,7 +129,7 @@ fault_options = as_one(
         default=webserver.DEFAULT_RATIO,
         envvar="FAIL_RATIO",
         show_default="one third",
-        help="Probability that /failsometimes answers 500.",
+        help="Probability, from 0 to 1, that /failsometimes answers 500.",
     ),
     option(
         "--slow-ratio",
@@ -137,7 +137,7 @@ fault_options = as_one(
         default=webserver.DEFAULT_RATIO,
         envvar="SLOW_RATIO",
         show_default="one third",
-        help="Probability that /slowsometimes waits.",
+        help="Probability, from 0 to 1, that /slowsometimes waits.",
     ),
     option(
         "--delay",

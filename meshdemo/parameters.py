@@ -13,13 +13,15 @@ DAY_SECONDS = 86400
 HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^`|~-]+"
 
 
-class Number(click.FloatRange):
-    """A number within a range; `meaning` says so in words, with an example."""
+class Number(click.ParamType[float]):
+    """A number within a range; `meaning` says so in words, with an example.
+
+    It is no click.FloatRange, which would show the range in the help as `0<x<=86400`.
+    """
 
     name = "number"
 
     def __init__(self, meaning: str, low: float, high: float, *, above_low: bool = False) -> None:
-        super().__init__(low, high, min_open=above_low)
         self._meaning, self._low, self._high, self._above_low = meaning, low, high, above_low
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -32,20 +34,23 @@ class Number(click.FloatRange):
         self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
 
 
-class WholeNumber(click.IntRange):
-    """A whole number within a range; the message names it by `what`."""
+class WholeNumber(click.ParamType[int]):
+    """A whole number within a range, without an end where `high` is None; the message names it by `what`."""
 
     name = "number"
 
     def __init__(self, low: int, high: int | None = None, what: str = "a whole number") -> None:
-        super().__init__(low, high)
         self._meaning = f"{what} of {low} or more" if high is None else f"{what} from {low} to {high}"
+        self._low, self._high = low, float("inf") if high is None else high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
+            number = int(value)
+        except ValueError:
+            number = None
+        if number is not None and self._low <= number <= self._high:
+            return number
+        self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
 
 
 class Switch(click.types.BoolParamType):

@@ -248,17 +248,25 @@ def test_help(args):
         assert "env var: PORT;" in " ".join(result.output.split())
 
 
+def test_help_is_in_words():
+    """No range is shown as a formula, and no default as (none)."""
+    for name in main.commands:
+        output = CliRunner().invoke(main, [name, "--help"]).output
+        for formula in ("<x", "<=x", "x>", "(none)"):
+            assert formula not in output
+
+
 def test_version():
     """The version is the package's."""
     assert CliRunner().invoke(main, ["--version"], prog_name="meshdemo").output == f"meshdemo {__version__}\n"
 
 
 def test_options_are_declared_in_one_way():
-    """No option is hidden, and no name is used for two things among the commands that serve."""
+    """Only an option that the lab gives is hidden, and no name means two things among the commands that serve."""
     meanings = {}
     for name, command in main.commands.items():
         for parameter in options_of(command):
-            assert not parameter.hidden
+            assert parameter.hidden == (parameter.name == "changes_file")
             if name != "watch":
                 meanings.setdefault(parameter.opts[0], set()).add((str(parameter.envvar), parameter.help))
     assert {name: uses for name, uses in meanings.items() if len(uses) > 1} == {}
