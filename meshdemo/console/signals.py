@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -50,8 +50,8 @@ def raising(*others: int) -> Iterator[Arrived]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Keep signals that arrive meanwhile, and let them do at the end what they would have done."""
+def held() -> Iterator[Sequence[int]]:
+    """Keep signals that arrive meanwhile, yield their numbers, and let the first do its work at the end."""
     arrived: list[int] = []
 
     def keep(number: int, _frame: FrameType | None) -> None:
@@ -63,7 +63,7 @@ def held() -> Iterator[None]:
     try:
         for number in heeded:
             signal.signal(number, keep)
-        yield
+        yield arrived
     finally:
         for number, handler in heeded.items():
             signal.signal(number, handler)

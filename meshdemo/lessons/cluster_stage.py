@@ -15,17 +15,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meshdemo.console import signals
+from meshdemo.console.processes import end_process
 from meshdemo.errors import StartError
+from meshdemo.escaping import printable
 from meshdemo.lessons.port_forward import PortForward
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # What lessons call the proxy's address by.
 _FRONT = 3030
 _AVAILABLE_SECONDS = 180
+# How long any other call of kubectl may take, and one that changes something once a signal has come.
 _REQUEST_SECONDS = 30
+_SIGNAL_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 # How long sidecars may take to hear of a policy; a cluster does not say when they have.
 _SPREAD_SECONDS = 5.0
+_HINTS = {
+    "config": ". A cluster on this machine is made by: kind create cluster",
+    "rollout": "; kubectl get pods shows why",
+}
 _CONTAINERS = "{range .items[*].spec['initContainers','containers'][*]}{.name} {end}"
 _NO_SIDECAR = (
     "the proxy's pod has no sidecar, so that Istio's own policies show nothing, unless the namespace is in ambient "
@@ -81,7 +89,7 @@ class ClusterStage:
         if tuple(command[:2]) == ("kubectl", "port-forward"):
             self._forward(tuple(command[2:]))
             return None
-        if command[0] != "kubectl":
+        if command[0] != "kubectl" or len(command) == 1:
             return replace_ports(command, {_FRONT: self._front_port})
         words = ["kubectl", *self._scope, *command[1:]]
         if command[1] == "logs":  # what former lessons have left there does not count
@@ -185,12 +193,14 @@ class ClusterStage:
     def _kubectl(self, *arguments: str) -> str:
         """Run kubectl to its end, and return what it printed; raise StartError with its reason.
 
-        A signal does not interrupt a call that changes something: how far it has come would not be known.
+        A call that changes something is not interrupted at once by a signal, since how far it has come would not be
+        known: it has some seconds to end by itself, unless a second signal comes.
         """
-        command = ["kubectl", *self._scope, *arguments]
-        with signals.held() if arguments[0] in ("apply", "delete") else nullcontext():
+        limit = _AVAILABLE_SECONDS + _REQUEST_SECONDS if arguments[0] == "rollout" else _REQUEST_SECONDS
+        shown = f"kubectl {shlex.join(arguments)}"
+        with signals.held() if arguments[0] in ("apply", "delete") else nullcontext(()) as arrived:
             process = subprocess.Popen(
-                command,
+                ["kubectl", *self._scope, *arguments],  # noqa: S607
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -199,14 +209,27 @@ class ClusterStage:
                 process_group=0,  # Ctrl+C is this program's, which takes back what it did
             )
             try:
-                output, errors = process.communicate()
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
+                output, errors = _communicate(process, limit, arrived)
+            except subprocess.TimeoutExpired:
+                raise StartError(f"{shown}: no answer within {limit} s. Does kubectl reach the cluster?") from None
+            finally:
+                end_process(process)
         if process.returncode:
-            lines = [line.strip() for line in errors.splitlines() if line.strip()]
+            lines = [printable(line.strip()) for line in errors.splitlines() if line.strip()]
             reason = "; ".join(dict.fromkeys(lines)) or "it gives no reason"
-            hint = "; kubectl get pods shows why" if arguments[0] == "rollout" else ""
-            raise StartError(f"kubectl {shlex.join(arguments)}: {reason}{hint}")
+            raise StartError(f"{shown}: {reason}{_HINTS.get(arguments[0], '')}")
         return output
+
+
+def _communicate(process: subprocess.Popen[str], seconds: float, arrived: Sequence[int]) -> tuple[str, str]:
+    """Return what a process writes until it ends; raise TimeoutExpired after `seconds`, or soon after a signal."""
+    deadline = time.monotonic() + seconds
+    signalled = False
+    while True:
+        try:
+            return process.communicate(timeout=_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            if arrived and not signalled:
+                signalled, deadline = True, min(deadline, time.monotonic() + _SIGNAL_SECONDS)
+            if len(arrived) > 1 or time.monotonic() > deadline:
+                raise

@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 
 from meshdemo.console import signals
+from meshdemo.console.processes import end_process
 from meshdemo.errors import StartError
+from meshdemo.escaping import printable
 
 _OPEN_SECONDS = 30
 _POLL_SECONDS = 0.05
@@ -39,7 +41,7 @@ class PortForward:
         deadline = time.monotonic() + _OPEN_SECONDS
         while len(self.ports) < wanted:
             if self._has_ended or time.monotonic() > deadline:
-                lines = [line.strip() for line in self._output().splitlines() if line.strip()]
+                lines = [printable(line.strip()) for line in self._output().splitlines() if line.strip()]
                 reason = "; ".join(lines) or "it does not say that its ports are open"
                 self.close()
                 raise StartError(f"kubectl {shlex.join(self._arguments)}: {reason}")
@@ -55,9 +57,8 @@ class PortForward:
 
     def close(self) -> None:
         """End it."""
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+        if self._process:
+            end_process(self._process)
 
     @property
     def _has_ended(self) -> bool:

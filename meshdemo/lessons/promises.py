@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 import click
 
 from meshdemo.console import terminal
+from meshdemo.console.processes import end_process
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
 from meshdemo.lessons.notes import Notes
@@ -161,17 +162,7 @@ def wait_for(stage: Stage, process: subprocess.Popen[bytes], step: Callable[[flo
             if step(_STEP_SECONDS):
                 break
     finally:
-        end(process)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that may still run."""
-    if process.poll() is None:
-        process.terminate()
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                stream.close()
+        end_process(process)
 
 
 def _finish(stage: Stage, process: subprocess.Popen[bytes], given: str = "") -> tuple[str, str]:
@@ -186,7 +177,7 @@ def _finish(stage: Stage, process: subprocess.Popen[bytes], given: str = "") -> 
                 data = None
                 stage.step()
     finally:
-        end(process)
+        end_process(process)
 
 
 def format_verdict(verdict: Verdict) -> str:

@@ -91,7 +91,7 @@ def test_who_is_to_blame(guard, tmp_path):
 def test_a_defect(guard):
     """An error that is none about the files is one line that says so, and where it was."""
     reader = Reader([EXAMPLE], Broken(), guard)
-    with pytest.raises(ManifestError, match=r"meshdemo itself failed .* KeyError\('nothing'\) \(test_understanding.py"):
+    with pytest.raises(ManifestError, match=r"meshdemo itself failed .* KeyError\('nothing'\) \(test_state.py"):
         reader.configure(reader.read())
 
 

@@ -26,6 +26,8 @@ IMPATIENT = """
 from meshdemo import __main__
 from meshdemo.lessons import cluster_stage
 cluster_stage._SPREAD_SECONDS = 0.1
+cluster_stage._REQUEST_SECONDS = {limit}
+cluster_stage._SIGNAL_SECONDS = 1
 __main__.main()
 """
 FRONT = r"port-forward service/proxy \d+:80"
@@ -51,6 +53,7 @@ class Cluster:
         self.folder = folder / "k8s"
         self.folder.mkdir()
         self.port = free_port()
+        self.limit = 30
         self._started = []
         self.write(one=WATCH, two=WATCH)
 
@@ -61,7 +64,7 @@ class Cluster:
 
     def command(self, *arguments):
         where = ["--folder", str(self.folder), "--port", str(self.port), "--cluster", "--check"]
-        return [sys.executable, "-c", IMPATIENT, "lesson", *where, *arguments]
+        return [sys.executable, "-c", IMPATIENT.format(limit=self.limit), "lesson", *where, *arguments]
 
     def run(self, *arguments):
         return subprocess.run(
@@ -182,13 +185,25 @@ def test_what_was_there_before_stays(cluster, objects, words):
 @pytest.mark.parametrize(
     ("call", "message", "words"),
     [
-        ("config current", "error: current-context is not set", "kubectl config current-context: error: current"),
+        (
+            "config current",
+            "error: current-context is not set",
+            "is not set. A cluster on this machine is made by: ",
+        ),
+        ("config current", "error: \x1b[2J", "kubectl config current-context: error: \\x1b[2J"),
         ("apply --dry", "no matches for kind\\nensure CRDs are installed", "no matches for kind; ensure CRDs are inst"),
         ("apply --filename .*one", "admission webhook denied the request", "admission webhook denied the request"),
         ("rollout", "error: timed out waiting", "error: timed out waiting; kubectl get pods shows why"),
         ("port-forward", "unable to listen on any of the requested ports", "unable to listen on any of the requested"),
     ],
-    ids=["no context", "no CRDs", "refused", "pods that do not come", "a port that cannot be had"],
+    ids=[
+        "no context",
+        "control characters",
+        "no CRDs",
+        "refused",
+        "pods that do not come",
+        "a port that cannot be had",
+    ],
 )
 def test_errors(cluster, call, message, words):
     """What kubectl says when it fails is told in one line, and all is taken back."""
@@ -227,6 +242,39 @@ def test_a_port_that_another_program_has(cluster, tcp_server):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=20)
     assert "hello" not in output
+
+
+@pytest.mark.parametrize("call", ["get --ignore", "apply --filename .*one", "delete --ignore-not-found --timeout"])
+def test_a_kubectl_that_hangs(cluster, call):
+    """Whatever kubectl does not come to an end with is ended and named, and what was applied is taken back."""
+    cluster.limit = 4
+    cluster.set("slow", call)
+    done = cluster.run("--all")
+    assert done.returncode == 1
+    assert re.search(rf"kubectl {call}.*: no answer within 4 s. Does kubectl reach the cluster\?", done.stdout)
+    assert cluster.is_clean()
+
+
+@pytest.mark.parametrize("call", ["apply --filename .*one", "delete --ignore-not-found --timeout"])
+def test_ctrl_c_while_kubectl_hangs(cluster, call):
+    """A call that changes something has a moment to end by itself; then it is ended, and all is taken back."""
+    cluster.set("slow", call)
+    process = cluster.start("--all")
+    wait_until(lambda: any(re.search(call, each) for each in cluster.lines("calls")), call)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert any(each.startswith("ended: ") and re.search(call, each) for each in cluster.lines("calls"))
+    assert cluster.is_clean()
+
+
+def test_a_bare_kubectl(cluster):
+    """A lesson whose command is kubectl alone is no traceback."""
+    cluster.write(one=f"  kubectl\n{WATCH}")
+    done = cluster.run("one")
+    assert "Traceback" not in done.stderr
+    assert cluster.is_clean()
 
 
 def test_pods_without_a_sidecar(cluster):
@@ -301,10 +349,6 @@ def test_signals_take_everything_back(cluster, call, number):
     else:
         wait_until(lambda: any(re.search(call, each) for each in cluster.lines("calls")), call)
     os.killpg(process.pid, number)  # as a terminal does
-    if call.startswith("apply --filename"):
-        time.sleep(0.3)  # it is not interrupted, and goes on for as long as it takes
-        assert process.poll() is None
-        os.killpg(process.pid, number)  # and neither does an impatient person
     if (cluster.state / "slow").exists():
         (cluster.state / "slow").unlink()
     _, errors = process.communicate(timeout=20)

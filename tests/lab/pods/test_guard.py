@@ -79,7 +79,7 @@ def test_a_lab_that_ends_at_once():
     with tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp") as folder:
         for _ in range(10):
             script = f"import os, tempfile; tempfile.tempdir = {folder!r}\n" + (
-                "import subprocess\nfrom meshdemo.lab import guard\n"
+                "import subprocess\nfrom meshdemo.lab.pods import guard\n"
                 "start = subprocess.Popen\n"
                 "guard.subprocess.Popen = lambda *a, **k: (start(*a, **k), os.kill(os.getpid(), 9))\n"
                 "guard.Guard()"
