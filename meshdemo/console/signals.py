@@ -69,3 +69,13 @@ def held() -> Iterator[Sequence[int]]:
             signal.signal(number, handler)
         if arrived:
             signal.raise_signal(arrived[0])
+
+
+@contextmanager
+def unheeded(number: int) -> Iterator[None]:
+    """Let a signal do nothing here meanwhile; a program that is started meanwhile heeds it."""
+    former = signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(number, former)

@@ -6,16 +6,17 @@ import itertools
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import click
 
-from meshdemo.console import terminal
+from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.lessons import promises
+from meshdemo.lessons import promises, running
 from meshdemo.lessons.keys import Keys
 from meshdemo.lessons.notes import Notes
 from meshdemo.lessons.reading import Command, Lesson
@@ -93,15 +94,6 @@ class Classroom:
 
     def _run(self, command: Command, keys: Keys) -> str:
         """Run a command while the stage is looked after; return the key with which the person has ended it."""
-        if not command.is_watch:
-            _echo_command(" | ".join(map(shlex.join, command.pipeline)))
-            output, verdict = promises.run_plain(self._stage, command)
-            click.echo("(done)" if output is None else output.rstrip("\n"))
-            if verdict:
-                click.echo(promises.format_verdict(verdict))
-            return ""
-        words = self._stage.translate(command.pipeline[-1]) or []
-        _echo_command(shlex.join(words))
         pressed = ""
 
         def look_at_keys(seconds: float) -> bool:
@@ -110,25 +102,32 @@ class Classroom:
             pressed = key if key in _GOING else ""
             return bool(pressed)
 
-        with self._notes.held():
-            promises.wait_for(self._stage, promises.start(words, captured=False), look_at_keys)
+        if command.is_watch:
+            words = self._stage.translate(command.pipeline[-1]) or []
+            _echo_command(shlex.join(words))
+            with self._notes.held():
+                running.wait_for(self._stage, running.start(words), look_at_keys)
+            return pressed
+        _echo_command(" | ".join(map(shlex.join, command.pipeline)))
+        output, verdict = promises.run_plain(self._stage, command, look_at_keys)
+        click.echo("(done)" if output is None else output.rstrip("\n"))
+        if verdict:
+            click.echo(promises.format_verdict(verdict))
         return pressed
 
     def _edit(self, lesson: Lesson) -> None:
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+        with self._notes.held(), signals.unheeded(signal.SIGINT):  # Ctrl+C is the editor's
+            self._run_editor(editor, lesson)
+
+    def _run_editor(self, editor: str, lesson: Lesson) -> None:
         try:
             process = subprocess.Popen([*shlex.split(editor), str(lesson.path)])
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             _echo_error(StartError(f"the editor {editor!r} cannot be started: {reason}. Set EDITOR."))
             return
-        with self._notes.held():
-            while process.poll() is None:
-                self._stage.step()
-                try:
-                    process.wait(_STEP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    pass
+        running.wait_for(self._stage, process, running.pause)
 
 
 def fit(comment: Sequence[str], width: int) -> list[str]:

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 
 class Keys:
-    """Standard input as single keys while this is entered; the terminal is as before afterwards."""
+    """Standard input as single keys while this is entered; the terminal is as before afterwards.
+
+    Also while Ctrl+Z has stopped the program: the shell gets the terminal as it was.
+    """
 
     def __enter__(self) -> Self:
         self._number = sys.stdin.fileno()
         self._former = termios.tcgetattr(self._number)
-        tty.setcbreak(self._number)
+        self._handler = signal.signal(signal.SIGTSTP, self._stop)
+        self._take()
         return self
+
+    def _take(self) -> None:
+        with suppress(termios.error):  # the terminal has gone
+            tty.setcbreak(self._number)
+
+    def _give_back(self) -> None:
+        with suppress(termios.error):
+            termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Stop as the shell's job that this is, and go on here when it is continued."""
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._take()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(termios.error):  # the terminal has gone
-            termios.tcsetattr(self._number, termios.TCSADRAIN, self._former)
+        signal.signal(signal.SIGTSTP, self._handler)
+        self._give_back()
 
     def read(self, seconds: float) -> str:
         """Return the key that is pressed within `seconds`, else nothing; `q` when the terminal has gone."""
@@ -44,10 +63,12 @@ class Keys:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Let others use the terminal as it was."""
-        self.__exit__(None, None, None)
+        signal.signal(signal.SIGTSTP, self._handler)
+        self._give_back()
         try:
             yield
         finally:
             with suppress(termios.error):
                 termios.tcflush(self._number, termios.TCIFLUSH)
-                tty.setcbreak(self._number)
+            signal.signal(signal.SIGTSTP, self._stop)
+            self._take()

@@ -1,4 +1,4 @@
-"""Runs the commands of lessons, and says whether what they promise holds.
+"""Says whether what lessons promise holds.
 
 Where a lesson is applied is a stage (stage.py).
 """
@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import click
 
 from meshdemo.console import terminal
-from meshdemo.console.processes import end_process
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
+from meshdemo.lessons import running
 from meshdemo.lessons.notes import Notes
 from meshdemo.lessons.reading import Command, Lesson
 from meshdemo.lessons.stage import Stage
@@ -27,6 +25,7 @@ from meshdemo.lessons.stage import Stage
 _STEP_SECONDS = 0.05
 # How long what a command prints may take to be as promised: a copy of a call is logged after its answer.
 _PATIENCE_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def _check_watch(stage: Stage, command: Command) -> list[Verdict]:
     words = stage.translate(command.pipeline[-1])
     if words is None:
         return []
-    output, errors = _finish(stage, start([*words, "--json"], captured=True))
+    output, errors = running.finish(stage, [*words, "--json"])
     try:
         report = json.loads(output)
     except ValueError:
@@ -108,76 +107,33 @@ def _check_watch(stage: Stage, command: Command) -> list[Verdict]:
     return [Verdict(**{name: expectation[name] for name in names}) for expectation in report["expectations"]]
 
 
-def run_plain(stage: Stage, command: Command) -> tuple[str | None, Verdict | None]:
+def run_plain(stage: Stage, command: Command, look: running.Look = running.pause) -> tuple[str | None, Verdict | None]:
     """Run a command that is no watch; return what it prints, and whether that is as promised.
 
-    The first is None where the stage has seen to it, the second where the lesson promises no output.
+    The first is None where the stage has seen to it, the second where the lesson promises no output, or where `look`
+    has ended it.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
+    is_ended = False
+
+    def look_once(seconds: float) -> bool:
+        nonlocal is_ended
+        is_ended = look(seconds)
+        return is_ended
+
     while True:
-        output = _output_of(stage, command)
-        if output is None or command.output is None:
+        output = running.output_of(stage, command.pipeline, look_once)
+        if output is None or command.output is None or is_ended:
             return output, None
         met = output.strip() == command.output
         if met or time.monotonic() > deadline:
             seen = printable(output.strip())
             return output, Verdict(shlex.join(command.pipeline[-1]), command.output, seen, "", met)
-        until = time.monotonic() + 0.5
+        until = time.monotonic() + _AGAIN_SECONDS
         while time.monotonic() < until:
             stage.step()
-            time.sleep(_STEP_SECONDS)
-
-
-def _output_of(stage: Stage, command: Command) -> str | None:
-    output = ""
-    for words in command.pipeline:
-        logs = stage.logs(words)
-        if logs is not None:
-            output = logs
-            continue
-        translated = stage.translate(words)
-        if translated is None:
-            return None
-        output, _ = _finish(stage, start(translated, captured=True), output)
-    return output
-
-
-def start(command: Sequence[str], *, captured: bool) -> subprocess.Popen[bytes]:
-    """Start a command, its output captured or shown; raise StartError when it is not installed."""
-    words = list(command)
-    if words[0] == "meshdemo":
-        words = [sys.executable, "-m", "meshdemo", *words[1:]]
-    elif shutil.which(words[0]) is None:
-        raise StartError(f"{words[0]} is not installed, which the lesson runs: {shlex.join(command)}")
-    output = subprocess.PIPE if captured else None
-    source = subprocess.PIPE if captured else subprocess.DEVNULL
-    return subprocess.Popen(words, stdin=source, stdout=output, stderr=output)
-
-
-def wait_for(stage: Stage, process: subprocess.Popen[bytes], step: Callable[[float], bool]) -> None:
-    """Look after the stage until a process has ended; end it when `step`, which takes seconds to wait, says so."""
-    try:
-        while process.poll() is None:
-            stage.step()
-            if step(_STEP_SECONDS):
-                break
-    finally:
-        end_process(process)
-
-
-def _finish(stage: Stage, process: subprocess.Popen[bytes], given: str = "") -> tuple[str, str]:
-    """Return what a captured process has written, when it has ended by itself, while the stage is looked after."""
-    data: bytes | None = given.encode()
-    try:
-        while True:
-            try:
-                output, errors = process.communicate(data, timeout=_STEP_SECONDS)
-                return output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
-            except subprocess.TimeoutExpired:
-                data = None
-                stage.step()
-    finally:
-        end_process(process)
+            if look_once(_STEP_SECONDS):
+                return output, None
 
 
 def format_verdict(verdict: Verdict) -> str:

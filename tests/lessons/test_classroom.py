@@ -94,6 +94,19 @@ def test_a_key_ends_what_runs(teach):
     assert "Why: because." not in shown
 
 
+def test_a_key_ends_a_plain_command(teach):
+    """Any command that runs is ended by a key."""
+    stage, _ = teach([("$ sleep", "n"), (PROMPT, "q")], one="  sleep 60", two="Two.")
+    assert stage.shown == ["one", "two"]
+
+
+def test_ctrl_c_in_the_editor(teach, monkeypatch, tmp_path):
+    """Ctrl+C in the editor is the editor's alone."""
+    monkeypatch.setenv("VISUAL", "sh -c 'kill -INT $PPID; sleep 0.2'")
+    stage, _ = teach([(PROMPT, "e"), (PROMPT, "q")], one="One.")
+    assert stage.shown == ["one", "one"]
+
+
 def test_edit(teach, monkeypatch, tmp_path):
     """`e` opens the file in the editor of the environment, and runs the lesson as it is then."""
     monkeypatch.delenv("VISUAL", raising=False)
