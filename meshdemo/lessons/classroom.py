@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -22,8 +25,8 @@ from meshdemo.lessons.notes import Notes
 from meshdemo.lessons.reading import Command, Lesson
 from meshdemo.lessons.stage import Stage
 
-_KEYS = "n next   p previous   r run again   e edit   q quit"
-_GOING = frozenset("npreq")
+_KEYS = "n next   p previous   r run again   e edit   u take the edit back   q quit"
+_GOING = frozenset("npreuq")
 _STEP_SECONDS = 0.05
 # A word of a shell, with its quotes.
 _WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
@@ -39,25 +42,37 @@ def list_lessons(lessons: Sequence[Lesson], reasons: dict[Lesson, str | None]) -
 
 
 class Classroom:
-    """Lessons on a stage, one at a time."""
+    """Lessons on a stage, one at a time.
 
-    def __init__(self, stage: Stage, lessons: Sequence[Lesson], notes: Notes) -> None:
+    `edits` is the folder for copies that are edited; None where the lessons' own files may be.
+    """
+
+    def __init__(self, stage: Stage, lessons: Sequence[Lesson], notes: Notes, edits: Path | None = None) -> None:
         self._stage = stage
-        self._lessons = lessons
+        self._lessons = list(lessons)
         self._notes = notes
+        self._edits = edits
 
     def teach(self, first: Lesson) -> None:
         """Run a lesson, and go on with what the person wants, until `q`."""
         index = self._lessons.index(first)
-        key = ""
+        key = "r"
         with Keys() as keys:
             while key != "q":
                 if key in ("n", "p"):
                     index = (index + (1 if key == "n" else -1)) % len(self._lessons)
                 if key == "e":
                     with keys.paused():
-                        self._edit(self._lessons[index])
-                key = self._present(self._lessons[index], keys) or self._wait_for_key(keys)
+                        is_edited = self._edit(index)
+                elif key == "u":
+                    is_edited = self._take_back(index)
+                if key in ("e", "u") and not is_edited:
+                    key = self._wait_for_key(keys)
+                else:
+                    key = self._present(self._lessons[index], keys) or self._wait_for_key(keys)
+        for lesson in self._lessons:
+            if lesson.edited:
+                click.echo(f"your edit of {lesson.name}: {lesson.edited}")
 
     def _wait_for_key(self, keys: Keys) -> str:
         click.echo(f"\n{_KEYS}")
@@ -115,19 +130,51 @@ class Classroom:
             click.echo(promises.format_verdict(verdict))
         return pressed
 
-    def _edit(self, lesson: Lesson) -> None:
+    def _edit(self, index: int) -> bool:
+        """Let the person edit a lesson, or a copy of it; return whether that was possible."""
+        try:
+            lesson = self._editable(self._lessons[index])
+            self._run_editor(lesson.path)
+        except StartError as error:
+            _echo_error(error)
+            return False
+        self._lessons[index] = lesson
+        return True
+
+    def _editable(self, lesson: Lesson) -> Lesson:
+        """Return the lesson with a file that may be edited; raise StartError where there can be none."""
+        if self._edits is None or lesson.edited:
+            return lesson
+        copy = self._edits / lesson.file
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists():
+                shutil.copyfile(lesson.path, copy)
+        except OSError as error:
+            raise StartError(f"{copy} cannot be written: {error.strerror}.") from None
+        click.echo(f"\nYou edit a copy, {copy}; the lesson's own file stays as it is.")
+        return dataclasses.replace(lesson, edited=copy)
+
+    def _run_editor(self, path: Path) -> None:
+        """Return when the editor has ended; raise StartError where there is none."""
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         with self._notes.held(), signals.unheeded(signal.SIGINT):  # Ctrl+C is the editor's
-            self._run_editor(editor, lesson)
+            try:
+                process = subprocess.Popen([*shlex.split(editor), str(path)])
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise StartError(f"the editor {editor!r} cannot be started: {reason}. Set EDITOR.") from None
+            running.wait_for(self._stage, process, running.pause)
 
-    def _run_editor(self, editor: str, lesson: Lesson) -> None:
-        try:
-            process = subprocess.Popen([*shlex.split(editor), str(lesson.path)])
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            _echo_error(StartError(f"the editor {editor!r} cannot be started: {reason}. Set EDITOR."))
-            return
-        running.wait_for(self._stage, process, running.pause)
+    def _take_back(self, index: int) -> bool:
+        """Go back to the lesson as it came; return whether it had been edited."""
+        lesson = self._lessons[index]
+        if not lesson.edited:
+            click.echo("\nThere is no edit to take back.")
+            return False
+        lesson.edited.unlink(missing_ok=True)
+        self._lessons[index] = dataclasses.replace(lesson, edited=None)
+        return True
 
 
 def fit(comment: Sequence[str], width: int) -> list[str]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from meshdemo.lessons.stage import Stage
 
 _DEFAULT_FOLDER = Path("k8s")
+# Where edits are kept, so that the lessons stay as they are.
+_EDITS = Path("meshdemo-lessons")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def run_lessons(options: LessonOptions) -> int:
     try:
         with _stage(options, lessons, notes) as stage:
             if with_keys:
-                classroom.Classroom(stage, lessons, notes).teach(chosen[0])
+                classroom.Classroom(stage, lessons, notes, None if options.folder else _EDITS).teach(chosen[0])
                 return 0
             return 0 if promises.check(stage, chosen, notes) else 1
     except signals.Signalled as signalled:

@@ -38,17 +38,21 @@ class Command:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A lesson: its place in the order, counted from 1, its title and its file in the folder."""
+    """A lesson: its place in the order, counted from 1, its title and its file in the folder.
+
+    `edited` is the copy that a person has edited, which counts instead.
+    """
 
     number: int
     title: str
     folder: Path
     file: str
+    edited: Path | None = None
 
     @property
     def path(self) -> Path:
         """Return where it is."""
-        return self.folder / self.file
+        return self.edited or self.folder / self.file
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from meshdemo.lessons.classroom import Classroom, fit, list_lessons
 from meshdemo.lessons.notes import Notes
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0 --expect hello=3"
-PROMPT = "n next   p previous   r run again   e edit   q quit"
+PROMPT = "n next   p previous   r run again   e edit   u take the edit back   q quit"
 
 
 @pytest.fixture
@@ -49,12 +49,13 @@ def teach(tcp_server, tmp_path, monkeypatch, capfd):
         lessons = write_lessons(tmp_path, **comments)
         with os.fdopen(terminal) as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
-            Classroom(stage, lessons, notes).teach(lessons[0])
+            Classroom(stage, lessons, notes, run.edits).teach(lessons[0])
         hang_up()
         assert not rest
         output, errors = capfd.readouterr()
         return stage, "".join([*shown, output, errors])
 
+    run.edits = None
     monkeypatch.setenv("COLUMNS", "80")
     return run
 
@@ -116,15 +117,50 @@ def test_edit(teach, monkeypatch, tmp_path):
     assert "Changed." in shown
 
 
+def test_edit_a_copy(teach, monkeypatch, tmp_path):
+    """Where the files are not the person's own, a copy is edited and runs; what was edited is said at the end."""
+    teach.edits = tmp_path / "mine"
+    monkeypatch.setenv("VISUAL", "sed -i s/One/Changed/")
+    _, shown = teach([(PROMPT, "e"), (PROMPT, "q")], one="One.")
+    copy = tmp_path / "mine" / "istio" / "one.yaml"
+    assert f"You edit a copy, {copy}" in shown
+    assert "Changed." in shown
+    assert shown.endswith(f"your edit of one: {copy}\n")
+    assert "One." in (tmp_path / "istio" / "one.yaml").read_text()
+    assert "Changed." in copy.read_text()
+
+
+def test_take_the_edit_back(teach, monkeypatch, tmp_path):
+    """`u` goes back to the lesson as it came, and does nothing where there is no edit."""
+    teach.edits = tmp_path / "mine"
+    monkeypatch.setenv("VISUAL", "sed -i s/One/Changed/")
+    stage, shown = teach([(PROMPT, "u"), (PROMPT, "e"), (PROMPT, "u"), (PROMPT, "q")], one="One.")
+    assert "There is no edit to take back." in shown
+    assert stage.shown == ["one", "one", "one"]
+    assert shown.count("Changed.") == 1
+    assert "your edit" not in shown
+    assert not (tmp_path / "mine" / "istio" / "one.yaml").exists()
+
+
+def test_a_folder_that_cannot_be_written(teach, monkeypatch, tmp_path):
+    """Where no copy can be made, that is one line, and nothing is edited."""
+    (tmp_path / "mine").write_text("")
+    teach.edits = tmp_path / "mine"
+    monkeypatch.setenv("VISUAL", "sed -i s/One/Changed/")
+    stage, shown = teach([(PROMPT, "e"), (PROMPT, "q")], one="One.")
+    assert "cannot be written: " in shown
+    assert stage.shown == ["one"]
+
+
 @pytest.mark.parametrize("editor", ["no-such-editor", "'"])
 def test_an_editor_that_cannot_be_started(teach, monkeypatch, editor):
-    """An editor that is not there is one line, and the lesson goes on."""
+    """An editor that is not there is one line, and the lesson waits for another key."""
     monkeypatch.setenv("VISUAL", editor)
     stage, shown = teach([(PROMPT, "e"), (PROMPT, "q")], one="One.")
     (line,) = [line for line in shown.splitlines() if "Error: " in line]
     assert "cannot be started" in line
     assert "Set EDITOR." in line
-    assert stage.shown == ["one", "one"]
+    assert stage.shown == ["one"]
 
 
 @pytest.mark.parametrize(

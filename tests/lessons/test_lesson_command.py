@@ -22,7 +22,7 @@ from meshdemo.lab.istiod import build
 
 # What takes a machine that reaches the internet.
 OUTSIDE = {"istio/egress.yaml", "istio/tls-origination.yaml"}
-PROMPT = "n next   p previous   r run again   e edit   q quit"
+PROMPT = "n next   p previous   r run again   e edit   u take the edit back   q quit"
 ALL_SECONDS = 1200
 ENGINES = {"quick": ("--port", 0, "--check"), "istiod": ("--port", 0, "--check", "--istiod")}
 
