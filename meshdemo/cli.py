@@ -17,7 +17,7 @@ from meshdemo.errors import StartError
 from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
 from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 from meshdemo.roles import webserver
-from meshdemo.serving import server, wsgi
+from meshdemo.serving import server
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -61,7 +61,8 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     """Say which version and which pod answered.
 
     Answers every path with `CONTENT requested from PATH on HOST with code STATUS`, or the same as JSON where the
-    request accepts application/json. The path /failsometimes fails and /slowsometimes waits, both at random.
+    request accepts application/json. The path /failsometimes fails and /slowsometimes waits, both at random;
+    /status/503 answers 503, and /delay/1.5 waits 1.5 seconds.
     """
     _serve(webserver.create_app(content=content, hostname=hostname, faults=faults), "webserver", serving)
 
@@ -160,9 +161,7 @@ def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str =
         interfaces = "" if host else " on all interfaces"
         click.echo(f"meshdemo {role} listening at http://{name}:{port}/{interfaces}{suffix}")
 
-    if serving.access_log:
-        app = wsgi.with_access_log(app, role)
-    server.serve(app, server.bind(host, serving.port), serving, started)
+    server.serve(app, role, server.bind(host, serving.port), serving, started)
     server.exit_process()
 
 
@@ -237,7 +236,7 @@ def _up_with_manifests(
     dry_run: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
-    for name in ("replicas", "threads", "fail_ratio", "slow_ratio", "delay_seconds"):
+    for name in ("replicas", "threads", "fail_ratio", "fail_status", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")

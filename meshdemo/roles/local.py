@@ -51,6 +51,4 @@ def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callab
     service_port = Server(service, server.bind(LOOPBACK, 0), serving.threads).port
     upstream = Upstream(f"http://{LOOPBACK}:{service_port}")
     app = proxy.create_app(upstream, page_stream_limit=max(1, serving.threads // 2))
-    if serving.access_log:
-        app = wsgi.with_access_log(app, "proxy")
-    server.serve(app, sockets, serving, lambda port: started(port, service_port))
+    server.serve(app, "proxy", sockets, serving, lambda port: started(port, service_port))

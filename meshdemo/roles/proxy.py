@@ -57,7 +57,7 @@ def create_app(
         started = timer()
         outcome: Answer | UpstreamError
         try:
-            if _is_in_via(name, via):
+            if any(entry.split()[1:2] == [name] for entry in via.split(",")):
                 raise UpstreamError(
                     "loop: this proxy has sent this request before, so it ends here instead of", url, Code.LOOP
                 )
@@ -92,7 +92,8 @@ def create_app(
             headers["accept"] = "application/json"
         protocol = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
         outcome, milliseconds = call(environ["REQUEST_METHOD"], path, query, headers, body, protocol)
-        status = _own_status(outcome) if pass_status else 200
+        # A status that no final answer may have is a bad gateway (RFC 9110, 15).
+        status = 200 if not pass_status else outcome.status if 200 <= outcome.status <= 599 else 502
         if not as_json:
             return wsgi.answer(environ, start_response, status, _as_text(outcome, milliseconds))
         sent = map(str.lower, wsgi.request_headers(environ))
@@ -100,18 +101,6 @@ def create_app(
         return wsgi.answer(environ, start_response, status, _as_json(outcome, milliseconds, left_out))
 
     return app
-
-
-def _is_in_via(name: str, via: str) -> bool:
-    """Tell whether a `Via`, a list of protocol, name and perhaps a comment (RFC 9110, 7.6.3), has this name."""
-    return any(entry.split()[1:2] == [name] for entry in via.split(","))
-
-
-def _own_status(outcome: Answer | UpstreamError) -> int:
-    """Return the status to pass on; one that no final answer may have is a bad gateway (RFC 9110, 15)."""
-    if isinstance(outcome, UpstreamError):
-        return outcome.status
-    return outcome.status if 200 <= outcome.status <= 599 else 502
 
 
 def _as_text(outcome: Answer | UpstreamError, milliseconds: float) -> str:

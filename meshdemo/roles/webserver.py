@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -14,23 +15,20 @@ from meshdemo.serving import wsgi
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: Answers 500 with the probability `Faults.fail_ratio`.
-FAIL_PATH = "/failsometimes"
-#: Waits with the probability `Faults.slow_ratio`.
-SLOW_PATH = "/slowsometimes"
+FAIL_PATH = "/failsometimes"  # answers `Faults.fail_status` with the probability `Faults.fail_ratio`
+SLOW_PATH = "/slowsometimes"  # waits `Faults.delay_seconds` with the probability `Faults.slow_ratio`
 
 DEFAULT_CONTENT = "Hello world"
-DEFAULT_RATIO = 1 / 3
-DEFAULT_DELAY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong at random: probabilities from 0 to 1, and how long a slow answer waits."""
+    """What goes wrong at random: probabilities from 0 to 1, how it fails, and how long a slow answer waits."""
 
-    fail_ratio: float = DEFAULT_RATIO
-    slow_ratio: float = DEFAULT_RATIO
-    delay_seconds: float = DEFAULT_DELAY_SECONDS
+    fail_ratio: float = 1 / 3
+    slow_ratio: float = 1 / 3
+    delay_seconds: float = 2.0
+    fail_status: int = 500
 
 
 DEFAULT_FAULTS = Faults()
@@ -53,9 +51,13 @@ def create_app(
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         raw_path = wsgi.raw_path(environ)
+        status, seconds = _asked_for(raw_path)
         if raw_path == SLOW_PATH and draw() < faults.slow_ratio:
-            sleep(faults.delay_seconds)
-        status = 500 if raw_path == FAIL_PATH and draw() < faults.fail_ratio else 200
+            seconds = faults.delay_seconds
+        if raw_path == FAIL_PATH and draw() < faults.fail_ratio:
+            status = faults.fail_status
+        if seconds:
+            sleep(seconds)
         path = raw_path.encode("latin-1", "replace").decode("utf-8", "replace")
         if wsgi.wants_json(environ):
             facts = {"content": content, "path": path, "hostname": hostname, "status": status}
@@ -64,3 +66,13 @@ def create_app(
         return wsgi.answer(environ, start_response, status, text)
 
     return app
+
+
+def _asked_for(path: str) -> tuple[int, float]:
+    """Return the status of `/status/503` and the seconds of `/delay/1.5`, with 400 where they name none."""
+    match path.split("/"):
+        case ["", "status", text]:
+            return int(text) if re.fullmatch("[2-5][0-9]{2}", text) else 400, 0
+        case ["", "delay", text]:
+            return (200, float(text)) if re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,3})?", text) else (400, 0)
+    return 200, 0

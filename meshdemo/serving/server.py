@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import math
 import os
 import queue
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from meshdemo.console import streams
 from meshdemo.errors import StartError
+from meshdemo.serving import wsgi
 from meshdemo.serving.waitress_server import BACKLOG, Server
 
 if TYPE_CHECKING:
@@ -87,9 +89,15 @@ def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.soc
 
 
 def serve(
-    app: WSGIApplication, sockets: list[socket.socket], options: ServeOptions, started: Callable[[int], object]
+    app: WSGIApplication,
+    name: str,
+    sockets: list[socket.socket],
+    options: ServeOptions,
+    started: Callable[[int], object],
 ) -> None:
     """Serve until a signal says otherwise; call from the main thread. `started` is told the port once it listens.
+
+    `name` stands in the access log.
 
     SIGTERM drains: `/readyz` says 503 while serving goes on for `drain_seconds`, so that load balancers notice; then
     nothing new is accepted, requests that have arrived whole are answered, and this returns, at most 3 seconds later
@@ -101,7 +109,10 @@ def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
-    server = Server(app, sockets, options.threads)
+    log_refused = None
+    if options.access_log:
+        app, log_refused = wsgi.with_access_log(app, name), functools.partial(wsgi.log_refused, name)
+    server = Server(app, sockets, options.threads, log_refused)
     started(server.port)
     if _next_signal(signals) == signal.SIGINT:
         return

@@ -1,101 +1,20 @@
-"""One connection on waitress: its requests framed as RFC 9112 says, their bodies cut to size, answers in one packet."""
+"""One connection on waitress: answers in one packet, refusals in one line, and no work for clients that have left."""
 
 from __future__ import annotations
 
 import socket
 import time
-from typing import Any
 
 from waitress.channel import ClientDisconnected, HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented, get_header_lines
-from waitress.receiver import ChunkedReceiver
-from waitress.task import WSGITask
-from waitress.utilities import BadRequest
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import InternalServerError
 
+from meshdemo.escaping import printable
 from meshdemo.serving import wsgi
-
-# What the first line of a chunk, and the trailers of a body, may hold; waitress lets both grow without an end.
-_CHUNK_LINE_LIMIT_BYTES = 4096
-_TRAILER_LIMIT_BYTES = 64 * 1024
+from meshdemo.serving.waitress_parser import RequestParser
 
 # A request that waited longer than this for a thread is not begun when its client has left meanwhile.
 _PATIENCE_SECONDS = 0.5
-
-
-class _Body:
-    """A request body that keeps no more than is allowed but counts it all.
-
-    Waitress refuses a large body by closing the connection while the client still sends, and the client then sees
-    a reset instead of the answer. This lets the application answer 413 by CONTENT_LENGTH.
-    """
-
-    def __init__(self, kept: Any) -> None:
-        self._kept = kept
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def append(self, data: bytes) -> None:
-        self._length += len(data)
-        if self._length <= wsgi.BODY_LIMIT_BYTES:
-            self._kept.append(data)
-
-    def getfile(self) -> Any:
-        return self._kept.getfile()
-
-    def close(self) -> None:
-        self._kept.close()
-
-
-class _Parser(HTTPRequestParser):
-    """Reads a request, and refuses what could be read in two ways: what follows it might be taken for another one."""
-
-    completed: bool
-
-    def parse_header(self, header_plus: bytes) -> None:
-        if b"transfer-encoding" in header_plus.lower():
-            self._check_framing(header_plus)
-        try:
-            super().parse_header(header_plus)
-        except ValueError:  # from urlsplit, for a target such as http://[, and from int
-            raise ParsingError("Bad URI or length") from None
-        if self.body_rcv is not None:
-            self.body_rcv.buf = _Body(self.body_rcv.buf)
-
-    def _check_framing(self, header_plus: bytes) -> None:
-        """Take a body in chunks only where it is the one way to read the request (RFC 9112, 6.1 and 6.3).
-
-        Chunked is to be there once and last. A server may refuse a length beside it, and should refuse the field
-        in a version of HTTP that has none; waitress takes both, and keeps the connection.
-        """
-        start_line, _, fields = header_plus.partition(b"\r\n")
-        values: dict[bytes, list[bytes]] = {}
-        for line in get_header_lines(fields):
-            name, _, value = line.partition(b":")
-            values.setdefault(name.lower(), []).append(value)
-        if b"transfer-encoding" not in values:
-            return
-        if b"content-length" in values:
-            raise ParsingError("Both Content-Length and Transfer-Encoding")
-        if not start_line.rstrip().endswith(b" HTTP/1.1"):
-            raise ParsingError("Transfer-Encoding in a version without it")
-        elements = b",".join(values[b"transfer-encoding"]).split(b",")
-        codings = [coding for element in elements if (coding := element.strip(b" \t").lower())]
-        if codings[-1:] != [b"chunked"] or codings.count(b"chunked") > 1:
-            raise ParsingError("Transfer-Encoding does not end with the only chunked")
-        if len(codings) > 1:
-            raise TransferEncodingNotImplemented("Transfer-Encoding requested is not supported.")
-
-    def received(self, data: bytes) -> int:
-        consumed: int = super().received(data)
-        body = self.body_rcv
-        if isinstance(body, ChunkedReceiver) and (
-            len(body.control_line) > _CHUNK_LINE_LIMIT_BYTES or len(body.trailer) > _TRAILER_LIMIT_BYTES
-        ):
-            self.error = BadRequest("Chunk line or trailers too long")
-            self.completed = True
-        return consumed
 
 
 def _has_left(sock: socket.socket) -> bool:
@@ -131,16 +50,36 @@ class _Task(WSGITask):
         super().write(data)
 
     def build_response_header(self) -> bytes:
-        if self.channel.server.draining:
+        options = self.request.headers.get("CONNECTION", "").lower().split(",")
+        if self.channel.server.draining or "close" in map(str.strip, options):
             self.set_close_on_finish()
         header: bytes = super().build_response_header()
         return header
 
 
+class _RefusingTask(ErrorTask):
+    """Says in one line why a request is refused, logs it, and ends the connection."""
+
+    def execute(self) -> None:
+        """Answer."""
+        error = self.request.error
+        data = f"Error: {error.reason.lower()}: {printable(error.body)}\n".encode()
+        self.version = "1.1"
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [*wsgi.HEADERS.items(), ("Content-Type", "text/plain; charset=utf-8")]
+        self.content_length = len(data)
+        self.set_close_on_finish()
+        log_refused = self.channel.server.log_refused
+        if log_refused and not isinstance(error, InternalServerError):  # which the application's log has
+            log_refused(self.channel.addr[0], self.request.command, self.request.request_uri, error.code)
+        self.write(b"" if self.request.command == "HEAD" else data)
+
+
 class Channel(HTTPChannel):
     """A connection of a client."""
 
-    parser_class = _Parser
+    parser_class = RequestParser
     task_class = _Task
+    error_task_class = _RefusingTask
     #: How long shutting down has waited for its client, in seconds.
     waited_seconds = 0.0

@@ -1,7 +1,7 @@
 """A WSGI application on waitress, with what waitress lacks: probes that never wait, draining, room in a crowd.
 
-This and waitress_channel.py are the only modules that import waitress. Its main loop runs in a thread of its own and
-is touched from there alone.
+Only this, waitress_channel.py and waitress_parser.py import waitress. Its main loop runs in a thread of its own and is
+touched from there alone.
 """
 
 from __future__ import annotations
@@ -47,10 +47,17 @@ class Server:
     """A WSGI application served from a thread of its own, with `/healthz` and `/readyz` in front.
 
     `sockets` come from `bind` and are closed by this. Requests run on `threads` threads; the probes have one to
-    themselves, so that they answer while all others are busy.
+    themselves, so that they answer while all others are busy. `log_refused` is told client, method, target and status
+    of each request that never reaches the application.
     """
 
-    def __init__(self, app: WSGIApplication, sockets: list[socket.socket], threads: int) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        sockets: list[socket.socket],
+        threads: int,
+        log_refused: Callable[[str, str, str, int], object] | None = None,
+    ) -> None:
         self.port: int = sockets[0].getsockname()[1]
         self._draining = False
         # Waitress warns whenever more requests wait than threads are free, once for each of them.
@@ -74,6 +81,8 @@ class Server:
             _Listener(probed, sock, self._map, self._dispatcher, adjustments, connection_limit=limit)
             for sock in sockets
         ]
+        for listener in self._listeners:
+            listener.log_refused = log_refused
         self._thread = threading.Thread(
             target=wasyncore.loop,
             # select() cannot watch a file number above 1023.
@@ -198,6 +207,7 @@ class _Listener(TcpWSGIServer):
 
     channel_class = Channel
     draining = False
+    log_refused: Callable[[str, str, str, int], object] | None = None
     _is_full = False
 
     def __init__(

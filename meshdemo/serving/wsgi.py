@@ -29,7 +29,8 @@ PROBE_PATHS = frozenset({LIVENESS_PATH, READINESS_PATH})
 #: What a request body may hold, in bytes. More is counted but not kept, see waitress_channel.py.
 BODY_LIMIT_BYTES = 1024 * 1024
 
-_ALWAYS = {
+#: What every answer has.
+HEADERS = {
     "X-Content-Type-Options": "nosniff",
     # Every answer is an observation: neither a browser nor a cache may repeat an old one.
     "Cache-Control": "no-store",
@@ -116,15 +117,16 @@ def answer(
 
     A text is sent with one line break at its end, so that the prompt of a terminal stands on a line of its own.
     `headers` are added, and replace the Content-Type where they name one. The answer to HEAD has the headers of
-    GET and no body (RFC 9110, 9.3.2); 204 and 304 have no body either (6.4.1).
+    GET and no body (RFC 9110, 9.3.2); 204, 205 and 304 have no body either (6.4.1 and 15.3.6), and 205 says so.
     """
     if isinstance(body, str):
         content_type, data = "text/plain; charset=utf-8", (body.rstrip("\r\n") + "\n").encode("utf-8", "replace")
     else:
         content_type, data = "application/json", json.dumps(body, allow_nan=False).encode("ascii")
-    fields = {**_ALWAYS, "Content-Type": content_type, **dict(headers)}
-    if status in (204, 304):
+    fields = {**HEADERS, "Content-Type": content_type, **dict(headers)}
+    if status in (204, 205, 304):
         data = b""
+    if status in (204, 304):
         del fields["Content-Type"]
     else:
         fields["Content-Length"] = str(len(data))
@@ -180,10 +182,18 @@ def with_access_log(
         try:
             return app(environ, remember)
         finally:
-            milliseconds = (timer() - started) * 1000
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            fields = [now, name, environ.get("REMOTE_ADDR", "-"), environ["REQUEST_METHOD"], raw_path(environ)]
-            fields += [statuses[-1], f"{milliseconds:.1f}ms", environ.get("HTTP_X_REQUEST_ID", "")]
-            (stream or sys.stderr).write(" ".join(percent_encode(field) for field in fields if field) + "\n")
+            fields = [name, environ.get("REMOTE_ADDR", "-"), environ["REQUEST_METHOD"], raw_path(environ)]
+            fields += [statuses[-1], f"{(timer() - started) * 1000:.1f}ms", environ.get("HTTP_X_REQUEST_ID", "")]
+            _write_line(stream or sys.stderr, fields)
 
     return logged
+
+
+def log_refused(name: str, client: str, method: str, target: str, status: int) -> None:
+    """Write the line of a request that was refused before it reached an application; `-` is what it did not say."""
+    _write_line(sys.stderr, [name, client, method, split_target(target)[0], str(status), "0.0ms"])
+
+
+def _write_line(stream: TextIO, fields: list[str]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    stream.write(" ".join(percent_encode(field) for field in [now, *fields] if field) + "\n")

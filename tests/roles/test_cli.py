@@ -32,8 +32,8 @@ def run(monkeypatch):
         def create_web_server(*, content, hostname, faults):
             given.update(content=content, hostname=hostname, **asdict(faults))
 
-        def serve(app, sockets, options, started):
-            given.update(asdict(options), access_log=app is not None)
+        def serve(app, name, sockets, options, started):
+            given.update(asdict(options))
 
         def run_locally(serving, *, replicas, faults, started):
             given.update(asdict(serving), replicas=replicas, **asdict(faults))
@@ -53,7 +53,7 @@ def run(monkeypatch):
 def test_defaults(run):
     """The defaults are those that the README promises."""
     serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "access_log": True}
-    faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2}
+    faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2, "fail_status": 500}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "connect_to": ()}
     page = {"page_stream_limit": 32, "changes_file": None}
@@ -103,6 +103,7 @@ SETTINGS = [
     ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
     ("webserver", ["--content", "V1"], ("SERVERCONTNET", "V2"), "content", "V1", "V2"),
     ("webserver", ["--fail-ratio", "0"], ("FAIL_RATIO", "1"), "fail_ratio", 0, 1),
+    ("webserver", ["--fail-status", "503"], ("FAIL_STATUS", "400"), "fail_status", 503, 400),
     ("webserver", ["--slow-ratio", ".5"], ("SLOW_RATIO", "1e-3"), "slow_ratio", 0.5, 0.001),
     ("webserver", ["--delay", "0"], ("DELAY", "86400"), "delay_seconds", 0, 86400),
     ("up", ["--port", "0"], ("PORT", "1"), "port", 0, 1),

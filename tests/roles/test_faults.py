@@ -145,7 +145,7 @@ def test_a_thousand_half_sent_requests(program):
     with contextlib.ExitStack() as held:
         for number in range(1000):
             connection = held.enter_context(socket.create_connection(("127.0.0.1", web.port), 10))
-            connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf"[: 20 + number % 30])
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"[: 29 + number % 30])
         for _ in range(10):
             started = time.monotonic()
             assert get(web.port)[0] == 200
@@ -233,7 +233,8 @@ def exchange(port, data):
 
 
 def request(target=b"/", *headers, method=b"GET", body=b""):
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Connection: close", *headers]) + b"\r\n\r\n" + body
+    first = [method + b" " + target + b" HTTP/1.1", b"Host: a", b"Connection: close"]
+    return b"\r\n".join([*first, *headers]) + b"\r\n\r\n" + body
 
 
 def check_received(received, backend, count):
@@ -304,20 +305,14 @@ REFUSED = {
 }
 
 
-# Waitress takes these for requests of HTTP/1.0, and they are harmless ones.
-TAKEN = {"no target", "the preface of HTTP/2"}
-REFUSED_WITH = {"an unknown coding": 501, "headers of 300 KB": 431}
+REFUSED_WITH = {"an unknown coding": 501, "headers of 300 KB": 431, "the preface of HTTP/2": 505}
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(guarded, name):
     """What is not one clear request is refused with its status, and reaches nobody."""
-    front, backend, received = guarded
+    front, _, received = guarded
     answer = exchange(front.port, REFUSED[name])
-    if name in TAKEN:
-        assert answer.startswith(b"HTTP/1.0 200 ")
-        check_received(received, backend, 1)
-        return
     assert received == []
     status = REFUSED_WITH.get(name, 400)
     # Where much is still being sent, the answer may be lost with the connection.

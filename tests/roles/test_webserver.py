@@ -96,6 +96,63 @@ def test_slowsometimes_waits_and_then_answers_as_usual(call_app):
     assert texts == ["Webserver V1 requested from /slowsometimes on pod-1 with code 200"] * 2
 
 
+def test_fail_status(call_app):
+    """The status of a failure is chosen, and the body says it."""
+    response = call_app(create(Faults(fail_ratio=1, fail_status=503)), "/failsometimes")
+    assert response.status == 503
+    assert response.text == "Webserver V1 requested from /failsometimes on pod-1 with code 503"
+
+
+BODILESS = {204, 205, 304}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_any_status(call_app, method):
+    """/status/503 answers 503, and so for each from 200 to 599, with the body that it allows (RFC 9110, 15)."""
+    for status in range(200, 600):
+        response = call_app(create(), f"/status/{status}?x", method=method)
+        text = f"Webserver V1 requested from /status/{status} on pod-1 with code {status}"
+        assert response.status == status
+        assert response.text == ("" if status in BODILESS or method == "HEAD" else text)
+        length = None if status in (204, 304) else "0" if status == 205 else str(len(text) + 1)
+        assert response.headers.get("content-length") == length
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "99", "101", "199", "600", "999", "2000", "20", "abc", "+200", "2\xb20", "%32%30%30"]
+)
+def test_a_status_that_no_answer_may_have(call_app, text):
+    """Of what is no final status the answer is 400."""
+    response = call_app(create(), f"/status/{text}")
+    assert response.status == 400
+    assert response.text.endswith(" on pod-1 with code 400")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1.5", 1.5), ("2", 2), ("0.001", 0.001), ("99.999", 99.999), ("0", None), ("00.0", None)]
+)
+def test_delay(call_app, text, seconds):
+    """/delay/1.5 waits so long and then answers as usual."""
+    waits = []
+    response = call_app(create(sleep=waits.append), f"/delay/{text}")
+    assert waits == ([] if seconds is None else [seconds])
+    assert (response.status, response.text.endswith(" with code 200")) == (200, True)
+
+
+@pytest.mark.parametrize("text", ["", "100", "1e1", "-1", "nan", "inf", "1.", ".5", "1.2345", "1_0", "soon"])
+def test_a_delay_that_is_none(call_app, text):
+    """What is no number of seconds below 100 is answered 400 at once."""
+    waits = []
+    assert call_app(create(sleep=waits.append), f"/delay/{text}").status == 400
+    assert waits == []
+
+
+@pytest.mark.parametrize("path", ["/status", "/delay", "/status/503/x", "/x/status/503", "//status/503", "/STATUS/503"])
+def test_paths_that_only_look_like_it(call_app, path):
+    """Only the two forms ask for something."""
+    assert call_app(create(sleep=None), path).status == 200
+
+
 @pytest.mark.parametrize("path", ["/", "/failsometimes/", "/FAILSOMETIMES", "/x/failsometimes", "/%66ailsometimes"])
 def test_other_paths_neither_fail_nor_wait(call_app, path):
     """Only the two paths, written just so, draw a number."""

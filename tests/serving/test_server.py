@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import DEADLINE_SECONDS, get, is_refused, wait_until
+from wire import exchange
 
 from meshdemo.errors import StartError
 from meshdemo.serving import server
@@ -191,7 +192,7 @@ def test_requests_in_flight_when_the_port_closes_are_answered(program):
 def drip(connection, ended):
     """Send a byte of a request that never ends, ten times a second, and read a byte of what comes."""
     with contextlib.suppress(OSError):
-        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
         while not ended.wait(0.1):
             connection.sendall(b"x")
 
@@ -199,7 +200,7 @@ def drip(connection, ended):
 def sip(connection, ended):
     """Ask for more than the system keeps for a client, and read a byte of it, ten times a second."""
     with contextlib.suppress(OSError):
-        connection.sendall(b"GET /ui HTTP/1.1\r\n\r\n" * 200)
+        connection.sendall(b"GET /ui HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
         while not ended.wait(0.1):
             connection.recv(1)
 
@@ -207,7 +208,7 @@ def sip(connection, ended):
 def many(connection, ended):
     """Ask for more answers than are kept for a client, and read none."""
     with contextlib.suppress(OSError):
-        connection.sendall(b"GET /ui HTTP/1.1\r\n\r\n" * 2000)
+        connection.sendall(b"GET /ui HTTP/1.1\r\nHost: a\r\n\r\n" * 2000)
         ended.wait(DEADLINE_SECONDS)
 
 
@@ -282,10 +283,26 @@ def test_access_log_of_a_program(program):
         assert re.fullmatch(pattern, running.stderr)
 
 
+def test_a_refused_request_is_one_line_in_the_log(program):
+    """What never reaches the role is logged as well, with what is known of it."""
+    web = program("webserver", "--port", "0")
+    exchange(web.port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    exchange(web.port, b"GET /a\x1b?q=secret HTTP/1.1\r\n\r\n")
+    exchange(web.port, b"\x16\x03\x01\r\n\r\n")
+    wait_until(lambda: web.stderr.count("\n") >= 3, "the log lines")
+    lines = [re.sub(r"^\S+Z ", "", line) for line in web.stderr.splitlines()]
+    assert lines == [
+        "webserver 127.0.0.1 PRI * 505 0.0ms",
+        "webserver 127.0.0.1 GET /a%1B 400 0.0ms",
+        "webserver 127.0.0.1 - - 400 0.0ms",
+    ]
+
+
 def test_access_log_can_be_turned_off(program):
     """With --no-access-log nothing is written."""
     web = program("webserver", "--port", "0", "--no-access-log", "--drain-seconds", "0")
     get(web.port)
+    exchange(web.port, b"PRI * HTTP/2.0\r\n\r\n")
     web.signal(signal.SIGTERM)
     assert web.wait_for_end() == (0, "")
 

@@ -59,18 +59,18 @@ def test_wants_json(call_app, accept, expected):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("status", [200, 204, 304, 404, 500, 599])
+@pytest.mark.parametrize("status", [200, 204, 205, 304, 404, 500, 599])
 def test_answer_has_the_body_that_its_status_and_method_allow(call_app, method, status):
-    """HEAD, 204 and 304 have no body, any other text ends with one line break; HEAD has the length of GET's answer."""
+    """HEAD, 204, 205 and 304 have no body, other texts end with a line break; HEAD has the length of GET."""
 
     def app(environ, start_response):
         return wsgi.answer(environ, start_response, status, "hé\r\n\n")
 
     response = call_app(app, method=method)
-    bodiless = status in (204, 304)
+    bodiless = status in (204, 205, 304)
     assert response.body == (b"" if bodiless or method == "HEAD" else b"h\xc3\xa9\n")
-    assert response.headers.get("content-length") == (None if bodiless else "4")
-    assert response.headers.get("content-type") == (None if bodiless else "text/plain; charset=utf-8")
+    assert response.headers.get("content-length") == {204: None, 205: "0", 304: None}.get(status, "4")
+    assert response.headers.get("content-type") == (None if status in (204, 304) else "text/plain; charset=utf-8")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"
 
