@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from meshdemo.reasons import REASONS, find_reason, format_answer
+from meshdemo.reasons import REASONS, Origin, find_origin, find_reason, format_answer
 
 RESET = "upstream connect error or disconnect/reset before headers. "
 
@@ -55,8 +55,10 @@ RESET = "upstream connect error or disconnect/reset before headers. "
 )
 def test_flag(status, text, flag):
     """Each text of Envoy has the flag that Envoy writes to its access log."""
-    assert find_reason(status, text).flag == flag
-    assert f"({flag}): " in format_answer(status, text)
+    reason = find_reason(status, text, Origin.ENVOY)
+    assert reason.flag == flag
+    assert f"({flag}): " in format_answer(status, text, reason)
+    assert find_reason(status, text, Origin.ELSEWHERE) is None
 
 
 @pytest.mark.parametrize(
@@ -74,21 +76,58 @@ def test_flag(status, text, flag):
 )
 def test_unknown(status, text):
     """What Envoy does not say, or not with this status, keeps its text."""
-    assert find_reason(status, text) is None
-    assert format_answer(status, text) == f"{status} {text}".rstrip()
+    assert find_reason(status, text, Origin.ENVOY) is None
+    assert format_answer(status, text, None) == f"{status} {text}".rstrip()
 
 
 def test_words():
     """A reason is a status, a name, a flag and an explanation."""
     overflow = RESET + "reset reason: overflow"
-    assert format_answer(503, overflow) == "503 overflow (UO): a limit of the connection pool"
+    shown = format_answer(503, overflow, find_reason(503, overflow, Origin.ENVOY))
+    assert shown == "503 overflow (UO): a limit of the connection pool"
+
+
+def test_a_guess_is_called_probable():
+    """An empty text fits more than one cause, and what came from behind the nearest Envoy may be anybody's."""
+    assert format_answer(404, "", find_reason(404, "", Origin.ENVOY)).startswith("404 probably no route (NR): ")
+    denied = find_reason(403, "RBAC: access denied", Origin.BEHIND_ENVOY)
+    assert denied.label == "probably denied (RBAC)"
+    assert not find_reason(403, "RBAC: access denied", Origin.ENVOY).is_guess
+
+
+def test_an_empty_answer_from_behind_an_envoy_is_an_empty_answer():
+    """An application may have nothing to say; that it does not exist is said by the nearest Envoy alone."""
+    assert find_reason(404, "", Origin.BEHIND_ENVOY) is None
+    assert find_reason(503, "", Origin.BEHIND_ENVOY) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        ({}, Origin.ELSEWHERE),
+        ({"server": "nginx"}, Origin.ELSEWHERE),
+        ({"server": "meshdemo", "x-enveloped": "1"}, Origin.ELSEWHERE),
+        ({"server": "envoy"}, Origin.ENVOY),
+        ({"server": "istio-envoy", "date": "now"}, Origin.ENVOY),
+        ({"x-envoy-overloaded": "true"}, Origin.ENVOY),
+        ({"server": "envoy", "x-envoy-upstream-service-time": "3"}, Origin.BEHIND_ENVOY),
+        ({"server": "uvicorn", "x-envoy-upstream-service-time": "3"}, Origin.BEHIND_ENVOY),
+    ],
+    ids=str,
+)
+def test_origin(headers, origin):
+    """Whether an Envoy was there, and made the answer or passed it on, is told by headers alone."""
+    assert find_origin(headers) is origin
 
 
 def test_tls_failure_is_told_from_a_refused_connection():
     """One flag stands for both, and the words say which it was."""
     failure = RESET + "reset reason: remote connection failure, transport failure reason: "
-    assert find_reason(503, failure + "TLS_error:|1:SSL routines:OPENSSL_internal:X").name == "TLS failed"
-    assert find_reason(503, failure + "delayed connect error: Connection refused").name == "connection failed"
+    assert find_reason(503, failure + "TLS_error:|1:SSL routines:OPENSSL_internal:X", Origin.ENVOY).name == "TLS failed"
+    assert (
+        find_reason(503, failure + "delayed connect error: Connection refused", Origin.ENVOY).name
+        == "connection failed"
+    )
 
 
 def test_each_line_is_plain_data():
@@ -96,5 +135,5 @@ def test_each_line_is_plain_data():
     for reason in REASONS:
         assert re.fullmatch("[A-Z]{2,4}", reason.flag)
         assert not reason.explanation.endswith(".")
-        assert len(f"503 {reason.name} ({reason.flag}): {reason.explanation}") <= 63
+        assert len(format_answer(503, "", reason._replace(is_guess=True))) <= 63
     assert len({(reason.status, reason.pattern) for reason in REASONS}) == len(REASONS)

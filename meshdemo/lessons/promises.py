@@ -140,10 +140,15 @@ def format_verdict(verdict: Verdict) -> str:
     """Return a line on one promise, with its mark."""
     marks = terminal.marks_for(sys.stdout)
     mark = click.style(marks.met, fg="green") if verdict.met else click.style(marks.unmet, fg="red", bold=True)
-    seen = verdict.seen
-    shown = "nothing" if seen is None else seen if isinstance(seen, str) else f"{seen:g}"
-    unit = f" {verdict.unit}" if verdict.unit else ""
-    return f"   {mark} {verdict.subject}: {shown}{unit}, expected {verdict.range}"
+    return f"   {mark} {verdict.subject}: {_format_seen(verdict)}, expected {verdict.range}"
+
+
+def _format_seen(verdict: Verdict) -> str:
+    if verdict.seen is None:
+        return "nothing"
+    if isinstance(verdict.seen, str):
+        return verdict.seen
+    return f"{verdict.seen * 100:g} %" if verdict.unit == "share" else f"{verdict.seen:g} {verdict.unit}"
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -118,6 +118,7 @@ def _as_json(outcome: Answer | UpstreamError, milliseconds: float, not_passed_on
         "value": answered and answered.value(),
         "status": answered and answered.status,
         "error": None if answered else str(outcome),
+        "code": outcome.code if isinstance(outcome, UpstreamError) else None,
         "milliseconds": round(milliseconds, 3),
         "headers": answered and answered.public_headers(),
         "not passed on": [*not_passed_on],

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -20,11 +19,12 @@ import urllib3
 from meshdemo.calling.upstream import Upstream
 from meshdemo.console import streams, terminal
 from meshdemo.escaping import printable
-from meshdemo.watching import report, table
+from meshdemo.watching import table
 from meshdemo.watching.display import Display, display_for
-from meshdemo.watching.expectations import Expectation, Verdict, judge
+from meshdemo.watching.expectations import Expectation, judge
 from meshdemo.watching.first_call import find_problem, find_problem_of_wait
 from meshdemo.watching.pace import Watch
+from meshdemo.watching.report import Report, make_report, to_json
 from meshdemo.watching.tally import Tally
 
 #: How many calls are made where neither a number nor a duration is given.
@@ -60,25 +60,17 @@ class WatchOptions:
         return self.requests
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a watch ended: the object for JSON, what became of each expectation, and why it was given up, if it was."""
-
-    report: dict[str, Any]
-    verdicts: Sequence[Verdict]
-    problem: str | None
-
-
-def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display: Display | None = None) -> Result:
-    """Make the calls, showing on `display` how far they have come, and return the result.
+def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display: Display | None = None) -> Report:
+    """Make the calls, showing on `display` how far they have come, and return the report.
 
     The first call is made before the others. When it is not answered, the watch is given up, unless an expectation
     allows unanswered calls. Ctrl+C and SIGTERM end the watch early.
     """
     upstream = Upstream(options.url, timeout_seconds=options.timeout_seconds, keep_alive=options.keep_alive)
+    headers = dict(urllib3.HTTPHeaderDict(options.headers))  # one that is repeated is a list (RFC 9110, 5.3)
     watch = Watch(
         upstream,
-        headers=dict(urllib3.HTTPHeaderDict(options.headers)),  # one that is repeated is a list (RFC 9110, 5.3)
+        headers=headers,
         requests=options.planned,
         rate=options.rate,
         concurrency=options.concurrency,
@@ -87,18 +79,22 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     tally, problem = Tally(), None
     started = time.perf_counter()
     asked_path = urlsplit(upstream.url_for("/")).path
+    header_names = {name.lower() for name in headers}
     goes_on = any(expectation.allows_unanswered for expectation in expectations)
 
-    def as_object(*, interrupted: bool = False) -> dict[str, Any]:
-        return {
-            **report.as_object(tally, options.url, time.perf_counter() - started),
-            "path": asked_path,
-            "planned": options.planned or None,
-            "under_way": watch.under_way,
-            "interrupted": interrupted,
-            "problem": problem,
-            "expectations": [verdict.as_object() for verdict in judge(expectations, tally)],
-        }
+    def report(*, is_interrupted: bool = False) -> Report:
+        return make_report(
+            tally,
+            judge(expectations, tally),
+            url=options.url,
+            path=asked_path,
+            planned=options.planned or None,
+            seconds=time.perf_counter() - started,
+            under_way=watch.under_way,
+            header_names=header_names,
+            is_interrupted=is_interrupted,
+            problem=problem,
+        )
 
     looked_into = goes_on
     display = display or Display()
@@ -113,11 +109,10 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
                 problem = find_problem_of_wait(options.url)
             if problem or interrupted.is_set():
                 break
-            display.show(as_object)
+            display.show(report)
         for sample in watch.stop():
             tally.add(sample)
-        result = as_object(interrupted=interrupted.is_set())
-    return Result(result, judge(expectations, tally), problem)
+        return report(is_interrupted=interrupted.is_set())
 
 
 @contextmanager
@@ -136,40 +131,40 @@ def _signals_as_event() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def exit_status(result: Result) -> int:
+def exit_status(report: Report) -> int:
     """Return 1 where the watch was given up or an expectation is not met; without any, where a call is unanswered."""
-    if result.problem:
+    if report.problem:
         return 1
-    if result.verdicts:
-        return 0 if all(verdict.met for verdict in result.verdicts) else 1
-    return 1 if result.report["unanswered"] else 0
+    if report.verdicts:
+        return 0 if all(verdict.met for verdict in report.verdicts) else 1
+    return 1 if report.unanswered else 0
 
 
-def print_result(result: Result, *, as_json: bool = False) -> None:
+def print_report(report: Report, *, as_json: bool = False) -> None:
     """Print tables, fitted to the terminal where there is one, or one JSON object; a problem on standard error."""
     if as_json:
         # DEL is the one control character that JSON leaves as it is (RFC 8259, 7).
-        click.echo(json.dumps(result.report, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
-    elif not result.problem:
+        click.echo(json.dumps(to_json(report), indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
+    elif not report.problem:
         columns, rows = terminal.size_of(sys.stdout)
         height = rows if terminal.is_terminal(sys.stdout) else None
-        click.echo("\n".join(table.format_table(result.report, (columns, height), terminal.marks_for(sys.stdout))))
-    if result.problem:
-        click.echo(f"Error: {printable(result.problem)}", err=True)
+        click.echo("\n".join(table.format_table(report, (columns, height), terminal.marks_for(sys.stdout))))
+    if report.problem:
+        click.echo(f"Error: {printable(report.problem)}", err=True)
 
 
 def command(options: WatchOptions, expectations: Sequence[Expectation], *, as_json: bool) -> int:
-    """Run a watch, show it, print its result, and return the exit status."""
+    """Run a watch, show it, print its report, and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a terminal that does not know every character
-    if not terminal.is_terminal(sys.stderr):  # there, progress has to be gone before the result is printed
+    if not terminal.is_terminal(sys.stderr):  # there, progress has to be gone before the report is printed
         streams.unblock("stderr")
-    result = run(options, expectations, display_for(as_json=as_json))
+    report = run(options, expectations, display_for(as_json=as_json))
     try:
-        print_result(result, as_json=as_json)
+        print_report(report, as_json=as_json)
     except BrokenPipeError:
         raise  # a reader that has seen enough
     except OSError as error:
         sys.stdout = io.StringIO()  # what is left in the buffer would fail again at the end of the process
         raise click.ClickException(f"The result cannot be written: {(error.strerror or '').lower()}.") from None
-    return exit_status(result)
+    return exit_status(report)

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Self, TextIO
 
 from meshdemo.console import terminal
 from meshdemo.watching import sentences, table
+from meshdemo.watching.report import Report
 
 _START = "\x1b[?1049h\x1b[?7l"
 _REST_OF_LINE, _BELOW = "\x1b[K", "\x1b[J"
@@ -44,8 +45,8 @@ class Display:
     ) -> None:
         pass
 
-    def show(self, report: Callable[[], dict[str, Any]]) -> None:
-        """Show what `report` returns (see report.py), unless it is too early to show something again."""
+    def show(self, report: Callable[[], Report]) -> None:
+        """Show what `report` returns, unless it is too early to show something again."""
         started = self._timer()
         if not self._stream or started < self._last + self.interval_seconds:
             return
@@ -55,7 +56,7 @@ class Display:
             self._last, self._size = started, size
             self._pause_seconds = max(self.interval_seconds, (self._timer() - started) / _PART_OF_TIME)
 
-    def _drawn(self, report: dict[str, Any], size: tuple[int, int]) -> str:  # noqa: ARG002
+    def _drawn(self, report: Report, size: tuple[int, int]) -> str:  # noqa: ARG002
         """Return the characters that show `report` in a window of so many columns and rows."""
         return ""
 
@@ -80,7 +81,7 @@ class Screen(Display):
         if self._started:
             self._write(_STOP)
 
-    def _drawn(self, report: dict[str, Any], size: tuple[int, int]) -> str:
+    def _drawn(self, report: Report, size: tuple[int, int]) -> str:
         lines = table.format_table(report, size, terminal.marks_for(self._stream), running=True)
         # Each line is put in its row, since a line break scrolls a window that has just become lower.
         start, self._started = "" if self._started else _START, True
@@ -90,7 +91,7 @@ class Screen(Display):
 class ProgressLine(Display):
     """Writes a line of progress: over the last one on a terminal, below it elsewhere."""
 
-    def _drawn(self, report: dict[str, Any], size: tuple[int, int]) -> str:
+    def _drawn(self, report: Report, size: tuple[int, int]) -> str:
         line = terminal.cut(sentences.format_progress(report), size[0] - 1, terminal.marks_for(self._stream).ellipsis)
         return f"\r{line}{_REST_OF_LINE}" if terminal.is_terminal(self._stream) else line + "\n"
 

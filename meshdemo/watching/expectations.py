@@ -8,12 +8,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from typing import Any
 
-from meshdemo.reasons import REASONS, find_reason
+from meshdemo.reasons import REASONS
 from meshdemo.watching.tally import Tally
 from meshdemo.watching.times import PERCENTILES, percentile
 
@@ -38,11 +37,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A range for what `seen` finds in a tally: a number of calls or pods, or milliseconds, None for no time."""
+    """A range for what `seen` finds in a tally: a number of calls or pods, or milliseconds, None for no time.
+
+    `is_name` tells that the subject is the name of a version or pod, and no word of the grammar.
+    """
 
     subject: str
     range: Range
     seen: Callable[[Tally], float | None]
+    is_name: bool = False
 
     @property
     def allows_unanswered(self) -> bool:
@@ -52,34 +55,41 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """An expectation, and the number that was seen, in the unit of its range; None where nothing was."""
+    """An expectation, and the number that was seen, in the unit of its range; None where nothing was.
+
+    `did_you_mean` names what was seen where the subject was not, but for a letter or its case.
+    """
 
     expectation: Expectation
     seen: float | None
+    did_you_mean: str | None = None
 
     @property
     def met(self) -> bool:
         """Whether what was seen lies in the range."""
         return self.seen is not None and self.seen in self.expectation.range
 
-    def as_object(self) -> dict[str, Any]:
-        """Return it for JSON; docs/reference.md describes it field by field."""
-        subject, text = self.expectation.subject, self.expectation.range.text
-        units = {COUNT: "pods" if subject == _PODS else "calls", SHARE: "%", TIME: "ms"}
-        unit = units[self.expectation.range.kind]
-        seen = None if self.seen is None else round(self.seen, 3)
-        return {"subject": subject, "range": text, "seen": seen, "unit": unit, "met": self.met}
-
 
 def judge(expectations: Sequence[Expectation], tally: Tally) -> list[Verdict]:
-    """Return what became of each expectation; a share is one of all requests."""
+    """Return what became of each expectation; a share is one of all requests, in percent."""
     verdicts = []
     for expectation in expectations:
-        seen = expectation.seen(tally)
+        count = seen = expectation.seen(tally)
         if expectation.range.kind == SHARE:
-            seen = seen * 100 / tally.requests if seen is not None and tally.requests else None
-        verdicts.append(Verdict(expectation, seen))
+            seen = count * 100 / tally.requests if count is not None and tally.requests else None
+        verdict = Verdict(expectation, seen)
+        if expectation.is_name and not count and not verdict.met:
+            verdict = replace(verdict, did_you_mean=_closest_name(expectation.subject, tally))
+        verdicts.append(verdict)
     return verdicts
+
+
+def _closest_name(subject: str, tally: Tally) -> str | None:
+    """Return the version or pod that was seen whose name is nearly `subject`."""
+    wanted = subject.removeprefix("name ").lower()
+    seen = {name.lower(): name for version, pods in tally.pods.items() for name in (version, *pods)}
+    close = difflib.get_close_matches(wanted, seen, 1, 0.75)
+    return seen[close[0]] if close else None
 
 
 def parse_expectation(text: str) -> Expectation:
@@ -96,7 +106,8 @@ def parse_expectation(text: str) -> Expectation:
         raise ValueError(f"{range_text!r} is a time, which {_listed(PERCENTILES)} have, but {subject!r} is counted")
     if subject == _PODS and parsed.kind == SHARE:
         raise ValueError(f"{range_text!r} is a share of calls, but pods are counted")
-    return Expectation(subject, parsed, _counter(subject))
+    counter = _counter(subject)
+    return Expectation(subject, parsed, counter, isinstance(counter, _Named))
 
 
 def _parse_range(text: str) -> Range:
@@ -143,7 +154,7 @@ def _counter(subject: str) -> Callable[[Tally], int]:
     words = [*_WORDS, *PERCENTILES, "tries>1", "over 1s", "path /"]
     if close := difflib.get_close_matches(subject, words, 1, 0.75):
         raise ValueError(f"{subject!r} is not {close[0]!r}; a version or pod of that name is 'name {subject}'")
-    return partial(_named, name=subject)
+    return _Named(subject)
 
 
 def _percentile(tally: Tally, percent: float) -> float | None:
@@ -151,16 +162,24 @@ def _percentile(tally: Tally, percent: float) -> float | None:
     return percentile(times, percent) if times else None
 
 
-def _named(tally: Tally, name: str) -> int:
-    """Count the answers whose version or pod has the name, or whose text it is where no application signed it."""
-    pods = ((content, hostname, count) for content, counts in tally.pods.items() for hostname, count in counts.items())
-    texts = sum(count for (_, text), count in tally.texts.items() if text == name)
-    return texts + sum(count.answers for content, hostname, count in pods if name in (content, hostname))
+@dataclass(frozen=True)
+class _Named:
+    """Counts the answers whose version or pod has the name, or whose text it is where no application signed it."""
+
+    name: str
+
+    def __call__(self, tally: Tally) -> int:
+        pods = ((version, pod, count) for version, counts in tally.pods.items() for pod, count in counts.items())
+        texts = sum(count.answers for text, count in tally.texts.items() if text.text == self.name)
+        return texts + sum(count.answers for version, pod, count in pods if self.name in (version, pod))
 
 
 def _with_flag(tally: Tally, flag: str) -> int:
-    reasons = ((find_reason(*answer), count) for answer, count in tally.texts.items())
-    return sum(count for reason, count in reasons if reason and reason.flag == flag)
+    return sum(count.answers for text, count in tally.texts.items() if text.reason and text.reason.flag == flag)
+
+
+def _with_status(status: str) -> Callable[[Tally], int]:
+    return lambda tally: tally.statuses[int(status)].answers if int(status) in tally.statuses else 0
 
 
 def _over(number: str, unit: str) -> Callable[[Tally], int]:
@@ -176,17 +195,17 @@ _WORDS: Mapping[str, Callable[[Tally], int]] = {
     "answered": lambda tally: tally.requests - tally.unanswered.total(),
     "unanswered": lambda tally: tally.unanswered.total(),
     "errors": lambda tally: tally.errors.total(),
-    "failed": lambda tally: sum(count for status, count in tally.statuses.items() if status >= 500),
+    "failed": lambda tally: tally.failed,
     "identity": lambda tally: tally.identities.total(),
     _PODS: lambda tally: sum(len(counts) for counts in tally.pods.values()),
 }
 _PATTERNS: tuple[tuple[str, Callable[..., Callable[[Tally], int]]], ...] = (
-    (r"([1-9][0-9]{2})", lambda status: lambda tally: tally.statuses[int(status)]),
+    (r"([1-9][0-9]{2})", _with_status),
     (r"tries ?> ?([0-9]{1,4})", _tries_above),
     (r"over ([0-9]{1,12}(?:\.[0-9]{1,12})?) ?(ms|s)", _over),
     (r"path (/.*)", lambda path: lambda tally: tally.paths[path]),
     (r"identity (.+)", lambda identity: lambda tally: tally.identities[identity]),
-    (r"name (.+)", lambda name: partial(_named, name=name)),
+    (r"name (.+)", _Named),
 )
 
 

@@ -3,57 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from meshdemo.escaping import printable
+from meshdemo.watching.report import Report
 
 
-def format_progress(report: Mapping[str, Any]) -> str:
+def format_progress(report: Report) -> str:
     """Return the counts so far on one line, of any length."""
-    counts = {version["content"]: version["count"] for version in report["versions"]}
-    counts |= {status: count for status, count in report["statuses"].items() if int(status) >= 400}
-    counts |= {name: sum(report[name].values()) for name in ("errors", "unanswered")}
+    counts = {version.name: version.answers for version in report.versions}
+    counts |= {status.name: status.answers for status in report.statuses if int(status.name) >= 400}
+    counts |= {"errors": sum(report.errors.values()), "unanswered": sum(report.unanswered.values())}
     shown = [f"{name} {count}" for name, count in counts.items() if count]
     return printable("  ".join([_format_requests(report), *shown]))
 
 
-def format_facts(report: Mapping[str, Any], limit: int) -> list[str]:
+def format_facts(report: Report, limit: int) -> list[str]:
     """Return what the web server saw of the calls, each fact on a line of any length, with `limit` names at most."""
     facts = []
-    if report["tries"]:
-        facts.append(f"answered at try {_format_counts(report['tries'], limit)}")
-    if identities := report["identities"]:
+    if report.tries:
+        facts.append(f"answered at try {_format_counts(report.tries, limit)}")
+    if identities := report.identities:
         names = next(iter(identities)) if len(identities) == 1 else _format_counts(identities, limit)
-        facts.append(f"mutual TLS in {sum(identities.values())} of {report['requests']} calls: {names}")
-    if report["paths"].keys() - {report["path"]}:
-        facts.append(f"asked for {report['path']}, the web server saw {_format_counts(report['paths'], limit)}")
+        facts.append(f"mutual TLS in {sum(identities.values())} of {report.requests} calls: {names}")
+    if report.paths.keys() - {report.path}:
+        facts.append(f"asked for {report.path}, the web server saw {_format_counts(report.paths, limit)}")
+    for name in report.not_passed_on:
+        facts.append(f"the proxy did not pass on the header {name}: start it with --forward-header {name}")
     return [printable(fact) for fact in facts]
 
 
-def format_pace(report: Mapping[str, Any], *, running: bool) -> list[str]:
+def format_pace(report: Report, *, running: bool) -> list[str]:
     """Return how many requests there were, how fast, and what was amiss, each on a line of any length."""
-    lines = [f"{_format_requests(report)} in {report['seconds']:.1f} s, {report['rate']:.1f} a second"]
-    under_way = report["under_way"]
+    lines = [f"{_format_requests(report)} in {report.seconds:.1f} s, {report.rate:.1f} a second"]
+    under_way = report.under_way
     if running:
         lines[0] += f", {under_way} under way; Ctrl+C ends it"
-    elif report["interrupted"]:
+    elif report.is_interrupted:
         calls = f"{under_way} call{' was' if under_way == 1 else 's were'} under way and not counted"
         lines.append(f"Stopped early: {calls}.")
-    if report["late"]:
+    if report.late:
         lines.append(
-            f"{report['late']} of them began late, with all places taken or this machine busy; their times count from "
+            f"{report.late} of them began late, with all places taken or this machine busy; their times count from "
             "when they were due. More --concurrency or less --rate avoids that."
         )
     return lines
 
 
-def _format_requests(report: Mapping[str, Any]) -> str:
-    planned = report["planned"]
-    of = f" of {planned}" if planned and planned != report["requests"] else ""
-    return f"{report['requests']}{of} requests"
+def _format_requests(report: Report) -> str:
+    planned = report.planned
+    of = f" of {planned}" if planned and planned != report.requests else ""
+    return f"{report.requests}{of} requests"
 
 
-def _format_counts(counts: Mapping[str, int], limit: int) -> str:
+def _format_counts(counts: Mapping[str, int] | Mapping[int, int], limit: int) -> str:
     shown = [f"{name}: {count}" for name, count in list(counts.items())[:limit]]
     more = len(counts) - len(shown)
     return ", ".join([*shown, f"and {more} more"] if more else shown)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
@@ -17,6 +16,8 @@ from meshdemo.console import terminal
 from meshdemo.console.terminal import Marks
 from meshdemo.escaping import printable
 from meshdemo.watching import sentences, times
+from meshdemo.watching.expectations import COUNT, SHARE, Verdict
+from meshdemo.watching.report import Report, Row
 
 # In columns: each of the numbers; the bar, and the name beside it.
 _NUMBER_WIDTH = 8
@@ -44,9 +45,7 @@ def _details() -> Iterator[Detail]:
     yield from (Detail(0, 4, 4), Detail(0, 4, 4, spaced=False), Detail(0, 2, 0, spaced=False))
 
 
-def format_table(
-    report: Mapping[str, Any], size: tuple[int, int | None], marks: Marks, *, running: bool = False
-) -> list[str]:
+def format_table(report: Report, size: tuple[int, int | None], marks: Marks, *, running: bool = False) -> list[str]:
     """Return the lines for a window of columns and rows; None for the rows shows all pods.
 
     The last column stays empty, where some terminals wrap, and the last row, where the prompt will be. A full bar is
@@ -66,14 +65,14 @@ def format_table(
 class _Table:
     """The lines of one report at one width and in one detail."""
 
-    def __init__(self, report: Mapping[str, Any], width: int, marks: Marks, detail: Detail, running: bool) -> None:
+    def __init__(self, report: Report, width: int, marks: Marks, detail: Detail, running: bool) -> None:
         self._report = report
         self._width = width
         self._marks = marks
         self._detail = detail
         self._running = running
-        pods = [printable(pod["hostname"]) for version in report["versions"] for pod in version["pods"]]
-        versions = [printable(version["content"]) for version in report["versions"]]
+        pods = [printable(pod.name) for version in report.versions for pod in version.pods]
+        versions = [printable(version.name) for version in report.versions]
         longest = max([_NAME_WIDTH, *map(terminal.width_of, versions), *(2 + terminal.width_of(pod) for pod in pods)])
         room = width - 3 * _NUMBER_WIDTH
         beside_bar = room - 2 - _LEAST_BAR_WIDTH
@@ -86,17 +85,17 @@ class _Table:
         """Return the lines of what was seen, and those that must not be missing, an empty one between two blocks."""
         report, detail = self._report, self._detail
         others: Counter[str] = Counter()
-        for other in report["others"]:
-            others[reasons.format_answer(other["status"], other["text"])] += other["count"]
-        signed = report["versions"] or report["times"]["proxy"]
+        for text in report.texts:
+            others[reasons.format_answer(text.status, text.text, text.reason)] += text.answers
+        signed = report.versions or report.times["proxy"]
         facts = sentences.format_facts(report, detail.rows)
         pace = sentences.format_pace(report, running=self._running)
         head = [
             self._versions(),
             self._statuses(),
             self._texts("without an application behind it" if signed else "answer", dict(others.most_common())),
-            self._texts("the proxy got no answer", report["errors"], "red"),
-            self._texts("no answer at all", report["unanswered"], "red"),
+            self._texts("the proxy got no answer", report.errors, "red"),
+            self._texts("no answer at all", report.unanswered, "red"),
             times.format_times(report, self._width, detail.histogram, self._marks.bar),
             self._wrapped(facts),
         ]
@@ -109,36 +108,33 @@ class _Table:
         return [line for sentence in sentences for line in terminal.wrap(sentence, self._width)]
 
     def _versions(self) -> list[str]:
-        versions, limit = self._report["versions"], self._detail.rows
+        versions, limit = self._report.versions, self._detail.rows
         if not versions:
             return []
         lines = [self._heading("version and pod", self._name_width, "answers", "share", "failed")]
         for version in versions[:limit]:
-            pods = version["pods"]
+            pods = version.pods
             shown = len(pods) if self._detail.pods is None else self._detail.pods
-            name = version["content"] + ("" if shown else f" ({len(pods)} pod{'s' * (len(pods) > 1)})")
-            lines.append(self._row(name, version["count"], version["failed"]))
+            name = version.name + ("" if shown else f" ({len(pods)} pod{'s' * (len(pods) > 1)})")
+            lines.append(self._row(name, version.answers, version.failed))
             if shown and len(pods) == shown + 1:  # the line for the rest would take as much room
                 shown += 1
-            lines += [self._row(pod["hostname"], pod["count"], pod["failed"], "  ") for pod in pods[:shown]]
+            lines += [self._row(pod.name, pod.answers, pod.failed, "  ") for pod in pods[:shown]]
             if shown:
                 lines += self._rest(pods[shown:], "  ")
         return lines + self._rest(versions[limit:])
 
-    def _rest(self, rest: Sequence[Mapping[str, Any]], indent: str = "", *, show_failed: bool = True) -> list[str]:
+    def _rest(self, rest: Sequence[Row], indent: str = "", *, show_failed: bool = True) -> list[str]:
         """Return one line for all that are not shown, none where there are none."""
-        count, failed = (sum(row[key] for row in rest) for key in ("count", "failed"))
+        count, failed = sum(row.answers for row in rest), sum(row.failed for row in rest)
         return [self._row(f"and {len(rest)} more", count, failed, indent, show_failed=show_failed)] if rest else []
 
     def _statuses(self) -> list[str]:
-        rows = [
-            {"name": status, "count": count, "failed": count if int(status) >= 500 else 0}
-            for status, count in self._report["statuses"].items()
-        ]
+        rows = self._report.statuses
         if not rows:
             return []
         lines = [self._heading("status", self._name_width, "answers", "share")]
-        lines += [self._row(**row, show_failed=False) for row in rows[: self._detail.rows]]
+        lines += [self._row(row.name, row.answers, row.failed, show_failed=False) for row in rows[: self._detail.rows]]
         return lines + self._rest(rows[self._detail.rows :], show_failed=False)
 
     def _texts(self, heading: str, counts: Mapping[str, int], colour: str | None = None) -> list[str]:
@@ -160,15 +156,15 @@ class _Table:
 
     def _expectations(self) -> list[str]:
         """Return a row for each, with a mark where it is decided."""
-        verdicts = self._report["expectations"]
-        rows = [(printable(verdict["subject"]), _seen(verdict), f"expected {verdict['range']}") for verdict in verdicts]
+        verdicts = self._report.verdicts
+        rows = [(printable(each.expectation.subject), _format_seen(each), _format_expected(each)) for each in verdicts]
         seen, expected = (2 + max((len(row[column]) for row in rows), default=0) for column in (1, 2))
         longest = max((terminal.width_of(subject) for subject, *_ in rows), default=0)
         width = min(longest, max(8, self._width - 2 - seen - expected))
         lines = []
         for (subject, number, allowed), verdict in zip(rows, verdicts, strict=True):
-            mark = self._marks.met if verdict["met"] else self._marks.unmet
-            mark = " " if self._running else click.style(mark, fg="green" if verdict["met"] else "red", bold=True)
+            mark = self._marks.met if verdict.met else self._marks.unmet
+            mark = " " if self._running else click.style(mark, fg="green" if verdict.met else "red", bold=True)
             cell = terminal.pad(terminal.cut(subject, width, self._marks.ellipsis), width)
             cells = terminal.cut(f"{cell}{number:>{seen}}  {allowed}", self._width - 2, self._marks.ellipsis)
             lines.append(f"{mark} {cells}")
@@ -189,16 +185,22 @@ class _Table:
 
     def _numbers(self, count: int) -> str:
         """Return a number and its share of all requests."""
-        share = count / self._report["requests"] if self._report["requests"] else 0.0
+        share = count / self._report.requests if self._report.requests else 0.0
         return f"{count:>{_NUMBER_WIDTH}}{share * 100:>{_NUMBER_WIDTH - 2}.1f} %"
 
     def _bar(self, count: int, failed: int) -> str:
-        width = round(count * self._bar_width / (self._report["requests"] or 1))
+        width = round(count * self._bar_width / (self._report.requests or 1))
         failures = min(width, -(-width * failed // count)) if count else 0
         return self._marks.bar * (width - failures) + click.style("x" * failures, fg="red") * bool(failures)
 
 
-def _seen(verdict: Mapping[str, Any]) -> str:
-    if verdict["seen"] is None:
+def _format_seen(verdict: Verdict) -> str:
+    if verdict.seen is None:
         return "nothing"
-    return str(verdict["seen"]) if verdict["unit"] == "calls" else f"{verdict['seen']:.1f} {verdict['unit']}"
+    kind = verdict.expectation.range.kind
+    return f"{verdict.seen:g}" if kind == COUNT else f"{verdict.seen:.1f} {'%' if kind == SHARE else 'ms'}"
+
+
+def _format_expected(verdict: Verdict) -> str:
+    expected = f"expected {verdict.expectation.range.text}"
+    return f"{expected}, did you mean {printable(verdict.did_you_mean)}?" if verdict.did_you_mean else expected

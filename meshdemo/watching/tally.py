@@ -2,145 +2,98 @@
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
-from meshdemo.calling.upstream import Answer, UpstreamError
-from meshdemo.escaping import replace_surrogates
+from meshdemo.answers import Outcome, read_answer, shorten
+from meshdemo.calling.upstream import UpstreamError
+from meshdemo.reasons import Reason
 from meshdemo.watching.pace import Sample
 
-_TEXT_LENGTH = 300
-# What is read of a text to group by; a pattern on a text of 1 MiB, all digits, would take for ever.
-_READ_LENGTH = 2000
 _MILLISECONDS = re.compile(r"\d+(\.\d+)?( ?ms\b| milliseconds)")
-# More than a day, the longest time limit that a proxy takes.
-_MOST_MILLISECONDS = 1e8
-# The elements of X-Forwarded-Client-Cert, each from one proxy, and the caller's identity in one of them (Envoy, "HTTP
-# header manipulation", x-forwarded-client-cert). Quotes may hold commas.
-_CLIENT_CERT = re.compile(r'(?:[^,"]|"[^"]*")+')
-_IDENTITY = re.compile(r'(?:^|;)\s*URI="?([^;",]+)')
 
 
 @dataclass
 class Count:
-    """How many answers there were, and how many of them had a status of 500 or more."""
+    """How many answers there were, and how many of the calls failed."""
 
     answers: int = 0
     failed: int = 0
 
-    def add(self, status: int) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Count one answer."""
         self.answers += 1
-        self.failed += status >= 500
+        self.failed += outcome.is_failed
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.answers + other.answers, self.failed + other.failed)
+
+
+class Text(NamedTuple):
+    """What no application signed: its status, its text without numbers of milliseconds, and its reason."""
+
+    status: int
+    text: str
+    reason: Reason | None
 
 
 @dataclass
 class Tally:
     """What came back so far.
 
-    `pods` counts by version and pod, `texts` by status and text what no application signed, `statuses` what the
-    application or the mesh answered, `errors` why a proxy got no answer, `unanswered` why this program got none.
+    `pods` counts by version and pod, `texts` what no application signed, `statuses` what the application or the mesh
+    answered, `errors` why a proxy got no answer, `unanswered` why this program got none.
     `caller_milliseconds` and `proxy_milliseconds` hold one time per answer. As the web server saw the call: `tries`
     counts by the number of the try, `identities` by whom mutual TLS proved the caller to be, `paths` by path.
+    `not_passed_on` names headers that did not get past a proxy.
     """
 
     requests: int = 0
     late: int = 0
     pods: dict[str, dict[str, Count]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Count)))
-    texts: Counter[tuple[int, str]] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
+    texts: dict[Text, Count] = field(default_factory=lambda: defaultdict(Count))
+    statuses: dict[int, Count] = field(default_factory=lambda: defaultdict(Count))
     errors: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     tries: Counter[int] = field(default_factory=Counter)
     identities: Counter[str] = field(default_factory=Counter)
     paths: Counter[str] = field(default_factory=Counter)
+    not_passed_on: set[str] = field(default_factory=set)
     caller_milliseconds: array[float] = field(default_factory=lambda: array("d"))
     proxy_milliseconds: array[float] = field(default_factory=lambda: array("d"))
+
+    @property
+    def failed(self) -> int:
+        """Return how many calls failed: they got no answer, a 5xx, or a 4xx from the mesh."""
+        answers = sum(count.failed for count in self.statuses.values())
+        return answers + self.errors.total() + self.unanswered.total()
 
     def add(self, sample: Sample) -> None:
         """Count one sample."""
         self.requests += 1
         self.late += sample.late
         if isinstance(sample.outcome, UpstreamError):
-            self.unanswered[_shortened(str(sample.outcome))] += 1
+            self.unanswered[shorten(str(sample.outcome))] += 1
             return
         self.caller_milliseconds.append(sample.seconds * 1000)
-        status, seen = sample.outcome.status, _parsed(sample.outcome)
-        match seen:  # a proxy's answer, which holds another
-            case {"value": _, "status": None, "error": str(reason), "milliseconds": milliseconds} if _is_time(
-                milliseconds
-            ):
-                self.proxy_milliseconds.append(milliseconds)
-                self.errors[_shortened(reason)] += 1
-                return
-            case {"value": value, "status": inner, "error": None, "milliseconds": milliseconds} if _is_time(
-                milliseconds
-            ) and _is_status(inner):
-                self.proxy_milliseconds.append(milliseconds)
-                status, seen = inner, value
-        self.statuses[status] += 1
-        match seen:
-            case {"content": str(content), "hostname": str(hostname), "status": _}:
-                self.pods[_shortened(content)][_shortened(hostname)].add(status)
-                self._add_facts(seen)
-            case _:
-                self.texts[status, _label(seen)] += 1
-
-    def _add_facts(self, seen: Mapping[str, Any]) -> None:
-        """Count what the web server saw of the call, as far as it says so."""
-        if isinstance(path := seen.get("path"), str):
-            self.paths[_shortened(path)] += 1
-        headers = seen.get("headers")
-        if not isinstance(headers, dict):
+        outcome = read_answer(sample.outcome)
+        self.not_passed_on |= outcome.not_passed_on
+        if outcome.proxy_milliseconds is not None:
+            self.proxy_milliseconds.append(outcome.proxy_milliseconds)
+        if outcome.status is None:
+            self.errors[outcome.error or ""] += 1
             return
-        attempt = headers.get("X-Envoy-Attempt-Count")
-        if isinstance(attempt, str) and re.fullmatch(r"[1-9][0-9]{0,3}", attempt):
-            self.tries[int(attempt)] += 1
-        certificate = headers.get("X-Forwarded-Client-Cert")
-        elements = _CLIENT_CERT.findall(certificate) if isinstance(certificate, str) else []
-        # The last one is the nearest caller's, which this pod's own sidecar added.
-        if elements and (identity := _IDENTITY.search(elements[-1])):
-            self.identities[_shortened(identity[1])] += 1
-
-
-def _is_time(milliseconds: Any) -> bool:
-    return type(milliseconds) in (int, float) and 0 <= milliseconds < _MOST_MILLISECONDS
-
-
-def _is_status(status: Any) -> bool:
-    """Tell whether it is a status code by its form (RFC 9110, 15)."""
-    return type(status) is int and 100 <= status <= 999
-
-
-def _parsed(answer: Answer) -> Any:
-    """Return the JSON of an answer, or its text; Python would also read NaN and Infinity, which are no JSON."""
-    if answer.media_type == "application/json":
-        try:
-            return json.loads(answer.text, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            pass
-    return answer.text
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _label(seen: Any) -> str:
-    """Return one line to group by: the text without its numbers of milliseconds."""
-    try:
-        text = seen if isinstance(seen, str) else json.dumps(seen)
-    except RecursionError:
-        text = "JSON that is nested too deeply"
-    text = " ".join(text[:_READ_LENGTH].split())
-    return _shortened(_MILLISECONDS.sub(r"N\2", text))
-
-
-def _shortened(text: str) -> str:
-    """Return a text that can be kept and printed: of limited length, without lone surrogates."""
-    return replace_surrogates(text if len(text) <= _TEXT_LENGTH else text[:_TEXT_LENGTH] + "...")
+        self.statuses[outcome.status].add(outcome)
+        if outcome.version is None or outcome.pod is None:
+            text = shorten(_MILLISECONDS.sub(r"N\2", outcome.text))
+            self.texts[Text(outcome.status, text, outcome.reason)].add(outcome)
+            return
+        self.pods[outcome.version][outcome.pod].add(outcome)
+        for counter, fact in ((self.paths, outcome.path), (self.identities, outcome.identity)):
+            if fact is not None:
+                counter[fact] += 1
+        if outcome.attempt is not None:
+            self.tries[outcome.attempt] += 1

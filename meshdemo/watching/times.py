@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshdemo.console import terminal
+
+if TYPE_CHECKING:
+    from meshdemo.watching.report import Report
 
 PERCENTILES = {"median": 50, "p95": 95, "p99": 99, "maximum": 100}
 _LABELS = {"median": "median", "p95": "95 %", "p99": "99 %", "maximum": "maximum"}
@@ -17,24 +20,37 @@ _DECADES = range(-1, 9)
 _BAR_WIDTH, _LEAST_BAR_WIDTH = 40, 6
 
 
+class Percentiles(NamedTuple):
+    """Times in milliseconds that so many calls did not exceed."""
+
+    median: float
+    p95: float
+    p99: float
+    maximum: float
+
+
+class Bin(NamedTuple):
+    """How many calls took a time that lies, in milliseconds, from `start` on and below `end`."""
+
+    start: float
+    end: float
+    calls: int
+
+
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """Return the first of sorted values that `percent` of them do not exceed (nearest rank); there must be one."""
     return ordered[max(0, -int(-len(ordered) * percent // 100) - 1)]
 
 
-def percentiles(ordered: Sequence[float]) -> dict[str, float] | None:
-    """Return the percentiles of sorted times in milliseconds, None where there are no times."""
+def percentiles(ordered: Sequence[float]) -> Percentiles | None:
+    """Return the percentiles of sorted times, None where there are no times."""
     if not ordered:
         return None
-    return {name: round(percentile(ordered, percent), 3) for name, percent in PERCENTILES.items()}
+    return Percentiles(*(round(percentile(ordered, percent), 3) for percent in PERCENTILES.values()))
 
 
-def histogram(ordered: Sequence[float], requests: int) -> list[dict[str, Any]]:
-    """Return ten rows at most for sorted times, from the shortest to the longest, on a logarithmic scale without a gap.
-
-    Each has `from` and `to` in milliseconds, `to` being the first that belongs to the next row, a `count`, and its
-    `share` of all `requests`.
-    """
+def histogram(ordered: Sequence[float]) -> list[Bin]:
+    """Return ten bins at most for sorted times, from the shortest to the longest, without a gap; logarithmic."""
     if not ordered:
         return []
     for steps in _STEPS:
@@ -42,26 +58,28 @@ def histogram(ordered: Sequence[float], requests: int) -> list[dict[str, Any]]:
         first, last = (min(bisect_right(bounds, value), len(bounds) - 1) - 1 for value in (ordered[0], ordered[-1]))
         if last - first < _ROWS:
             break
-    rows, counted = [], 0
+    bins, counted = [], 0
     for index in range(first, last + 1):
         below = bisect_left(ordered, bounds[index + 1]) if index < last else len(ordered)
-        count, counted = below - counted, below
-        rows.append({"from": bounds[index], "to": bounds[index + 1], "count": count, "share": count / requests})
-    return [{**row, "share": round(row["share"], 4)} for row in rows]
+        bins.append(Bin(bounds[index], bounds[index + 1], below - counted))
+        counted = below
+    return bins
 
 
-def format_times(report: Mapping[str, Any], width: int, rows: int, bar: str) -> list[str]:
+def format_times(report: Report, width: int, rows: int, bar: str) -> list[str]:
     """Return the percentiles, and beside them, or below where `width` is too small, a histogram of `rows` at most.
 
     Where its own are more, the empty ones go first, and then neighbours become one. A full bar, of the character `bar`,
     is all requests.
     """
-    times = {name: values for name, values in report["times"].items() if values}
+    times = {name: values for name, values in report.times.items() if values}
     if not times:
         return []
     left = [f"{'time in ms':<11}" + "".join(f"{name:>8}" for name in times)]
     for key, label in _LABELS.items():
-        left.append(f"{label:<11}" + "".join(f"{_format_milliseconds(values[key]):>8}" for values in times.values()))
+        left.append(
+            f"{label:<11}" + "".join(f"{_format_milliseconds(getattr(values, key)):>8}" for values in times.values())
+        )
     if not rows:
         return left
     room = width - len(left[0]) - 3
@@ -73,26 +91,26 @@ def format_times(report: Mapping[str, Any], width: int, rows: int, bar: str) -> 
     return [f"{one:<{len(left[0])}}   {other}".rstrip() for one, other in zip(left, right, strict=True)]
 
 
-def _format_histogram(report: Mapping[str, Any], limit: int, width: int, bar: str) -> list[str]:
-    rows = report["histogram"]
-    if len(rows) > limit:
-        rows = [row for row in rows if row["count"]]
-    while len(rows) > limit:
-        rows = [_merged(rows[index : index + 2]) for index in range(0, len(rows), 2)]
-    ranges = [_format_range(row["from"], row["to"]) for row in rows]
+def _format_histogram(report: Report, limit: int, width: int, bar: str) -> list[str]:
+    bins = list(report.histogram)
+    if len(bins) > limit:
+        bins = [each for each in bins if each.calls]
+    while len(bins) > limit:
+        bins = [_merged(bins[index : index + 2]) for index in range(0, len(bins), 2)]
+    ranges = [_format_range(each.start, each.end) for each in bins]
     widest = max(map(len, ranges))
     lines = [f"{'caller':>{widest}}{'answers':>8}{'share':>8}"]
     bar_width = min(_BAR_WIDTH, width - len(lines[0]) - 2)
-    for text, row in zip(ranges, rows, strict=True):
-        drawn = bar * round(row["share"] * bar_width) if bar_width >= _LEAST_BAR_WIDTH else ""
-        lines.append(f"{text:>{widest}}{row['count']:>8}{row['share'] * 100:>6.1f} %  {drawn}".rstrip())
+    for text, each in zip(ranges, bins, strict=True):
+        share = report.share(each.calls)
+        drawn = bar * round(share * bar_width) if bar_width >= _LEAST_BAR_WIDTH else ""
+        lines.append(f"{text:>{widest}}{each.calls:>8}{share * 100:>6.1f} %  {drawn}".rstrip())
     return lines
 
 
-def _merged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return neighbouring rows as one."""
-    count, share = (sum(row[key] for row in rows) for key in ("count", "share"))
-    return {"from": rows[0]["from"], "to": rows[-1]["to"], "count": count, "share": share}
+def _merged(bins: Sequence[Bin]) -> Bin:
+    """Return neighbouring bins as one."""
+    return Bin(bins[0].start, bins[-1].end, sum(each.calls for each in bins))
 
 
 def _format_milliseconds(milliseconds: float) -> str:

@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from samples import ENVOY
 
 from meshdemo.page.sample import make_sample
 
 
-def sample(value=None, status=200, error=None, milliseconds=3.5):
-    return make_sample({"value": value, "status": status, "error": error, "milliseconds": milliseconds})
+def sample(value=None, status=200, error=None, milliseconds=3.5, **others):
+    return make_sample({"value": value, "status": status, "error": error, "milliseconds": milliseconds, **others})
 
 
 def test_an_answer_of_the_application():
@@ -45,21 +46,29 @@ def test_an_answer_of_the_application():
             True,
         ),
         (403, "RBAC: access denied", "denied (RBAC)", True),
-        (404, "", "no route (NR)", True),
+        (404, "", "probably no route (NR)", True),
         (500, "broken\n by us", "500 broken by us", True),
+        (418, "go away", "418 go away", True),
         (200, "Hello", None, False),
         (301, "", None, False),
     ],
 )
 def test_an_answer_that_no_application_signed(status, text, reason, failed):
     """A refusal or failure has the mesh's reason, an unknown one its status and text; any other answer is one."""
-    found = sample(text, status)
+    found = sample(text, status, headers=ENVOY)
     assert (found["version"], found["status"], found["reason"], found["failed"]) == (None, status, reason, failed)
+
+
+@pytest.mark.parametrize(("status", "text"), [(404, ""), (403, "RBAC: access denied"), (400, "what?")])
+def test_an_answer_where_no_envoy_was(status, text):
+    """What another server answers has no reason of a mesh, and below 500 it is no failure."""
+    found = sample(text, status, headers={"Server": "nginx"})
+    assert (found["text"], found["reason"], found["failed"]) == (text, None, False)
 
 
 def test_no_answer():
     """The reason stands without the address, which the text has."""
-    found = sample(None, None, "connection refused calling http://webserver/")
+    found = sample(None, None, "connection refused calling http://webserver/", code="connection refused")
     assert (found["reason"], found["status"], found["failed"]) == ("connection refused", None, True)
     assert found["text"] == "connection refused calling http://webserver/"
 

@@ -29,9 +29,9 @@ def proxied(call_app):
     return call
 
 
-def failed(error):
+def failed(error, code):
     """Return the JSON form of a call that failed."""
-    shape = {"value": None, "status": None, "error": error, "milliseconds": 12.6, "headers": None}
+    shape = {"value": None, "status": None, "error": error, "code": code, "milliseconds": 12.6, "headers": None}
     return {**shape, "not passed on": []}
 
 
@@ -249,7 +249,7 @@ def test_a_request_that_comes_back_is_not_sent_again(proxied, requests_mock, via
     assert response.status == 200
     assert proxied("/x", headers={"Via": via}, options={**options, "pass_status": True}).status == 508
     document = proxied("/x", headers={"Via": via, **JSON}, options=options).json()
-    assert document == failed(sentence)
+    assert document == failed(sentence, "loop")
     assert not requests_mock.called
 
 
@@ -398,25 +398,25 @@ def test_a_status_that_no_answer_may_have_is_a_bad_gateway(proxied, requests_moc
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "status"),
+    ("error", "reason", "code", "status"),
     [
-        (requests.ReadTimeout(), "timed out after 30 seconds", 504),
-        (requests.ConnectTimeout(), "timed out after 30 seconds", 504),
-        (requests.ConnectionError(ConnectionRefusedError(111, "no")), "connection refused", 502),
-        (requests.ConnectionError(ConnectionResetError(104, "no")), "connection reset", 502),
-        (requests.ConnectionError(OSError(113, "No route to host")), "no route to host", 502),
-        (requests.ConnectionError("<object at 0x7f00>"), "the call failed", 502),
+        (requests.ReadTimeout(), "timed out after 30 seconds", "timed out", 504),
+        (requests.ConnectTimeout(), "timed out after 30 seconds", "timed out", 504),
+        (requests.ConnectionError(ConnectionRefusedError(111, "no")), "connection refused", "connection refused", 502),
+        (requests.ConnectionError(ConnectionResetError(104, "no")), "connection reset", "connection reset", 502),
+        (requests.ConnectionError(OSError(113, "No route to host")), "no route to host", "call failed", 502),
+        (requests.ConnectionError("<object at 0x7f00>"), "the call failed", "call failed", 502),
     ],
 )
-def test_failure(proxied, requests_mock, error, reason, status):
-    """A failed call is one line with the reason and the URL."""
+def test_failure(proxied, requests_mock, error, reason, code, status):
+    """A failed call is one line with the reason and the URL; JSON has a code for its kind."""
     requests_mock.get(URL + "/x", exc=error)
     response = proxied("/x")
     assert response.status == 200
     assert response.text == f"Error: {reason} calling http://webserver/base/x - Took 13 milliseconds"
     assert proxied("/x", options={"pass_status": True}).status == status
     document = proxied("/x", headers=JSON).json()
-    assert document == failed(f"{reason} calling http://webserver/base/x")
+    assert document == failed(f"{reason} calling http://webserver/base/x", code)
 
 
 def test_a_long_url_is_cut_in_the_reason(proxied, requests_mock):
@@ -437,6 +437,7 @@ def test_json(proxied, requests_mock):
         "value": {"content": "Webserver V1"},
         "status": 200,
         "error": None,
+        "code": None,
         "milliseconds": 12.6,
         "headers": {},
         "not passed on": [],

@@ -4,7 +4,9 @@ import json
 
 from meshdemo.calling.failures import Code
 from meshdemo.calling.upstream import Answer, UpstreamError
+from meshdemo.watching.expectations import judge, parse_expectation
 from meshdemo.watching.pace import Sample
+from meshdemo.watching.report import make_report
 from meshdemo.watching.tally import Tally
 
 
@@ -14,16 +16,21 @@ def web(content="V1", hostname="pod-1", status=200, path="/", **headers):
     return {"content": content, "path": path, "hostname": hostname, "status": status, "headers": arrived}
 
 
-def proxied(value, status=200, error=None, milliseconds=2.5):
-    """Return what a proxy answers that got `value`."""
-    return {"value": value, "status": status, "error": error, "milliseconds": milliseconds}
+#: What Envoy puts into an answer that it makes itself, and into one that came from behind it.
+ENVOY = {"Server": "envoy"}
+BEHIND_ENVOY = {"Server": "envoy", "X-Envoy-Upstream-Service-Time": "3"}
 
 
-def sample(document, status=200, seconds=0.01, late=False):
+def proxied(value, status=200, error=None, milliseconds=2.5, headers=None, not_passed_on=()):
+    """Return what a proxy answers that got `value`, with `headers`."""
+    shown = {"value": value, "status": status, "error": error, "milliseconds": milliseconds}
+    return {**shown, "headers": headers or {}, "not passed on": list(not_passed_on)}
+
+
+def sample(document, status=200, seconds=0.01, late=False, headers=None):
     """Return a Sample of a JSON answer, or of a text."""
-    if isinstance(document, str):
-        return Sample(seconds, late, Answer(status, document, "text/plain"))
-    return Sample(seconds, late, Answer(status, json.dumps(document), "application/json"))
+    text, kind = (document, "text/plain") if isinstance(document, str) else (json.dumps(document), "application/json")
+    return Sample(seconds, late, Answer(status, text, kind, headers or {}))
 
 
 def unanswered(reason="connection refused", seconds=0.01):
@@ -37,3 +44,12 @@ def tally_of(*samples):
     for each in samples:
         tally.add(each)
     return tally
+
+
+def report_of(*samples, seconds=2.0, expect=(), **changes):
+    """Return the Report of a watch that has ended."""
+    tally = tally_of(*samples)
+    verdicts = judge([parse_expectation(text) for text in expect], tally)
+    return make_report(
+        tally, verdicts, **{"url": "http://a/", "planned": tally.requests, "seconds": seconds, **changes}
+    )

@@ -56,6 +56,7 @@ def playing(answers):
             status, media_type, text, *wait = answers[next(turn) % len(answers)]
             if wait:
                 time.sleep(wait[0])
-            connection.sendall(http_response(text.encode(), f"Content-Type: {media_type}", status=f"{status} X"))
+            headers = [f"Content-Type: {media_type}", *(["Server: envoy"] if media_type == "text/plain" else [])]
+            connection.sendall(http_response(text.encode(), *headers, status=f"{status} X"))
 
     return behave

@@ -6,21 +6,13 @@ import signal
 
 import pytest
 from emulator import Terminal
-from samples import sample, tally_of
+from samples import report_of, sample
 from support import http_response, read_request, replying
 
 from meshdemo.console import terminal as terminal_module
-from meshdemo.watching import report
 from meshdemo.watching.display import ProgressLine, Screen
 
 FINAL = re.compile(r"^\d+ requests in ", re.MULTILINE)
-
-
-def report_of(*samples):
-    return {
-        **report.as_object(tally_of(*samples), "http://a/", 1.0), "path": "/", "planned": 9, "under_way": 0,
-        "interrupted": False, "problem": None, "expectations": [],
-    }  # fmt: skip
 
 
 class Clock:
@@ -126,11 +118,13 @@ def test_progress_is_written_once_a_second():
     clock, stream = Clock(), io.StringIO()
     with ProgressLine(stream, clock) as line:
         for _ in range(100):
-            line.show(lambda: report_of(*[sample(f"t{number}", status=400 + number) for number in range(50)]))
+            line.show(
+                lambda: report_of(*[sample(f"t{number}", status=400 + number) for number in range(50)], planned=99)
+            )
             clock.now += 0.05
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4
-    assert all(len(each) <= 79 and each.isprintable() and each.startswith("50 of 9 requests  400 1") for each in lines)
+    assert all(len(each) <= 79 and each.isprintable() and each.startswith("50 of 99 requests  400 1") for each in lines)
 
 
 def test_progress_on_a_terminal_is_one_line():

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from samples import proxied, sample, tally_of, unanswered, web
+from samples import ENVOY, proxied, sample, tally_of, unanswered, web
 from support import ROOT
 
 from meshdemo.watching.expectations import judge, parse_expectation
@@ -16,7 +16,7 @@ TALLY = tally_of(
     *[sample(proxied(web("Webserver V2", "pod=2", X_Envoy_Attempt_Count="3"))) for _ in range(3)],
     sample(proxied(web("Webserver V2", "pod-3", path="/v2", X_Forwarded_Client_Cert=f"URI={IDENTITY}"))),
     sample(proxied(web("errors", "pod-4", 500), status=500), seconds=3.0),
-    sample(proxied(OVERFLOW, status=503)),
+    sample(proxied(OVERFLOW, status=503, headers=ENVOY)),
     sample(proxied("teapot", status=418)),
     sample(proxied(None, None, "connection refused")),
     unanswered(),
@@ -47,7 +47,7 @@ def verdict(text):
         ("answered", 18),
         ("unanswered", 2),
         ("errors", 1),
-        ("failed", 2),
+        ("failed", 5),
         ("identity", 1),
         (f"identity {IDENTITY}", 1),
         ("identity spiffe://other", 0),
@@ -158,16 +158,26 @@ def test_nothing_seen_meets_no_share_and_no_time(text):
     assert judge([parse_expectation("V1=0")], tally_of())[0].met
 
 
-def test_object():
-    """What JSON says of an expectation: in the unit of its range."""
-    assert verdict("Webserver V1=40%..60%").as_object() == {
-        "subject": "Webserver V1", "range": "40%..60%", "seen": 50.0, "unit": "%", "met": True,
-    }  # fmt: skip
-    assert verdict("Webserver V1=3").as_object()["unit"] == "calls"
-    assert verdict("pods=4").as_object()["unit"] == "pods"
-    assert verdict("median=..2s").as_object() == {
-        "subject": "median", "range": "..2s", "seen": 10.0, "unit": "ms", "met": True,
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("subject", "meant"),
+    [
+        ("Webserver v1", "Webserver V1"),
+        ("webserver V2", "Webserver V2"),
+        ("name POD-3", "pod-3"),
+        ("Webserver V1", None),
+        ("teapots", None),
+        ("Something else", None),
+        ("FI", None),
+    ],
+)
+def test_did_you_mean(subject, meant):
+    """Where nothing of that name was seen, the version or pod that is nearly so is named; never for words."""
+    assert verdict(f"{subject}=1..").did_you_mean == meant
+
+
+def test_nothing_is_meant_where_none_was_expected():
+    """An expectation that is met needs no hint."""
+    assert verdict("Webserver v1=0").did_you_mean is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from samples import report_of, sample, unanswered
 
 from meshdemo.watching import times
 
@@ -14,17 +15,16 @@ def test_percentile_is_the_nearest_rank(percent, expected):
     assert times.percentile([4.5], percent) == 4.5
 
 
-def rows(milliseconds, requests=None):
-    shown = times.histogram(sorted(milliseconds), requests or len(milliseconds))
-    return [(row["from"], row["to"], row["count"]) for row in shown]
+def rows(milliseconds):
+    return [tuple(row) for row in times.histogram(sorted(milliseconds))]
 
 
 def test_histogram_tells_two_groups_apart():
-    """A quarter that takes three seconds is a row of its own, with its share, and what lies between is empty."""
-    shown = times.histogram([3.5] * 75 + [3004.0] * 25, 200)
-    assert shown[0] == {"from": 2.0, "to": 5.0, "count": 75, "share": 0.375}
-    assert shown[-1] == {"from": 2000.0, "to": 5000.0, "count": 25, "share": 0.125}
-    assert [row["count"] for row in shown[1:-1]] == [0] * 8
+    """A quarter that takes three seconds is a row of its own, and what lies between is empty."""
+    shown = rows([3.5] * 75 + [3004.0] * 25)
+    assert shown[0] == (2.0, 5.0, 75)
+    assert shown[-1] == (2000.0, 5000.0, 25)
+    assert [count for *_, count in shown[1:-1]] == [0] * 8
 
 
 def test_bounds_belong_to_the_row_that_they_begin():
@@ -49,14 +49,13 @@ def test_histogram_has_ten_rows_at_most(extreme):
 
 def test_histogram_of_nothing():
     """Without an answer there is no histogram and no table."""
-    assert times.histogram([], 5) == []
-    assert times.format_times({"times": {"caller": None, "proxy": None}, "histogram": []}, 80, 10, "#") == []
+    assert times.histogram([]) == []
+    assert times.format_times(report_of(unanswered()), 80, 10, "#") == []
 
 
 def table(milliseconds, width=79, rows=10):
-    ordered = sorted(milliseconds)
-    shown = {"caller": times.percentiles(ordered), "proxy": None}
-    return times.format_times({"times": shown, "histogram": times.histogram(ordered, len(ordered))}, width, rows, "#")
+    report = report_of(*[sample("x", seconds=each / 1000) for each in milliseconds])
+    return times.format_times(report, width, rows, "#")
 
 
 def test_histogram_beside_the_percentiles():
