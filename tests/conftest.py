@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-from support import Body, Program, Response, TcpServer
+from support import ROOT, Body, Program, Response, TcpServer
 
 
 def pytest_configure() -> None:
-    """Heed signals that are ignored where the tests run, as after nohup: programs that a test starts inherit that."""
+    """Let programs that a test starts be those of this folder, and heed signals that are ignored here."""
+    os.environ["PYTHONPATH"] = str(ROOT)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from threading import Thread
@@ -14,6 +13,7 @@ from typing import IO
 from meshdemo.console.processes import end_process
 from meshdemo.errors import StartError
 from meshdemo.lessons.stage import Stage
+from meshdemo.program import command_line
 
 _STEP_SECONDS = 0.05
 _OUTPUT_LIMIT_BYTES = 1024 * 1024
@@ -38,7 +38,7 @@ def start(
     """Start a program; raise StartError when it is not installed."""
     words = list(command)
     if words[0] == "meshdemo":
-        words = [sys.executable, "-m", "meshdemo", *words[1:]]
+        words = command_line(*words[1:])
     elif shutil.which(words[0]) is None:
         raise StartError(f"{words[0]} is not installed, which the lesson runs: {shlex.join(command)}")
     return subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr)

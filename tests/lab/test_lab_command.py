@@ -26,7 +26,7 @@ class LabProgram:
     def __init__(self, folder, *args, env=None, text=None, port=0):
         self.folder = folder
         self.started_at = time.monotonic()
-        clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")}
+        clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "PYTHONPATH")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "meshdemo", "up", "--port", str(port), *map(str, args)],
             stdin=subprocess.PIPE,
@@ -304,7 +304,7 @@ def test_a_pod_outside_the_mesh(up, tmp_path):
 
 
 def run(*args, env=None, text=None):
-    clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")}
+    clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "PYTHONPATH")}
     return subprocess.run([sys.executable, "-m", "meshdemo", "up", *map(str, args)], capture_output=True, text=True,
                           cwd=ROOT, timeout=60, env={**clean, **(env or {})}, input=text or "")  # fmt: skip
 

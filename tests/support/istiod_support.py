@@ -32,7 +32,11 @@ class LabProgram:
         self.policy.write_text(policy)
         self.lines: list[str] = []
         self.mark = 0
-        clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "XDG_CACHE_HOME")}
+        clean = {
+            key: value
+            for key, value in os.environ.items()
+            if key in ("PATH", "HOME", "LANG", "PYTHONPATH", "XDG_CACHE_HOME")
+        }
         files = ["-f", str(K8S / "example.yaml"), "-f", str(self.policy)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "meshdemo", "up", *files, "--port", str(free_port()), *options],

@@ -79,7 +79,7 @@ class Program:
     """A running `meshdemo` command: its printed address, and what it writes."""
 
     def __init__(self, *args, env=None, **options):
-        clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")}
+        clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "PYTHONPATH")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "meshdemo", *args],
             stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import IO
 
 from meshdemo.lab.cluster.model import Container
 from meshdemo.lab.pods.probing import Probing
+from meshdemo.program import command_line
 
 _TICK_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.5
@@ -19,7 +19,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 # A process that ran this long has earned a short pause again.
 _STABLE_SECONDS = 30.0
 # What a process needs from its surroundings; all else comes from the manifest, as in a cluster.
-_INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ")
+_INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "PYTHONPATH", "SYSTEMROOT", "TMPDIR", "TZ")
 
 Say = Callable[[str], object]
 
@@ -47,8 +47,7 @@ class Replica:
         self.name = name
         self.port = port
         self._container = container
-        self._command = [sys.executable, "-m", "meshdemo", *container.args, "--host", "127.0.0.1"]
-        self._command += ["--port", str(port), *arguments]
+        self._command = command_line(*container.args, "--host", "127.0.0.1", "--port", str(port), *arguments)
         inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         self._environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
         self._grace_seconds = grace_seconds

@@ -50,6 +50,16 @@ def wait_until_ready(found):
     wait_until(lambda: found.is_ready, "the replica")
 
 
+def test_modules_in_the_current_folder_do_not_run(replica, tmp_path, monkeypatch):
+    """A file in the current folder that is called as a module of Python or of a package is not that module."""
+    for name in ("queue", "click", "requests"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    found = replica(readiness=READINESS)
+    wait_until_ready(found)
+    assert found.lines == []
+
+
 def test_a_life(replica):
     """It is ready once its probe passes, answers at its port, and ends when it is retired."""
     found = replica("--content", "hello", readiness=READINESS)
