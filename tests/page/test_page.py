@@ -320,7 +320,17 @@ def test_a_change_of_policy_shows(program, open_page, tcp_server, tmp_path):
     assert re.fullmatch(rf"since \d\d:\d\d:\d\d {re.escape(text)}", page.inner_text("#change"))
     wait_until(lambda: page.locator("#dots .change").count() == 1, "the mark in the stream")
     assert re.fullmatch(rf"\d\d:\d\d:\d\d {re.escape(text)}", page.get_attribute("#dots .change", "aria-label"))
-    assert text in page.locator("#chart text.label").first.text_content()
+    labels, inside = page.evaluate(
+        """() => {
+            const labels = [...document.querySelectorAll('#chart text.label')];
+            const chart = document.querySelector('#chart').getBoundingClientRect();
+            const isInside = ({ left, right }) => chart.left <= left && right <= chart.right + 1;
+            const boxes = labels.map((each) => each.getBoundingClientRect());
+            return [labels.map((each) => each.textContent), boxes.map(isInside)];
+        }"""
+    )
+    assert text.replace(" ", "") in "".join(labels).replace(" ", "")
+    assert all(inside)
     page.reload()
     answers(page, 20)
     assert text in page.inner_text("#change")
@@ -452,6 +462,57 @@ def test_scenes_are_told_apart_without_reading(show):
     for (one, first), (other, second) in itertools.combinations(seen.items(), 2):
         assert first != second, f"{one} looks like {other}"
     assert any("wrong" in each for each in seen["sick pod"][2])
+
+
+RIBBONS = """() => {
+    const ends = [];
+    for (const ribbon of document.querySelectorAll('#flows .flow')) {
+        const [x1, y1, , , , , x2, y2, bottom] = ribbon.getAttribute('d').match(/-?[\\d.]+(e-?\\d+)?/g).map(Number);
+        ends.push([x1, y1, y1 + bottom - y2], [x2, y2, bottom]);
+    }
+    const boxes = [...document.querySelectorAll('#flows rect')].map((box) =>
+        ['x', 'y', 'width', 'height'].map((name) => Number(box.getAttribute(name))));
+    return [ends, boxes];
+}"""
+
+
+@in_browser
+@pytest.mark.parametrize(
+    "played",
+    [
+        SCENES["split"],
+        [v(1, 1)],
+        [v(version, pod) for version in (1, 2) for pod in range(1, 7)],
+        SCENES["sick pod"],
+        [*[v(1, 1)] * 19, v(2, 1), by_mesh(503, OVERFLOW)],
+    ],
+    ids=["75 to 25", "one pod", "12 pods", "a sick pod", "a thin ribbon"],
+)
+def test_ribbons_end_within_boxes(show, played):
+    """In the picture no ribbon is thicker than the box at either of its ends, or hangs over."""
+    page = show(played, "?rate=50", viewport={"width": 1280, "height": 720})
+    answers(page, 60)
+    pause(page)
+    ends, boxes = page.evaluate(RIBBONS)
+    assert ends
+    for x, top, bottom in ends:
+        assert any(
+            left - 1 <= x <= left + width + 1 and y - 0.5 <= top and bottom <= y + height + 0.5
+            for left, y, width, height in boxes
+        ), (x, top, bottom, boxes)
+
+
+@in_browser
+def test_pods_that_do_not_answer_any_more(show):
+    """A version and its pods that answered a while ago, and now do not, stay in the picture, grey."""
+    played = [*SCENES["even"] * 5, *[v(1, 1)] * 1000]
+    page = show(played, "?rate=50&window=5", viewport={"width": 1280, "height": 720})
+    wait_until(lambda: list(shares(page)) == ["Webserver V1"], "only one version in the window")
+    quiet = page.locator("#flows text.quiet").all_text_contents()
+    assert quiet == ["b webserverv1-2", "c webserverv1-3"] + [f"{'abc'[n]} webserverv2-{n + 1}" for n in range(3)] + [
+        "Webserver V2"
+    ]
+    assert page.locator("#flows rect.quiet").count() == len(quiet)
 
 
 @in_browser
