@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that the web server, for one, 
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
 DEFAULT_PROXY_URL = "https://raw.githubusercontent.com/mcasperson/NodejsProxy/master/helloworld.txt"
 
+DEFAULT_WATCH_URL = f"http://127.0.0.1:{server.DEFAULT_PORT}/"
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """See what a service mesh does to requests.
 
     A proxy calls a web server and shows the answer and how long it took; the web server says which version and
@@ -39,6 +43,8 @@ def main() -> None:
 
     An option wins over its environment variable, the variable over the default.
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
 
 
 @main.command("webserver")
@@ -333,7 +339,7 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
 
 
 @main.command("watch")
-@click.argument("url", type=Url())
+@click.argument("url", type=Url(is_completed=True), default=DEFAULT_WATCH_URL)
 @option(
     "-n",
     "--requests",
@@ -367,6 +373,12 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
     help="What to expect at the end, such as 'Webserver V1=130..170'; repeatable.",
 )
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Print in colour; auto means on a terminal, unless NO_COLOR is set.",
+)
 @click.pass_context
 def watch_command(
     ctx: click.Context,
@@ -381,17 +393,21 @@ def watch_command(
     keep_alive: bool,
     expectations: list[Expectation],
     as_json: bool,
+    color: str,
 ) -> None:
     """Call URL many times, and show who answered.
 
-    URL is a proxy, a web server, a gateway in front of them, or any server that answers with text. Requests go out at
-    a steady pace, however long the answers take. The result comes at the end, or at Ctrl+C.
+    URL is a proxy, a web server, a gateway in front of them, or any server that answers with text; without one it is
+    http://127.0.0.1:3030/, and http:// may be left out. Requests go out at a steady pace, however long the answers
+    take. The result comes at the end, or at Ctrl+C.
 
     Exits with 0 if every request got an answer, whatever its status, and with 1 otherwise. With --expect, exits with 0
     if every expectation is met, and with 1 otherwise.
     """
     from meshdemo.watching import command as watch
 
+    if color != "auto":
+        ctx.color = color == "always"
     settings = watch.WatchOptions(
         url=url,
         requests=requests,

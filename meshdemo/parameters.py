@@ -34,6 +34,20 @@ class Number(click.ParamType[float]):
         self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
 
 
+class Seconds(Number):
+    """A time in seconds, or with its unit: ms, s, m or h."""
+
+    name = "time"
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(ms|s|m|h)", str(value).strip())
+        try:
+            return super().convert(float(match[1]) * self.units[match[2]] if match else value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not {self._meaning}.", param, ctx)
+
+
 class WholeNumber(click.ParamType[int]):
     """A whole number within a range, without an end where `high` is None; the message names it by `what`."""
 
@@ -64,21 +78,30 @@ class Switch(click.types.BoolParamType):
 
 
 SHARE = Number("a share from 0 to 1, such as 0.3", 0, 1)
-SECONDS = Number("a number of seconds from 0 to 86400, such as 2.5", 0, DAY_SECONDS)
-POSITIVE_SECONDS = Number("a number of seconds above 0 and up to 86400, such as 2.5", 0, DAY_SECONDS, above_low=True)
+_TIMES = "such as 2.5, 500ms or 2m"
+SECONDS = Seconds(f"a number of seconds from 0 to 86400, {_TIMES}", 0, DAY_SECONDS)
+POSITIVE_SECONDS = Seconds(f"a number of seconds above 0 and up to 86400, {_TIMES}", 0, DAY_SECONDS, above_low=True)
 RATE = Number("a number from 0 to 10000, such as 20", 0, 10000)
 PORT = WholeNumber(0, 65535, "a port")
 
 
 class Url(click.ParamType[str]):
-    """An absolute http or https URL."""
+    """An absolute http or https URL; with `is_completed` one that begins with its host, too, as in a browser."""
 
     name = "url"
 
+    def __init__(self, *, is_completed: bool = False) -> None:
+        self._is_completed = is_completed
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         rule = None
+        url = (
+            f"http://{value}" if self._is_completed and not re.match(r"([A-Za-z][A-Za-z0-9+.-]*:)?/", value) else value
+        )
+        # A zone stands behind %25 (RFC 6874, 2); what tools print has the percent sign alone.
+        url = re.sub(r"(?<=//)(\[[0-9A-Fa-f:.]+)%(?!25)", r"\1%25", url)
         try:
-            parts = urlsplit(value)
+            parts = urlsplit(url)
             if parts.scheme not in ("http", "https"):
                 rule = "does not start with http:// or https://"
             elif not parts.hostname or parts.port == 0 or re.search(r"[\x00-\x20\x7f\\]", value):
@@ -91,7 +114,7 @@ class Url(click.ParamType[str]):
             rule = "has no valid host and port"
         if rule:
             self.fail(f"{value!r} {rule}. Give a URL such as http://webserver:8080/path.", param, ctx)
-        return value
+        return parts.scheme + url[len(parts.scheme) :]  # in small letters
 
 
 class HeaderName(click.ParamType[str]):

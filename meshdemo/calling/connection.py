@@ -140,6 +140,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that accepts, leaving each of the others its share of the time."""
         host, port = self._endpoint()
+        host = host.replace("%25", "%", 1)  # the zone of an IPv6 address, in a URL (RFC 6874, 2)
         addresses = resolve(host, port, self._deadline - time.monotonic())
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)

@@ -21,7 +21,7 @@ from meshdemo.calling.connection import TARGET, BoundedAdapter, ConnectTo, Stale
 from meshdemo.calling.failures import Code
 from meshdemo.calling.headers import CREDENTIALS
 from meshdemo.calling.response import TooLargeError
-from meshdemo.escaping import percent_encode
+from meshdemo.escaping import percent_encode, printable
 
 #: What an answer may hold after decompression, in bytes.
 ANSWER_LIMIT_BYTES = 1024 * 1024
@@ -75,8 +75,10 @@ class UpstreamError(Exception):
     """
 
     def __init__(self, reason: str, url: str, code: Code) -> None:
-        shown = url if len(url) <= _SHOWN_URL_LENGTH else url[:_SHOWN_URL_LENGTH] + "..."
-        super().__init__(f"{reason} calling {percent_encode(shown)}")
+        origin = origin_of(url)  # with a host as it was typed, be it in any script
+        shown = printable(origin) + percent_encode(url[len(origin) :])
+        shown = shown if len(shown) <= _SHOWN_URL_LENGTH else shown[:_SHOWN_URL_LENGTH] + "..."
+        super().__init__(f"{reason} calling {shown}")
         self.code = code
         self.status = {Code.TIMEOUT: 504, Code.LOOP: 508}.get(code, 502)
 

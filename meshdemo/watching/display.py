@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
 
+import click
+
 from meshdemo.console import terminal
 from meshdemo.watching import sentences, table
 from meshdemo.watching.report import Report
@@ -83,6 +85,9 @@ class Screen(Display):
 
     def _drawn(self, report: Report, size: tuple[int, int]) -> str:
         lines = table.format_table(report, size, terminal.marks_for(self._stream), running=True)
+        context = click.get_current_context(silent=True)
+        if context and context.color is False:
+            lines = [click.unstyle(line) for line in lines]
         # Each line is put in its row, since a line break scrolls a window that has just become lower.
         start, self._started = "" if self._started else _START, True
         return start + "".join(f"\x1b[{row};1H{line}{_REST_OF_LINE}" for row, line in enumerate(lines, 1)) + _BELOW

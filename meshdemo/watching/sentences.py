@@ -27,8 +27,9 @@ def format_facts(report: Report, limit: int) -> list[str]:
         facts.append(f"mutual TLS in {sum(identities.values())} of {report.requests} calls: {names}")
     if report.paths.keys() - {report.path}:
         facts.append(f"asked for {report.path}, the web server saw {_format_counts(report.paths, limit)}")
-    for name in report.not_passed_on:
-        facts.append(f"the proxy did not pass on the header {name}: start it with --forward-header {name}")
+    if dropped := report.not_passed_on:
+        more = f" and {len(dropped) - limit} more" if len(dropped) > limit else ""
+        facts.append(f"not passed on by the proxy: {', '.join(dropped[:limit])}{more} (see its --forward-header)")
     return [printable(fact) for fact in facts]
 
 

@@ -190,6 +190,22 @@ def test_a_kept_connection_that_was_closed_meanwhile(tcp_server, method):
             target.call(method, target.url_for("/"), {})
 
 
+def test_a_host_in_another_script_is_shown_as_it_was_typed():
+    """The name is sent as IDNA has it, and told as a person wrote it; the rest of the URL stays encoded."""
+    sentence, _ = failure("http://bücher.invalid/ü\u202e")
+    assert sentence == "name not found calling http://bücher.invalid/%C3%BC%E2%80%AE"
+
+
+def test_a_zone_of_an_address(tcp_server):
+    """An IPv6 address with its zone is connected to, and the zone stays on this machine (RFC 6874, 4)."""
+    requests = []
+    port = tcp_server(replying(http_response(b"ok"), requests)).port
+    assert call(f"http://[fe80::1%25lo]:{port}", connect_to=[("", 0, "127.0.0.1", 0)]).text == "ok"
+    assert f"Host: [fe80::1]:{port}\r\n".encode() in requests[0]
+    sentence, _ = failure("http://[fe80::1%25lo]:9", timeout_seconds=2)
+    assert "name not found" not in sentence
+
+
 def test_cookies_are_not_kept(tcp_server):
     """A cookie that the upstream sets is neither stored nor sent back."""
     requests = []

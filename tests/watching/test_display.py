@@ -224,3 +224,16 @@ def test_json_on_a_terminal(terminal, tcp_server):
     assert b"\x1b[?1049h" not in shown.output
     assert shown.text.startswith("{")
     assert shown.text.endswith("}")
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {}])
+def test_no_color(terminal, pods, monkeypatch, env):
+    """With NO_COLOR neither the live table nor the last one is coloured, and both are drawn."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    shown = terminal("watch", pods(3), "-n", "30", "--rate", "60", "--expect", "Webserver V1=15")
+    shown.read()
+    assert FINAL.search(shown.text)
+    assert shown.output.count(b"\x1b[1;1H") >= 1
+    assert bool(re.search(rb"\x1b\[\d+m", shown.output)) is not bool(env)

@@ -14,10 +14,12 @@ import pytest
 from samples import web
 from support import DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
 
+from meshdemo.cli import main
 from meshdemo.watching import command as watch
 from meshdemo.watching.expectations import parse_expectation
 from meshdemo.watching.report import to_json
 
+UTF8 = {"PYTHONUTF8": "1"}
 FIELDS = {
     "url", "requests", "answered", "failed", "late", "seconds", "rate", "versions", "others", "statuses", "errors",
     "unanswered", "tries", "identities", "paths", "not_passed_on", "times", "histogram", "path", "planned", "under_way",
@@ -228,13 +230,52 @@ def test_failures_of_the_upstream_are_answers(program):
 def test_expectations_of_the_command(tcp_server):
     """Each is shown, met or not, and one that is not met makes the exit status 1."""
     url = tcp_server(replying(http_response(b"ok"))).url
-    done = run(url, "-n", "10", "--rate", "0", "--expect", "200=10", "--expect", "ok=5..", env={"PYTHONUTF8": "1"})
+    done = run(url, "-n", "10", "--rate", "0", "--expect", "200=10", "--expect", "ok=5..", env=UTF8)
     assert done.returncode == 0
     assert "✓ 200  10  expected 10\n✓ ok   10  expected 5..\n" in done.stdout
     done = run(url, "-n", "10", "--rate", "0", "--expect", "ok=5..", "--expect", "errors=1",
                env={"PYTHONIOENCODING": "ascii"})  # fmt: skip
     assert done.returncode == 1
     assert "v ok      10  expected 5..\nx errors   0  expected 1\n" in done.stdout
+
+
+def test_did_you_mean(tcp_server):
+    """An expectation whose name was not seen says which one nearly was."""
+    body = json.dumps(web("Webserver V1", "pod-1")).encode()
+    url = tcp_server(replying(http_response(body, "Content-Type: application/json"))).url
+    done = run(url.removeprefix("http://"), "-n", "3", "--rate", "0", "--expect", "Webserver v1=3", env=UTF8)
+    assert done.returncode == 1
+    assert "✗ Webserver v1  0  expected 3, did you mean Webserver V1?\n" in done.stdout
+
+
+def test_a_header_that_is_not_passed_on(program):
+    """What --header sends and the proxy drops is named once, with what to do."""
+    up = program("up", "--port", "0")
+    done = run(up.url, "-n", "5", "--rate", "0", "--header", "x-tenant:7", "--header", "end-user:tester")
+    assert done.stdout.count("x-tenant") == 1
+    assert "\nnot passed on by the proxy: x-tenant (see its --forward-header)\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "coloured"),
+    [
+        ((), {}, False),
+        (("--color", "always"), {}, True),
+        (("--color=always",), {"NO_COLOR": "1"}, True),
+        (("--color", "never"), {}, False),
+    ],
+)
+def test_color_in_a_pipe(tcp_server, options, env, coloured):
+    """In a pipe there is colour only where it is asked for."""
+    url = tcp_server(replying(http_response(b"ok"))).url
+    done = run(url, "-n", "2", "--rate", "0", "--expect", "ok=2", *options, env={**UTF8, **env})
+    assert ("\x1b[32m" in done.stdout) is coloured
+
+
+def test_without_a_url():
+    """The proxy of `meshdemo up` is called."""
+    context = main.commands["watch"].make_context("watch", [])
+    assert context.params["url"] == "http://127.0.0.1:3030/"
 
 
 def test_wrong_expectation():
