@@ -134,16 +134,16 @@ class Calls:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer with the stream, or with a sentence about why there is none."""
         if environ["REQUEST_METHOD"] != "GET":
-            return wsgi.answer(environ, start_response, 405, "Calls are made by GET only.", ("Allow", "GET"))
+            return wsgi.answer(environ, start_response, 405, "Use GET to make calls.", ("Allow", "GET"))
         # Else any page in the browser could have hundreds of calls made by an image (Fetch Metadata, 2.4).
         if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
-            return wsgi.answer(environ, start_response, 403, "Calls are made for the proxy's own page only.")
+            return wsgi.answer(environ, start_response, 403, "Only the proxy's own page can make calls.")
         try:
             asked = parse_slice(wsgi.raw_target(environ)[1], self._header_names, self._own_path)
         except RequestError as error:
             return wsgi.answer(environ, start_response, 400, str(error))
         if not self._streams.acquire(blocking=False):
-            sentence = f"Other pages keep the proxy busy (limit of streams: {self._stream_limit}). Pause one."
+            sentence = f"Other pages keep the proxy busy (limit of streams: {self._stream_limit}). Pause one of them."
             return wsgi.answer(environ, start_response, 503, sentence, ("Retry-After", "1"))
         start_response("200 OK", _HEADERS.copy())
         return _Stream(self, asked)
@@ -155,7 +155,7 @@ class Calls:
     def begin(self, asked: Slice, samples: Samples) -> str | None:
         """Begin one call, whose sample goes to `samples` in any case; return None, or why it cannot be begun."""
         if not self._calls.acquire(blocking=False):
-            return f"{self._call_limit} calls are under way, no more may be."
+            return f"{self._call_limit} calls are in progress, which is the limit."
 
         def call() -> None:
             sample = None
@@ -171,7 +171,7 @@ class Calls:
             threading.Thread(target=call, daemon=True).start()
         except RuntimeError:
             self._calls.release()
-            return "This machine starts no more threads for calls."
+            return "This machine cannot start more threads for calls."
         return None
 
 

@@ -150,7 +150,7 @@ def test_calls_under_way_are_bounded(call_app):
     threading.Timer(1.2, release.set).start()
     response = call_app(calls, "/ui/calls?rate=20&seconds=1")
     limits = [line["limit"] for line in lines(response) if "limit" in line]
-    assert limits == ["3 calls are under way, no more may be."]
+    assert limits == ["3 calls are in progress, which is the limit."]
     assert len(samples(response)) == 3
     assert sum(line.get("begun", 0) for line in lines(response)) == 3
     assert len(samples(call_app(calls, "/ui/calls?rate=2&seconds=1"))) == 2
@@ -167,7 +167,7 @@ def test_streams_are_bounded(call_app, page_app):
     call_app(hold, "/ui/calls?rate=1&seconds=1")
     response = call_app(page_app, "/ui/calls?rate=1&seconds=1")
     assert (response.status, response.headers["retry-after"]) == (503, "1")
-    assert response.text == "Other pages keep the proxy busy (limit of streams: 1). Pause one."
+    assert response.text == "Other pages keep the proxy busy (limit of streams: 1). Pause one of them."
     environ_app_results[0].close()
     environ_app_results[0].close()
     assert len(samples(call_app(page_app, "/ui/calls?rate=1&seconds=1"))) == 1

@@ -234,7 +234,7 @@ def test_answers_of_the_mesh_are_segments_of_their_own(show):
 def test_nothing_answered_is_said_in_words(show):
     """When every call fails the state says so with the reason, and the figures turn."""
     page = show(SCENES["all dead"])
-    wait_until(lambda: page.inner_text("#state") == "Nothing is answered: no healthy pod (UH).", "the words")
+    wait_until(lambda: page.inner_text("#state") == "Every call fails: no healthy pod (UH).", "the words")
     assert (page.inner_text("#answered"), page.inner_text("#failed")) == ("0 %", "100 %")
     assert page.locator(".figure.bad").count() == 2
     assert list(shares(page).items()) == [("no healthy pod (UH)", "100 %")]
@@ -245,7 +245,7 @@ def test_a_dead_upstream(program, open_page):
     """A call that found nobody is an exclamation mark with its reason."""
     url = f"http://127.0.0.1:{free_port()}"
     page = open_page(program("proxy", "--port", "0", "--proxy-url", url).url)
-    wait_until(lambda: page.inner_text("#state") == "Nothing is answered: connection refused.", "the words")
+    wait_until(lambda: page.inner_text("#state") == "Every call fails: connection refused.", "the words")
     assert page.locator("#dots .fail >> nth=0").inner_text() == "!"
     assert f"connection refused: connection refused calling {url}/" in rows(page, "reason")
 
@@ -348,7 +348,7 @@ def test_what_happened_to_a_call(show):
     page.hover("#dots button >> nth=3")  # from here on nothing moves
     page.hover("#dots .version >> nth=0")
     told = page.inner_text("#detail").split("\n")
-    for words in ("Webserver V1", "webserverv1-2", "/", "500", "3", CALLER, "the application answered so"):
+    for words in ("Webserver V1", "webserverv1-2", "/", "500", "3", CALLER, "answered by the application"):
         assert words in told
     assert re.fullmatch(r"[\d.]+ ms", told[-1])
     assert page.inner_text("#frozen-text").startswith("Frozen while you look")
@@ -609,7 +609,7 @@ def test_what_cannot_be_called_is_said(show, open_page, control, text, words):
     page = show(EVEN)
     page.fill(control, text)
     wait_until(lambda: words in page.inner_text("#problem"), "the words")
-    assert page.inner_text("#state") == "Nothing is called."
+    assert page.inner_text("#state") == "No calls are made."
     page.fill(control, "/" if control == "#path" else "")
     wait_until(lambda: page.inner_text("#state") == "Calling /", "calls")
     assert not page.is_visible("#problem")
@@ -640,10 +640,10 @@ def test_the_rate_is_reached_while_answers_take_two_seconds(show):
 
 @in_browser
 def test_what_limits_the_rate_is_said(show):
-    """When calls never end the page says how many were made of those wished, and what holds them back."""
+    """When calls never end the page says how many were made of those requested, and what holds them back."""
     page = show([slow(v(1, 1), 60)], "?rate=100")
-    wait_until(lambda: "400 calls are under way, no more may be." in page.inner_text("#state"), "the words", 60)
-    wait_until(lambda: page.inner_text("#pace-of") == "of 100 wished", "the wish", 60)
+    wait_until(lambda: "400 calls are in progress, which is the limit." in page.inner_text("#state"), "the words", 60)
+    wait_until(lambda: page.inner_text("#pace-of") == "of 100 requested", "the request", 60)
 
 
 @in_browser
