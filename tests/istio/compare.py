@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import traceback
 from collections import Counter
-from pathlib import Path
 
 import yaml
 from generate import Document, Generator
 from istiod import istiod
 from meaning import differences, meaning
-from records import HINT, load, refused_field
+from records import HINT, load_objects, refused_field
 
 from meshdemo.lab import quick
 from meshdemo.lab.files.manifests import ManifestError
@@ -28,13 +26,11 @@ from meshdemo.lab.files.manifests import ManifestError
 SAME, REFUSED, DIFFERENT, INVALID = "same", "refused", "different", "refused by Istio"
 
 
-def compare(documents: list[Document], folder: Path) -> tuple[str, list[str]]:
+def compare(documents: list[Document]) -> tuple[str, list[str]]:
     """Return what came of a policy, and lines that say why: what differs, or the field that is refused."""
-    path = folder / "policy.yaml"
-    path.write_text(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True))
     refusal = None
     try:
-        cluster = load(path)
+        cluster = load_objects(documents)
     except ManifestError as error:
         return (
             (REFUSED, [refused_field(error)])
@@ -70,20 +66,19 @@ def main() -> int:
     generator = Generator(options.seed)
     outcomes: Counter[str] = Counter()
     fields: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(options.count if options.only is None else options.only + 1):
-            documents = generator.policy()
-            if options.only not in (None, number):
-                continue
-            outcome, lines = compare(documents, Path(folder))
-            outcomes[outcome] += 1
-            if outcome == REFUSED:
-                kind, _, field = lines[0].partition(": ")
-                fields[f"{kind.partition('/')[0]} {field}"] += 1
-            if options.show or outcome == DIFFERENT:
-                print(f"# --seed {options.seed} --only {number}: {outcome}")
-                print(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=118))
-                print(*(f"#   {line}" for line in lines), "", sep="\n", flush=True)
+    for number in range(options.count if options.only is None else options.only + 1):
+        documents = generator.policy()
+        if options.only not in (None, number):
+            continue
+        outcome, lines = compare(documents)
+        outcomes[outcome] += 1
+        if outcome == REFUSED:
+            kind, _, field = lines[0].partition(": ")
+            fields[f"{kind.partition('/')[0]} {field}"] += 1
+        if options.show or outcome == DIFFERENT:
+            print(f"# --seed {options.seed} --only {number}: {outcome}")
+            print(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=118))
+            print(*(f"#   {line}" for line in lines), "", sep="\n", flush=True)
     if options.show:
         print(*(f"refused {count} times: {field}" for field, count in fields.most_common()), sep="\n")
     print(", ".join(f"{outcomes[each]} {each}" for each in (SAME, REFUSED, DIFFERENT, INVALID)))

@@ -1,80 +1,80 @@
 """Write down anew what Istio makes of each policy, and which of them the quick engine refuses.
 
-    python tests/istio/record.py
+    python tests/istio/record.py [FILE.yaml ...]
 
-Each file in records/ is a JSON merge patch of records/no-policy.json: what a policy changes. Look through the changes
-before you commit them: a line in refused.txt that was not there is something that the quick engine did before.
+A file that is given becomes a policy of its name; each lesson is one by itself. Look through the changes before you
+commit them: a `refused` that was not there is something that the quick engine did before.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from pathlib import Path
 
+import yaml
 from istiod import VERSION, istiod
 from meaning import meaning
 from records import (
     HINT,
+    INVALID,
+    LESSONS,
     NO_POLICY,
-    REASONS,
-    RECORDS,
-    REFUSED,
-    format_json,
-    format_lines,
-    invalid,
+    ROOT,
+    VERSION_FILE,
+    Record,
+    apply_changes,
+    find_changes,
     load,
-    make_patch,
-    policies,
     quick_meaning,
+    read_records,
     refused_field,
+    write_records,
 )
 
 from meshdemo.lab.files.manifests import ManifestError
 
 
-def main() -> int:
-    problems = []
-    values = {}
-    for name, path in policies().items():
-        cluster = load(path)
-        try:
-            values[name] = meaning(istiod(cluster), cluster)
-        except ManifestError as error:
-            problems.append(f"{path}: {error}; it belongs into invalid/")
-    reasons = []
-    for name, path in invalid().items():
-        try:
-            cluster = load(path)
-            istiod(cluster)
-            problems.append(f"{path}: Istio takes it; it belongs into policies/")
-        except ManifestError as error:
-            reasons.append((name, str(error)))
-    if problems:
-        sys.stderr.write("\n".join([*problems, ""]))
-        return 1
-    for file in RECORDS.glob("*.json"):
-        file.unlink()
-    for name, value in values.items():
-        record = value if name == NO_POLICY else make_patch(values[NO_POLICY], value)
-        (RECORDS / f"{name}.json").write_text(format_json(record) + "\n")
-    (RECORDS / "version.txt").write_text(f"Istio {VERSION}\n")
-    REASONS.write_text(format_lines("Why Istio refuses what is in invalid/; written by record.py.", reasons))
-    REFUSED.write_text(
-        format_lines("What the quick engine refuses though Istio takes it; written by record.py.", _refused())
-    )
-    print(f"{len(values)} records, {len(reasons)} refused by Istio")
+def main(paths: list[str]) -> int:
+    files = {stem: list(records) for stem, records in read_records().items()}
+    lessons = sorted((ROOT / "k8s").glob("*/*.yaml"))
+    files[LESSONS] = [
+        Record(NO_POLICY, []),
+        *(Record(f"lesson-{each.parent.name}-{each.stem}", [], f"{each.parent.name}/{each.name}") for each in lessons),
+    ]
+    for path in map(Path, paths):
+        objects = list(yaml.safe_load_all(path.read_text()))
+        files.setdefault(objects[0]["kind"], []).append(Record(path.stem, objects))
+    without = apply_changes({}, record(files[LESSONS][0], {}).changes)
+    # What Istio refuses today stands among the other kinds tomorrow where it takes it then, and the other way round.
+    done: dict[str, list[Record]] = {stem: [] for stem in files}
+    for stem, records in files.items():
+        for each in records:
+            new = record(each, {} if each.name == NO_POLICY else without)
+            kind = INVALID if new.reason else new.objects[0]["kind"] if stem == INVALID else stem
+            done[kind].append(new)
+    write_records({stem: sorted(each, key=lambda record: record.name) for stem, each in done.items()})
+    VERSION_FILE.write_text(f"Istio {VERSION}\n")
+    count = sum(map(len, done.values()))
+    print(f"{count - len(done[INVALID])} records, {len(done[INVALID])} refused by Istio")
     return 0
 
 
-def _refused() -> list[tuple[str, str]]:
-    refused = []
-    for name, path in policies().items():
-        try:
-            quick_meaning(path)
-        except ManifestError as error:
-            if HINT in str(error):
-                refused.append((name, refused_field(error)))
-    return refused
+def record(policy: Record, without: dict[str, object]) -> Record:
+    """Return a policy with what Istio makes of it now, as changes of what it makes without."""
+    bare = Record(policy.name, policy.objects, policy.lesson)
+    try:
+        cluster = load(bare)
+        changes = tuple(find_changes(without, meaning(istiod(cluster), cluster)))
+    except ManifestError as error:
+        return dataclasses.replace(bare, reason=str(error))
+    try:
+        quick_meaning(bare)
+    except ManifestError as error:
+        if HINT in str(error):
+            return dataclasses.replace(bare, changes=changes, refused=refused_field(error))
+    return dataclasses.replace(bare, changes=changes)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

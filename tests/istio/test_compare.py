@@ -53,13 +53,13 @@ def istiod(monkeypatch):
         ({"quick": fail}, compare.DIFFERENT, "the quick engine fails"),
     ],
 )
-def test_outcome(engines, outcome, line, istiod, monkeypatch, tmp_path):
+def test_outcome(engines, outcome, line, istiod, monkeypatch):
     """The same is the same; a refusal has to name its hint; everything else is a difference, a failure as well."""
     if "istiod" in engines:
         monkeypatch.setattr(compare, "istiod", engines["istiod"])
     if "quick" in engines:
         monkeypatch.setattr(quick, "configure", engines["quick"])
-    found, lines = compare.compare(POLICY, tmp_path)
+    found, lines = compare.compare(POLICY)
     assert found == outcome
     assert line is None or lines[0].startswith(line)
 

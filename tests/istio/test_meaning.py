@@ -8,14 +8,14 @@ import re
 
 import pytest
 from meaning import _LEFT_OUT, differences, meaning
-from records import load, policies
+from records import NO_POLICY, load, policies
 from rules import RULES, configuration, member
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import ManifestError
 
-CLUSTER = load(None)
+CLUSTER = load(policies()[NO_POLICY])
 
 
 def meaning_of(changes):
@@ -147,9 +147,9 @@ def is_seen(parts, path, value, name, cluster):
 def made():
     """Return what the quick engine makes of each policy, without clusters that nothing leads to."""
     found = []
-    for policy, path in policies().items():
+    for policy, record in policies().items():
         try:
-            cluster = load(path)
+            cluster = load(record)
             configuration = quick.configure(cluster)
         except ManifestError:
             continue

@@ -4,17 +4,19 @@ import pytest
 from meaning import differences
 from records import (
     HINT,
-    REASONS,
-    RECORDS,
-    REFUSED,
-    apply_patch,
-    format_json,
+    NO_POLICY,
+    ROOT,
+    VERSION_FILE,
+    Record,
+    apply_changes,
+    find_changes,
+    format_record,
     invalid,
-    make_patch,
+    parse_records,
     policies,
     quick_meaning,
-    read_lines,
-    read_record,
+    read_records,
+    recorded_meaning,
     refused_field,
 )
 
@@ -27,7 +29,7 @@ INVALID = invalid()
 @pytest.mark.parametrize("name", POLICIES)
 def test_policy(name):
     """What the quick engine makes of a policy is what Istio makes of it, or it is refused as the list says."""
-    expected = read_lines(REFUSED).get(name)
+    expected = POLICIES[name].refused
     try:
         actual = quick_meaning(POLICIES[name])
     except ManifestError as error:
@@ -35,7 +37,7 @@ def test_policy(name):
         assert refused_field(error) == expected
     else:
         assert expected is None, "it is applied now: run record.py"
-        assert differences(read_record(name), actual) == []
+        assert differences(recorded_meaning(name), actual) == []
 
 
 @pytest.mark.parametrize("name", INVALID)
@@ -46,12 +48,15 @@ def test_what_istio_refuses(name):
 
 
 def test_records_are_complete():
-    """Each policy has its record and each record its policy; so have the reasons and the list of what is refused."""
-    assert {path.stem for path in RECORDS.glob("*.json")} == set(POLICIES)
-    assert set(read_lines(REASONS)) == set(INVALID)
-    assert set(read_lines(REFUSED)) <= set(POLICIES)
+    """Each policy has changes or says nothing new, each lesson its record, each refusal of Istio its reason."""
+    lessons = {f"{path.parent.name}/{path.name}" for path in (ROOT / "k8s").glob("*/*.yaml")}
+    assert {each.lesson for each in POLICIES.values()} == {None, *lessons}
+    assert all(each.objects or each.lesson or each.name == NO_POLICY for each in POLICIES.values())
+    assert all(each.reason and not each.changes for each in INVALID.values())
+    names = [each.name for records in read_records().values() for each in records]
+    assert len(names) == len(set(names)) == len(POLICIES) + len(INVALID)
     assert len(POLICIES) >= 150
-    assert (RECORDS / "version.txt").read_text().startswith("Istio 1.")
+    assert VERSION_FILE.read_text().startswith("Istio 1.")
 
 
 @pytest.mark.parametrize(
@@ -64,20 +69,27 @@ def test_records_are_complete():
         ({"a": [1, 2]}, {"a": {"b": 1}}),
     ],
 )
-def test_patch(base, value):
-    """A patch makes of the one what the other is."""
-    assert apply_patch(base, make_patch(base, value)) == value
+def test_changes(base, value):
+    """Changes make of the one what the other is."""
+    assert apply_changes(base, find_changes(base, value)) == value
 
 
-def test_format_json():
-    """What fits on a line stands on one, and all of it is JSON."""
-    value = {"short": {"a": [1, 2]}, "long": [{"b": "x" * 60}, {"c": "y" * 60}]}
-    assert format_json(value).splitlines() == [
-        "{",
-        ' "short": {"a": [1, 2]},',
-        ' "long": [',
-        f'  {{"b": "{"x" * 60}"}},',
-        f'  {{"c": "{"y" * 60}"}}',
-        " ]",
-        "}",
+def test_changes_are_small():
+    """What stands at one place of a meaning is one change, whatever else is new or has gone."""
+    base = {"proxy-1": {"clusters": {"a": {"timeout": 1, "name": "a"}, "b": {}}}}
+    value = {"proxy-1": {"clusters": {"a": {"timeout": 2, "name": "a"}}, "routes": {"80": {"hosts": {"a": {}}}}}}
+    assert list(find_changes(base, value)) == [
+        (["proxy-1", "clusters", "a", "timeout"], 2),
+        (["proxy-1", "clusters", "b"], None),
+        (["proxy-1", "routes", "80"], {"hosts": {"a": {}}}),
     ]
+
+
+def test_lines():
+    """A record is the same after it was written and read."""
+    records = [
+        Record("one", [{"kind": "VirtualService"}], refused="spec", changes=((["proxy-1", "a"], None), (["b"], [1]))),
+        Record("two", [], lesson="istio/split.yaml"),
+        Record("three", [{"kind": "Gateway"}], reason="Ünknown"),
+    ]
+    assert list(parse_records("".join(f"{line}\n" for each in records for line in format_record(each)))) == records
