@@ -3,6 +3,7 @@ FROM python:3.14-slim AS build
 RUN python -m venv --without-pip /opt/meshdemo
 WORKDIR /source
 COPY pyproject.toml setup.cfg README.md LICENSE ./
+COPY k8s k8s
 COPY meshdemo meshdemo
 RUN python -m pip --python /opt/meshdemo/bin/python install --no-cache-dir --compile .
 

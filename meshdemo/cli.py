@@ -269,8 +269,15 @@ def _import_lab(what: str) -> ModuleType:
 @option(
     "--folder",
     type=click.Path(path_type=Path),
-    show_default="k8s, here or in the clone that this runs from",
+    show_default="k8s if it is here, otherwise the lessons that come with meshdemo",
     help="Where the lessons are.",
+)
+@option(
+    "--copy",
+    "copy_to",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Copy the lessons to a new folder, to edit them there and run them with --folder.",
 )
 @istiod_option
 @option("--cluster", is_flag=True, help="Run on the cluster of kubectl's current context instead of in the lab.")
@@ -283,6 +290,7 @@ def lesson_command(
     everything: bool,
     check: bool,
     folder: Path | None,
+    copy_to: Path | None,
     istiod: bool,
     cluster: bool,
     port: int,
@@ -296,7 +304,7 @@ def lesson_command(
     """
     from meshdemo.lessons.command import LessonOptions, run_lessons
 
-    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, istiod, cluster, port)))
+    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, copy_to, istiod, cluster, port)))
 
 
 @main.group("istiod", cls=Group)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
+from meshdemo import bundled
 from meshdemo.console import streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
@@ -28,11 +29,19 @@ def paths_of(filenames: Sequence[str]) -> list[Path]:
     return [Path(name) for filename in filenames for name in filename.split(",") if name]
 
 
+def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
+    """Return a file, or the one of that name that comes with meshdemo where there is none here, and say so."""
+    bundled_path = bundled.find(path)
+    if bundled_path:
+        say(f"{path} is not here: this is the one that comes with meshdemo, {bundled_path}")
+    return bundled_path or path
+
+
 def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run: bool) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
-    paths = paths_of(filenames)
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
     say = functools.partial(click.echo, err=True)
+    paths = [_here_or_bundled(path, say) for path in paths_of(filenames)]
     try:
         engine = choose_engine(istiod=istiod)
         if dry_run:

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshdemo import bundled
 from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
 from meshdemo.lessons import classroom, promises
 from meshdemo.lessons.notes import Notes
-from meshdemo.lessons.reading import Lesson, find_lesson, read_lessons
+from meshdemo.lessons.reading import EXAMPLE, Lesson, find_lesson, read_lessons
 
 if TYPE_CHECKING:
     from meshdemo.lessons.cluster_stage import ClusterStage
     from meshdemo.lessons.lab_stage import LabStage
     from meshdemo.lessons.stage import Stage
 
-_DEFAULT_FOLDER = Path("k8s")
 # Where edits are kept, so that the lessons stay as they are.
 _EDITS = Path("meshdemo-lessons")
 
@@ -37,6 +37,7 @@ class LessonOptions:
     everything: bool
     check: bool
     folder: Path | None
+    copy_to: Path | None
     istiod: bool
     cluster: bool
     port: int
@@ -44,6 +45,9 @@ class LessonOptions:
 
 def run_lessons(options: LessonOptions) -> int:
     """Run what was asked for, and return the exit status; raise StartError or UsageError in one line."""
+    if options.copy_to:
+        _copy(options, options.copy_to)
+        return 0
     if options.cluster and options.istiod:
         raise click.UsageError("--cluster and --istiod exclude each other: a cluster has its own control plane.")
     if options.name is not None and options.everything:
@@ -70,11 +74,21 @@ def run_lessons(options: LessonOptions) -> int:
 
 
 def _folder(named: Path | None) -> Path:
-    """Return the folder of the lessons: the one that is named, else k8s here, else that of the clone this runs from."""
-    clone = Path(__file__).resolve().parents[2] / _DEFAULT_FOLDER
+    """Return the folder of the lessons: the one that is named, else k8s here, else the one that comes with meshdemo."""
     if named:
         return named
-    return clone if not _DEFAULT_FOLDER.is_dir() and clone.is_dir() else _DEFAULT_FOLDER
+    here = Path(bundled.FOLDER_NAME)
+    return here if (here / EXAMPLE).is_file() else bundled.folder()
+
+
+def _copy(options: LessonOptions, target: Path) -> None:
+    """Copy the lessons to where they can be edited, and say how to run them there."""
+    if options.name is not None or options.everything or options.check:
+        raise click.UsageError("--copy cannot be combined with running lessons: run them afterwards, with --folder.")
+    source = _folder(options.folder)
+    read_lessons(source)
+    bundled.copy(source, target)
+    click.echo(f"{source} was copied to {target}. Its lessons run with --folder {target}.")
 
 
 def _list(lessons: list[Lesson]) -> None:

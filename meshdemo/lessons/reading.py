@@ -1,16 +1,19 @@
 """The lessons: which there are, in which order, and what the comment of each says to type and to expect.
 
-They live in a folder, k8s/ of a clone: its README.md lists them in order, and each is a file whose comment comes first.
+They live in a folder, by default the one that comes with the program (bundled.py): its README.md lists them in order,
+and each is a file whose comment comes first.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshdemo.bundled import FOLDER_NAME
 from meshdemo.errors import StartError
 
 EXAMPLE = "example.yaml"
@@ -105,7 +108,7 @@ def read_lessons(folder: Path) -> list[Lesson]:
         text = guide.read_text("utf-8")
     except (OSError, UnicodeError):
         raise StartError(
-            f"{folder} holds no lessons: run this in a clone of meshdemo, or name its k8s with --folder."
+            f"{folder} holds no lessons: leave out --folder, or name a copy that --copy has made."
         ) from None
     found = [*_HEADING.finditer(text), *_ROW.finditer(text)]
     lessons = [Lesson(number, match["title"].strip(), folder, match["file"]) for number, match in enumerate(found, 1)]
@@ -116,10 +119,11 @@ def read_lessons(folder: Path) -> list[Lesson]:
 
 def find_lesson(lessons: Sequence[Lesson], name: str) -> Lesson:
     """Return the lesson of a number, name or file; raise StartError when there is none."""
-    wanted = name.removesuffix(".yaml")
+    wanted = name.removesuffix(".yaml").removeprefix(f"{FOLDER_NAME}/")
     for lesson in lessons:
         names = {str(lesson.number), lesson.name, lesson.file.removesuffix(".yaml"), str(lesson.path.with_suffix(""))}
         if wanted in names or (lesson.path.exists() and Path(name).exists() and lesson.path.samefile(name)):
             return lesson
-    known = ", ".join(lesson.name for lesson in lessons)
-    raise StartError(f"{name!r} is no lesson. There are {known}, also by their numbers.")
+    near = difflib.get_close_matches(wanted, [lesson.name for lesson in lessons], 1)
+    hint = f"did you mean {near[0]}?" if near else "meshdemo lesson lists them."
+    raise StartError(f"{name!r} is no lesson: {hint}")

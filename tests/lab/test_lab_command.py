@@ -303,10 +303,20 @@ def test_a_pod_outside_the_mesh(up, tmp_path):
 # Without running anything
 
 
-def run(*args, env=None, text=None):
+def run(*args, env=None, text=None, folder=ROOT):
     clean = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "PYTHONPATH")}
     return subprocess.run([sys.executable, "-m", "meshdemo", "up", *map(str, args)], capture_output=True, text=True,
-                          cwd=ROOT, timeout=60, env={**clean, **(env or {})}, input=text or "")  # fmt: skip
+                          cwd=folder, timeout=60, env={**clean, **(env or {})}, input=text or "")  # fmt: skip
+
+
+def test_files_that_come_with_the_program(tmp_path):
+    """Where there is no file of that name, the one that comes with the program is taken, and that is said."""
+    done = run("--dry-run", "-f", "example.yaml", "-f", "k8s/istio/split.yaml", folder=tmp_path)
+    assert done.stderr.splitlines() == [
+        f"{name} is not here: this is the one that comes with meshdemo, {path}"
+        for name, path in (("example.yaml", EXAMPLE), ("k8s/istio/split.yaml", SPLIT))
+    ]
+    assert done.stdout == run("--dry-run", "-f", EXAMPLE, "-f", SPLIT).stdout
 
 
 def test_dry_run():

@@ -114,7 +114,10 @@ def test_the_list():
         (["--check"], 2, "--check goes with the name of a lesson, or with --all"),
         (["split", "--all", "--check"], 2, "--all goes without the name of a lesson"),
         (["split", "--cluster", "--istiod"], 2, "exclude each other"),
-        (["nonsense"], 1, "'nonsense' is no lesson. There are all-v1, split, "),
+        (["nonsense"], 1, "'nonsense' is no lesson: meshdemo lesson lists them."),
+        (["splt"], 1, "'splt' is no lesson: did you mean split?"),
+        (["split", "--copy", "there"], 2, "--copy cannot be combined with running lessons"),
+        (["--copy", "docs"], 1, "docs exists already: name a folder that does not."),
         (["--folder", "docs"], 1, "docs holds no lessons"),
         (["split", "--folder", "no-such-folder"], 1, "no-such-folder holds no lessons"),
     ],
@@ -125,6 +128,17 @@ def test_bad_usage(arguments, code, words):
     assert done.returncode == code
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_copy(tmp_path):
+    """--copy puts the lessons where they can be edited, and says how to run them there."""
+    target = tmp_path / "class" / "mine"
+    done = lesson("--copy", target)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"k8s was copied to {target}. Its lessons run with --folder {target}.\n"
+    files = {path.relative_to(target) for path in target.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(ROOT / "k8s") for path in (ROOT / "k8s").rglob("*") if path.is_file()}
+    assert lesson("--folder", target).stdout == lesson().stdout
 
 
 def test_a_busy_port():

@@ -60,7 +60,9 @@ def test_the_lessons_of_the_repository():
         assert any(command.is_watch for command in lesson.commands()), lesson.file
 
 
-@pytest.mark.parametrize("name", ["2", "second", "second.yaml", "istio/second", "istio/second.yaml", "{folder}"])
+@pytest.mark.parametrize(
+    "name", ["2", "second", "second.yaml", "istio/second", "istio/second.yaml", "k8s/istio/second.yaml", "{folder}"]
+)
 def test_find(folder, name):
     """A lesson is found by number, name, and file, from the folder or from anywhere."""
     lessons = read_lessons(folder)
@@ -75,9 +77,11 @@ def test_find_by_a_path_from_here(folder, monkeypatch):
 
 
 def test_an_unknown_lesson(folder):
-    """What is no lesson is named, with those that there are."""
-    with pytest.raises(StartError, match=r"'third' is no lesson. There are first, second, gateway-api/second,"):
-        find_lesson(read_lessons(folder), "third")
+    """What is no lesson is named, with the lesson that it may mean, or how to list them."""
+    for name, hint in (("secnd", "did you mean second?"), ("3rd", "meshdemo lesson lists them.")):
+        with pytest.raises(StartError) as caught:
+            find_lesson(read_lessons(folder), name)
+        assert str(caught.value) == f"{name!r} is no lesson: {hint}"
 
 
 @pytest.mark.parametrize("missing", ["README.md", "example.yaml"])

@@ -1,0 +1,85 @@
+"""What is installed: every room, and the lessons, which are then found from any folder."""
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+from support import ROOT
+
+CONFIG = configparser.ConfigParser()
+CONFIG.read(ROOT / "setup.cfg")
+PACKAGES = CONFIG["options"]["packages"].split()
+DATA = {package: patterns.split() for package, patterns in CONFIG["options.package_data"].items()}
+
+
+def files():
+    """Return all files of the rooms and of k8s/, but for what Python writes there."""
+    paths = [path for folder in ("meshdemo", "k8s") for path in (ROOT / folder).rglob("[!.]*") if path.is_file()]
+    return {str(path.relative_to(ROOT)) for path in paths if path.suffix != ".pyc"}
+
+
+def source(package):
+    """Return the folder that a package is made of."""
+    return ROOT / "k8s" if package == "meshdemo.k8s" else ROOT / package.replace(".", "/")
+
+
+def test_every_package_is_declared():
+    """Each room of the program is installed: setup.cfg cannot find them by itself, since k8s/ is not among them."""
+    rooms = [str(path.parent.relative_to(ROOT)) for path in (ROOT / "meshdemo").rglob("__init__.py")]
+    assert sorted(PACKAGES) == sorted(["meshdemo.k8s", *(room.replace("/", ".") for room in rooms)])
+
+
+def test_every_file_is_declared():
+    """Each file of the rooms and of k8s/ that is no module is installed, too."""
+    declared = {path for package, patterns in DATA.items() for each in patterns for path in source(package).glob(each)}
+    assert {str(path.relative_to(ROOT)) for path in declared} == {name for name in files() if not name.endswith(".py")}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Build the wheel, install it into an environment of its own, and return it and the program."""
+    folder = tmp_path_factory.mktemp("wheel")
+    built = tmp_path_factory.mktemp("copy")
+    for name in ("LICENSE", "README.md", "pyproject.toml", "setup.cfg", *files()):
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, built / name)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, built], check=True)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", wheel], check=True)
+    return wheel, python.with_name("meshdemo")
+
+
+@pytest.mark.thorough
+def test_the_wheel_holds_every_lesson(installed):
+    """The wheel has every file that is in the repository, the modules in the package and k8s/ inside of it."""
+    expected = {name if name.startswith("meshdemo/") else f"meshdemo/{name}" for name in files()}
+    held = zipfile.ZipFile(installed[0]).namelist()
+    assert {name for name in held if ".dist-info/" not in name} == expected
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lesson"], "\n  2  A weighted split "),
+        (["lesson", "split", "--check", "--port", "0"], "✓ Webserver V1"),
+        (["up", "--dry-run", "-f", "example.yaml", "-f", "istio/split.yaml"], "is not here: this is the one"),
+        (["lesson", "--copy", "mine"], "was copied to mine"),
+    ],
+    ids=" ".join,
+)
+def test_installed_in_another_folder(installed, tmp_path, arguments, words):
+    """From an empty folder, an installed program finds lessons and manifests."""
+    libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": libraries, "PYTHONUTF8": "1"}
+    done = subprocess.run([installed[1], *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout + done.stderr
