@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +76,6 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
         duration_seconds=options.duration_seconds,
     )
     tally, problem = Tally(), None
-    started = time.perf_counter()
     asked_path = urlsplit(upstream.url_for("/")).path
     header_names = {name.lower() for name in headers}
     goes_on = any(expectation.allows_unanswered for expectation in expectations)
@@ -89,7 +87,8 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             url=options.url,
             path=asked_path,
             planned=options.planned or None,
-            seconds=time.perf_counter() - started,
+            seconds=watch.seconds,
+            stopped_seconds=watch.stopped_seconds,
             under_way=watch.under_way,
             header_names=header_names,
             is_interrupted=is_interrupted,
@@ -98,36 +97,67 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
 
     looked_into = goes_on
     display = display or Display()
-    with _signals_as_event() as interrupted, display:
+    with _signals(watch) as signals, display:
         for sample in watch.poll(_TICK_SECONDS):
             if sample:
                 tally.add(sample)
                 if tally.requests == 1 and not goes_on:
                     problem = find_problem(options.url, sample.outcome)
-            elif not looked_into and not tally.requests and time.perf_counter() - started > _LONG_SECONDS:
+            elif not looked_into and not tally.requests and watch.seconds > _LONG_SECONDS:
                 looked_into = True
                 problem = find_problem_of_wait(options.url)
-            if problem or interrupted.is_set():
+            if problem or signals.is_told_to_end:
                 break
+            if signals.is_told_to_stop:
+                display.leave()
+                signals.stop_process()
             display.show(report)
         for sample in watch.stop():
             tally.add(sample)
-        return report(is_interrupted=interrupted.is_set())
+        return report(is_interrupted=signals.is_told_to_end)
+
+
+class _Signals:
+    """What the process was told by signals, to be looked at between two samples instead of in the middle of a count."""
+
+    is_told_to_end = False
+    is_told_to_stop = False
+
+    def __init__(self, watch: Watch) -> None:
+        self.handlers = {
+            signal.SIGINT: self._end,
+            signal.SIGTERM: self._end,
+            signal.SIGCONT: lambda *_: watch.leave_out_stop(),
+        }
+        if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+            self.handlers[signal.SIGTSTP] = self._stop
+
+    def _end(self, *_: object) -> None:
+        self.is_told_to_end = True
+
+    def _stop(self, *_: object) -> None:
+        self.is_told_to_stop = True
+
+    def stop_process(self) -> None:
+        """Stop until SIGCONT comes, as Ctrl+Z is meant to."""
+        self.is_told_to_stop = False
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._stop)
 
 
 @contextmanager
-def _signals_as_event() -> Iterator[threading.Event]:
-    """Set the event that is yielded when the process is told to end, instead of ending it in the middle of a count."""
-    event = threading.Event()
+def _signals(watch: Watch) -> Iterator[_Signals]:
+    """Heed signals, where this is the main thread."""
+    signals = _Signals(watch)
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield signals
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, lambda *_: event.set()) for number in numbers]
+    former = {number: signal.signal(number, handler) for number, handler in signals.handlers.items()}
     try:
-        yield event
+        yield signals
     finally:
-        for number, handler in zip(numbers, handlers, strict=True):
+        for number, handler in former.items():
             signal.signal(number, handler)
 
 

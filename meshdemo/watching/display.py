@@ -45,7 +45,10 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self.leave()
+
+    def leave(self) -> None:
+        """Put back what stood there before, at the end or before the process is stopped."""
 
     def show(self, report: Callable[[], Report]) -> None:
         """Show what `report` returns, unless it is too early to show something again."""
@@ -79,9 +82,10 @@ class Screen(Display):
     interval_seconds = 0.2
     _started = False
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         if self._started:
             self._write(_STOP)
+        self._started = False
 
     def _drawn(self, report: Report, size: tuple[int, int]) -> str:
         lines = table.format_table(report, size, terminal.marks_for(self._stream), running=True)
@@ -100,7 +104,7 @@ class ProgressLine(Display):
         line = terminal.cut(sentences.format_progress(report), size[0] - 1, terminal.marks_for(self._stream).ellipsis)
         return f"\r{line}{_REST_OF_LINE}" if terminal.is_terminal(self._stream) else line + "\n"
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         if terminal.is_terminal(self._stream):
             self._write(f"\r{_REST_OF_LINE}")
 

@@ -11,19 +11,36 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 
-# A call that begins this much after it was due, in seconds, found all places taken.
+# A call that begins this much after it was due, in seconds, found all places taken or the machine busy.
 _LATE_SECONDS = 0.02
+# A stop of the process that is shorter than this, in seconds, cannot be told from a busy machine.
+_STOP_SECONDS = 0.2
+# How long a call that is suddenly overdue waits for word of a stop of the process.
+_DOUBT_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One call: seconds from when it was due to its end, whether it began late, and what came back."""
+    """One call: seconds from when it was due to its end, whether it began late, and what came back.
 
-    seconds: float
+    The seconds are None where the process was stopped meanwhile.
+    """
+
+    seconds: float | None
     late: bool
+    outcome: Answer | UpstreamError
+
+
+class _Call(NamedTuple):
+    """A call that has ended: when it was due, began and ended by time.perf_counter, and what came back."""
+
+    due: float
+    begun: float
+    ended: float
     outcome: Answer | UpstreamError
 
 
@@ -32,7 +49,8 @@ class Watch:
 
     The first call is made alone, and the others begin when it has ended, so that the reader can stop where it shows
     that nothing answers. `requests` of 0 goes on for ever; `rate` is in calls a second, 0 as fast as `concurrency`
-    allows. With `duration_seconds` no call begins, or is due, when so much time has passed.
+    allows. With `duration_seconds` no call begins, or is due, when so much time has passed. A stop of the process
+    (SIGSTOP) counts as no time, once `leave_out_stop` was called.
     """
 
     def __init__(
@@ -57,12 +75,33 @@ class Watch:
         self._reported = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._samples: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._started = self._origin = self._seen_running = time.perf_counter()
+        self._stops: list[tuple[float, float]] = []  # when the process was stopped, and when it went on
+        self._stopped_seconds = 0.0
 
     @property
     def under_way(self) -> int:
         """How many calls have begun whose samples were not handed out."""
         return self._begun - self._reported
+
+    @property
+    def seconds(self) -> float:
+        """How long it has gone on, without stops of the process."""
+        return time.perf_counter() - self._started - self._stopped_seconds
+
+    @property
+    def stopped_seconds(self) -> float:
+        """How long the process was stopped meanwhile."""
+        return self._stopped_seconds
+
+    def leave_out_stop(self) -> None:
+        """Take note that the process goes on after a stop; for the handler of SIGCONT, in the thread that polls."""
+        now = time.perf_counter()
+        if now - self._seen_running >= _STOP_SECONDS:
+            self._stops.append((self._seen_running, now))
+            self._stopped_seconds += now - self._seen_running
+        self._seen_running = now
 
     def __iter__(self) -> Iterator[Sample]:
         return (sample for sample in self.poll(None) if sample)
@@ -75,14 +114,15 @@ class Watch:
         others = self._places
         try:
             while working:
+                self._seen_running = time.perf_counter()
                 try:
-                    sample = self._samples.get(timeout=seconds)
+                    call = self._calls.get(timeout=seconds)
                 except queue.Empty:
                     yield None
                     continue
-                if sample:
+                if call:
                     self._reported += 1
-                    yield sample
+                    yield self._sample(call)
                 else:  # a worker has ended, the first of them after the first call
                     working += others - 1
                     self._origin = self._origin_of_others() if others else self._origin
@@ -97,15 +137,23 @@ class Watch:
         with self._lock:
             self._stopped.set()
         samples = []
-        while not self._samples.empty():
-            if sample := self._samples.get():
-                samples.append(sample)
+        while not self._calls.empty():
+            if call := self._calls.get():
+                samples.append(self._sample(call))
         self._reported += len(samples)
         return samples
 
+    def _sample(self, call: _Call) -> Sample:
+        was_stopped = any(start < call.ended and end > call.due for start, end in self._stops)
+        late = not was_stopped and call.begun - call.due > _LATE_SECONDS
+        return Sample(None if was_stopped else call.ended - call.due, late, call.outcome)
+
     def _origin_of_others(self) -> float:
-        """Return when call 0 would have been due for call 1 to be due now, or when it is due by the pace, if later."""
-        now = time.perf_counter()
+        """Return when call 0 would have been due for call 1 to be due now, or when it is due by the pace, if later.
+
+        Stops of the process come on top, see `_due`.
+        """
+        now = time.perf_counter() - self._stopped_seconds
         return max(self._started, now - 1 / self._rate) if self._rate else now
 
     def _start_worker(self, calls: int | None = None) -> None:
@@ -114,32 +162,47 @@ class Watch:
     def _work(self, calls: int | None) -> None:
         """Make one call after the other, each when it is due, and `calls` of them at most."""
         try:
-            while calls != 0 and (due := self._next_due()) is not None:
-                wait = due - time.perf_counter()
-                if wait > 0:
-                    self._stopped.wait(min(wait, threading.TIMEOUT_MAX))
+            while calls != 0 and (number := self._next_number()) is not None:
+                due = self._wait_until_due(number)
                 if not self._begin():
                     return
+                begun = time.perf_counter()
                 outcome: Answer | UpstreamError
                 try:
                     outcome = self._upstream.call("GET", self._url, self._headers)
                 except UpstreamError as error:
                     outcome = error
-                self._samples.put(Sample(time.perf_counter() - due, -wait > _LATE_SECONDS, outcome))
+                self._calls.put(_Call(due, begun, time.perf_counter(), outcome))
                 calls = calls - 1 if calls else None
         finally:
-            self._samples.put(None)
+            self._calls.put(None)
 
-    def _next_due(self) -> float | None:
-        """Return when the next call is due, or None when there is none left."""
+    def _next_number(self) -> int | None:
+        """Return the number of the next call, or None when there is none left."""
         with self._lock:
             if self._requests and self._numbered == self._requests:
                 return None
-            due = self._origin + self._numbered / self._rate if self._rate else time.perf_counter()
-            if self._numbered and self._is_over(due):
+            number = self._numbered
+            if number and self._is_over(self._due(number)):
                 return None
             self._numbered += 1
-            return due
+            return number
+
+    def _due(self, number: int) -> float:
+        """Return when a call is due; without a rate that is now."""
+        if not self._rate:
+            return time.perf_counter()
+        return self._origin + self._stopped_seconds + number / self._rate
+
+    def _wait_until_due(self, number: int) -> float:
+        """Return when a call was due, as soon as it is, or the end has come."""
+        while (wait := (due := self._due(number)) - time.perf_counter()) > 0:
+            if self._stopped.wait(min(wait, threading.TIMEOUT_MAX)):
+                break
+            # It may be the end of a stop that wakes this thread, in which case the call is not due yet.
+            if time.perf_counter() - due > _STOP_SECONDS:
+                self._stopped.wait(_DOUBT_SECONDS)
+        return due
 
     def _begin(self) -> bool:
         """Tell whether a call may begin now, as the first one always may, and count it."""
@@ -150,4 +213,5 @@ class Watch:
             return True
 
     def _is_over(self, moment: float) -> bool:
-        return self._duration_seconds is not None and moment >= self._started + self._duration_seconds
+        end = self._started + self._stopped_seconds + (self._duration_seconds or 0)
+        return self._duration_seconds is not None and moment >= end

@@ -44,7 +44,7 @@ class Report:
 
     `failed` counts calls, `statuses` has a row for each status. Of `times` None stands for no time. `planned` is None
     where the number of requests was open, `problem` where the first call was none. `not_passed_on` names headers that
-    were sent and did not get past a proxy.
+    were sent and did not get past a proxy. `seconds` are without the `stopped_seconds` of the process itself.
     """
 
     url: str
@@ -68,6 +68,7 @@ class Report:
     times: Mapping[str, Percentiles | None]
     histogram: Sequence[Bin]
     verdicts: Sequence[Verdict]
+    stopped_seconds: float = 0.0
     is_interrupted: bool = False
     problem: str | None = None
 
@@ -90,6 +91,7 @@ def make_report(
     planned: int | None = None,
     seconds: float,
     under_way: int = 0,
+    stopped_seconds: float = 0.0,
     header_names: Collection[str] = (),
     is_interrupted: bool = False,
     problem: str | None = None,
@@ -123,6 +125,7 @@ def make_report(
         times={"caller": percentiles(caller), "proxy": percentiles(proxy)},
         histogram=histogram(caller),
         verdicts=verdicts,
+        stopped_seconds=stopped_seconds,
         is_interrupted=is_interrupted,
         problem=problem,
     )
@@ -147,6 +150,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "interrupted": report.is_interrupted,
         "problem": report.problem,
         "seconds": round(report.seconds, 3),
+        "stopped_seconds": round(report.stopped_seconds, 3),
         "rate": report.rate,
         "versions": [
             {**row("content", version), "pods": [row("hostname", pod) for pod in version.pods]}

@@ -42,10 +42,14 @@ def format_pace(report: Report, *, running: bool) -> list[str]:
     elif report.is_interrupted:
         calls = f"{under_way} call{' was' if under_way == 1 else 's were'} under way and not counted"
         lines.append(f"Stopped early: {calls}.")
+    if report.stopped_seconds:
+        lines.append(
+            f"This program was stopped for {report.stopped_seconds:.1f} s, which count in no time and no pace."
+        )
     if report.late:
         lines.append(
-            f"{report.late} of them began late, with all places taken or this machine busy; their times count from "
-            "when they were due. More --concurrency or less --rate avoids that."
+            f"{report.late} of them began late, with all places taken or this machine busy: try more --concurrency or "
+            "less --rate."
         )
     return lines
 

@@ -46,8 +46,9 @@ class Tally:
 
     `pods` counts by version and pod, `texts` what no application signed, `statuses` what the application or the mesh
     answered, `errors` why a proxy got no answer, `unanswered` why this program got none.
-    `caller_milliseconds` and `proxy_milliseconds` hold one time per answer. As the web server saw the call: `tries`
-    counts by the number of the try, `identities` by whom mutual TLS proved the caller to be, `paths` by path.
+    `caller_milliseconds` and `proxy_milliseconds` hold a time for each answer, the former none for calls during which
+    the process was stopped. As the web server saw the call: `tries` counts by the number of the try, `identities` by
+    whom mutual TLS proved the caller to be, `paths` by path.
     `not_passed_on` names headers that did not get past a proxy.
     """
 
@@ -78,7 +79,8 @@ class Tally:
         if isinstance(sample.outcome, UpstreamError):
             self.unanswered[shorten(str(sample.outcome))] += 1
             return
-        self.caller_milliseconds.append(sample.seconds * 1000)
+        if sample.seconds is not None:
+            self.caller_milliseconds.append(sample.seconds * 1000)
         outcome = read_answer(sample.outcome)
         self.not_passed_on |= outcome.not_passed_on
         if outcome.proxy_milliseconds is not None:

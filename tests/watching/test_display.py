@@ -171,7 +171,7 @@ def test_live_table(terminal, pods, columns, count):
     assert FINAL.search(shown.text)
     assert "✓ Webserver V1  60  expected 60" in shown.lines
     if count == 40:
-        assert re.search(r"and \d+ more ", shown.text)
+        assert re.search(r"and \d+ more |0 pods\)", shown.text)
 
 
 def test_window_that_changes(terminal, pods):
@@ -206,6 +206,20 @@ def test_what_stood_there_comes_back(terminal, tcp_server):
     final = shown.output.partition(b"\x1b[?1049l")[2]
     assert b"200 hello" in final
     assert b"\x1b[" not in re.sub(rb"\x1b\[\d+m", b"", final)
+
+
+def test_ctrl_z(terminal, tcp_server):
+    """Stopped, it leaves the terminal as it was; when it goes on, the table is drawn anew."""
+    shown = terminal("watch", tcp_server(replying(http_response(b"hello"))).url, "-n", "0")
+    shown.read(lambda each: b"hello" in each.output)
+    shown.process.send_signal(signal.SIGTSTP)
+    shown.read(lambda each: b"\x1b[?1049l" in each.output)
+    # In a session of its own the kernel stops no process by SIGTSTP, so that it goes on at once.
+    shown.read(lambda each: each.output.count(b"\x1b[?1049h") == 2)
+    shown.process.send_signal(signal.SIGINT)
+    shown.read()
+    assert shown.process.wait(20) == 0
+    assert shown.output.count(b"\x1b[?1049h") == shown.output.count(b"\x1b[?1049l") == 2
 
 
 def test_dumb_terminal(terminal, tcp_server):

@@ -30,6 +30,7 @@ def test_json():
         "interrupted": False,
         "problem": None,
         "seconds": 2.0,
+        "stopped_seconds": 0.0,
         "rate": 2.5,
         "versions": [
             {

@@ -23,6 +23,7 @@ UTF8 = {"PYTHONUTF8": "1"}
 FIELDS = {
     "url", "requests", "answered", "failed", "late", "seconds", "rate", "versions", "others", "statuses", "errors",
     "unanswered", "tries", "identities", "paths", "not_passed_on", "times", "histogram", "path", "planned", "under_way",
+    "stopped_seconds",
     "interrupted", "problem", "expectations",
 }  # fmt: skip
 
@@ -150,7 +151,7 @@ def test_in_a_pipe(program):
     assert [re.split(r"  |\n", block)[0] for block in blocks[:3]] == ["version and pod", "status", "time in ms"]
     rows = {line.split("  ")[0].strip() or line.split()[0]: line.split() for line in blocks[0].splitlines()[1:]}
     assert {f"webserverv{v}-{n}" for v in (1, 2) for n in (1, 2, 3)} < set(rows)
-    assert re.match(r"300 requests in \d\.\d s, 1\d\d\.\d a second\n$", blocks[-1])
+    assert re.match(r"300 requests in \d\.\d s, 1\d\d\.\d a second\n", blocks[-1])
     statuses = dict(line.split()[:2] for line in blocks[1].splitlines()[1:])
     assert 105 <= int(statuses["500"]) <= 195  # 150, give or take 5.2 standard deviations
 
@@ -335,6 +336,37 @@ def test_stopped_in_a_pipe(tcp_server, number, handler):
     assert watching.returncode == 0
     assert "Traceback" not in stderr
     assert re.search(r"^\d+ requests in .*\nStopped early: [3-9] calls were under way and not counted\.$", stdout, re.M)
+
+
+def test_a_stop_of_the_process_is_left_out(tcp_server):
+    """While it is stopped no call is due: the pace goes on where it was, and no time counts the stop."""
+    seen = []
+
+    def behave(connection):
+        while read_request(connection):
+            seen.append(time.monotonic())
+            if len(seen) % 10 == 5:
+                time.sleep(0.3)  # one call at least is under way
+            connection.sendall(http_response(b"hello"))
+
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "meshdemo", "watch", tcp_server(behave).url, "-n", "40", "--rate", "20", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    wait_until(lambda: len(seen) >= 15, "the watch")
+    watching.send_signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    time.sleep(1.5)  # the behaviour is about real time
+    goes_on_at = time.monotonic()
+    watching.send_signal(signal.SIGCONT)
+    stdout, _ = watching.communicate(timeout=20)
+    document = json.loads(stdout)
+    assert document["requests"] == document["answered"] == 40
+    assert 1.4 <= document["stopped_seconds"] < 2.0
+    assert document["times"]["caller"]["maximum"] < 1400
+    assert document["seconds"] < 3.5
+    assert len([at for at in seen if goes_on_at <= at < goes_on_at + 0.5]) <= 14  # 10 by the pace, not 40
+    assert not [at for at in seen if stopped_at + 0.1 < at < goes_on_at]
 
 
 def test_ctrl_c_does_not_wait_for_answers(tcp_server):
