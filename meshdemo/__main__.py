@@ -3,15 +3,14 @@
 Nothing is imported here that takes time: Ctrl+C is to end the program silently from its first moments on.
 """
 
-# Not signal, which imports enum and so takes longer than all the rest here.
-import _signal  # type: ignore[import-not-found]
 import os
+import signal
 
 
 def main() -> None:
     """Run the command line."""
     # Also where the program that started this one ignores Ctrl+C, as a shell does for its jobs in the background.
-    _signal.signal(_signal.SIGINT, lambda *_: os._exit(130))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     from meshdemo.console import streams
 
     streams.open_missing()

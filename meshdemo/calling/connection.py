@@ -168,6 +168,11 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
 class _BoundedTLSConnection(_BoundedConnection, urllib3.connection.HTTPSConnection):
     """The same over TLS."""
 
+    def connect(self) -> None:
+        super().connect()
+        sock: Any = self.sock
+        sock.suppress_ragged_eofs = False  # whether it has ended too early is for the response to say
+
 
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _BoundedConnection

@@ -6,6 +6,7 @@ import http.client
 import io
 import re
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class _Reader(io.RawIOBase):
         self._left = WIRE_LIMIT_BYTES
         self._limited_at = time.monotonic()  # urllib3 has just set the socket's timeout
         self._ended = False
+        #: Whether a TLS connection ended without its closing alert, so perhaps too early (RFC 9112, 9.8).
+        self.is_cut_off = False
 
     def readable(self) -> bool:
         return True
@@ -57,7 +60,11 @@ class _Reader(io.RawIOBase):
         if now > self._limited_at + _SLACK_SECONDS:
             self._sock.settimeout(self._deadline - now)
             self._limited_at = now
-        count = self._raw.readinto(buffer)
+        try:
+            count = self._raw.readinto(buffer)
+        except ssl.SSLEOFError:
+            self.is_cut_off = True
+            return 0
         self._left -= count or 0
         if self._left < 0:
             raise TooLargeError
@@ -72,11 +79,28 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-class BoundedResponse(http.client.HTTPResponse):
-    """A response behind any number of interim ones, which knows whether its end is beyond doubt.
+class _LineReader(io.BufferedReader):
+    """Takes no line for one that the end of the connection has cut off, as http.client does."""
 
-    http.client takes every 1xx but 100 for the answer, so that the real one would stay for the next request.
+    #: Whether anything of an answer has been read: until then, an end is no part of one.
+    has_begun = False
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size and (line or self.has_begun):
+            raise http.client.IncompleteRead(line)
+        self.has_begun = True
+        return line
+
+
+class BoundedResponse(http.client.HTTPResponse):
+    """A response behind any number of interim ones, which is whole, and knows whether its end is beyond doubt.
+
+    http.client takes every 1xx but 100 for the answer, so that the real one would stay for the next request, and the
+    end of the connection for the end of the headers.
     """
+
+    fp: _LineReader
 
     #: Whether the response was read to its end, which only one rule gives, and nothing came behind it.
     is_complete = False
@@ -85,7 +109,7 @@ class BoundedResponse(http.client.HTTPResponse):
         super().__init__(sock, **options)
         self._is_last = is_last
         self._reader = _Reader(sock, self.fp.detach(), deadline)
-        self.fp = io.BufferedReader(self._reader)
+        self.fp = _LineReader(self._reader)
 
     def _read_status(self) -> tuple[str, int, str]:
         """Return the status line of the final response (RFC 9110, 15.2)."""
@@ -97,6 +121,7 @@ class BoundedResponse(http.client.HTTPResponse):
                 return version, status, reason
             while self.fp.readline(_LINE_BYTES) not in (b"\r\n", b"\n", b""):
                 pass  # headers that nobody reads; parsing them takes many times as long
+            self.fp.has_begun = False
 
     def begin(self) -> None:
         super().begin()
@@ -110,6 +135,8 @@ class BoundedResponse(http.client.HTTPResponse):
 
     def _close_conn(self) -> None:
         """Close the response, but not the connection; http.client calls it at the end of the body."""
+        if self._reader.is_cut_off and not self.chunked and self.length is None:
+            raise http.client.IncompleteRead(b"")
         self._reader.end()
         self.is_complete = (self.chunked or not self.length) and not self.fp.peek(1)
         super()._close_conn()  # type: ignore[misc]

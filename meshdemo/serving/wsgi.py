@@ -102,8 +102,8 @@ def wants_json(environ: WSGIEnvironment) -> bool:
 
 
 def _weight(text: str) -> float:
-    """Return the number of a `q=` parameter, 0 where it is none."""
-    return float(text) if re.fullmatch(r"[01](\.\d{0,3})?", text) else 0.0
+    """Return the number of a `q=` parameter, 0 where it is none (RFC 9110, 12.4.2)."""
+    return float(text) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", text) else 0.0
 
 
 def answer(

@@ -29,6 +29,7 @@ from support import (
     read_request,
     relay,
     replying,
+    reset,
     wait_for_client,
     wait_until,
 )
@@ -204,6 +205,27 @@ def test_a_zone_of_an_address(tcp_server):
     assert f"Host: [fe80::1]:{port}\r\n".encode() in requests[0]
     sentence, _ = failure("http://[fe80::1%25lo]:9", timeout_seconds=2)
     assert "name not found" not in sentence
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_kept_connection_that_was_reset_meanwhile(tcp_server, method):
+    """The same where it ends in a reset: a POST may have done its work, and is not made twice."""
+    requests = []
+
+    def behave(conn):
+        requests.append(read_request(conn))
+        conn.sendall(http_response(b"first"))
+        requests.append(read_request(conn))
+        reset(conn)
+
+    target = Upstream(tcp_server(behave).url, keep_alive=True)
+    assert target.call(method, target.url_for("/"), {}, b"x").text == "first"
+    if method == "GET":
+        assert target.call(method, target.url_for("/"), {}, b"x").text == "first"
+    else:
+        with pytest.raises(UpstreamError, match="connection reset"):
+            target.call(method, target.url_for("/"), {}, b"x")
+        assert len(requests) == 2
 
 
 def test_cookies_are_not_kept(tcp_server):
@@ -527,6 +549,8 @@ def test_headers_on_a_redirect(tcp_server, location, crosses, keep_alive):
     call(backend.url, headers=HEADERS, keep_alive=keep_alive)
     assert names_of(requests[0]) == {name.lower() for name in HEADERS}
     assert names_of(requests[1]) == ({name.lower() for name in HEADERS} if crosses else SAFE)
+    assert b"\r\naccept: application/json\r\n" in requests[1]
+    assert b"\r\nvia: 1.1 here\r\n" in requests[1]
 
 
 def test_headers_that_were_left_out_do_not_come_back(tcp_server):
@@ -552,6 +576,7 @@ def test_the_headers_of_a_body_leave_with_it(tcp_server, status, method, body, s
     requests = []
     backend = tcp_server(redirecting("/there", status, log=requests))
     described = {"content-type": "a/b", "Content-Encoding": "x", "content-language": "en", "digest": "d=1"}
+    described |= {"repr-digest": "d=:1:", "Last-Modified": "Sat, 28 Nov 2026 00:00:00 GMT"}
     call(backend.url, method=method, headers={**described, "x-tenant": "blue"}, body=body)
     sent = {*map(str.lower, described), "x-tenant", "accept"}
     assert names_of(requests[0]) == sent | {"content-length"}
@@ -761,6 +786,21 @@ def test_tls_with_a_trusted_certificate(tcp_server, monkeypatch):
     sentence, seconds = failure(f"https://localhost:{dripping.port}", timeout_seconds=1)
     assert sentence.startswith("timed out after 1 second calling")
     assert seconds < 3
+
+
+def test_tls_handshake_at_one_of_many_addresses(tcp_server, monkeypatch):
+    """Connecting leaves each address its share of the time; once connected, the handshake has all that is left."""
+    monkeypatch.setattr(connection, "DEFAULT_CA_BUNDLE_PATH", str(CERTIFICATE))
+
+    def behave(conn):
+        time.sleep(0.5)  # more than a twentieth of the time
+        tls(replying(http_response(b"secret")))(conn)
+
+    backend = tcp_server(behave)
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", backend.port))
+    monkeypatch.setattr(connection.socket, "getaddrinfo", lambda *a, **k: [address] * 20)
+    assert call("https://localhost", timeout_seconds=6).text == "secret"
+    assert backend.connections == 1
 
 
 def test_connect_to_leaves_tls_to_the_url(tcp_server, monkeypatch):

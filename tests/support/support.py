@@ -325,6 +325,7 @@ HOSTILE = {
         "answer with a line of more than 64 KiB",
     ),
     "sends a length that is no number": (hostile(OK, b"Content-Length: abc\r\n\r\nok"), "not an HTTP answer"),
+    "sends an empty length": (hostile(OK, b"Content-Length:\r\n\r\nok"), "not an HTTP answer"),
     "sends a negative length": (hostile(OK, b"Content-Length: -2\r\n\r\nok"), "not an HTTP answer"),
     "sends endless interim answers": (
         hostile(then=for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
