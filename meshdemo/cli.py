@@ -209,7 +209,7 @@ def up_command(
         return
     if dry_run or istiod:
         name = "--dry-run" if dry_run else "--istiod"
-        raise click.UsageError(f"{name} goes with -f only: without manifests there is no Envoy.")
+        raise click.UsageError(f"{name} needs -f: without manifests there is no Envoy.")
     from meshdemo.roles import local
 
     def started(port: int, service_port: int) -> None:
@@ -245,7 +245,7 @@ def _up_with_manifests(
     for name in ("replicas", "threads", "fail_ratio", "fail_status", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
-            raise click.UsageError(f"{option_name} does not go with -f: the manifests say it.")
+            raise click.UsageError(f"{option_name} cannot be combined with -f: the manifests say it.")
     command = _import_lab("-f")
     command.up(filenames, serving, istiod=istiod, dry_run=dry_run)
     server.exit_process()

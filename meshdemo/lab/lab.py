@@ -263,7 +263,7 @@ class Lab:
             outcome = "rolling out" if rolls and change.moves_pods else "in force"
             self._say(f"{_now()} {change.text}, {outcome}")
         if not changes:
-            self._say(f"{_now()} nothing that counts has changed, all is in force")
+            self._say(f"{_now()} no effective change")
         for address in self._outside.addresses(state):
             if address not in addresses:
                 self._say(f"{_now()} to call: {address.url}  {address.name}")

@@ -88,12 +88,13 @@ class _Table:
         for text in report.texts:
             others[reasons.format_answer(text.status, text.text, text.reason)] += text.answers
         signed = report.versions or report.times["proxy"]
+        heading = "answered by the mesh itself" if all(text.reason for text in report.texts) else "other answers"
         facts = sentences.format_facts(report, detail.rows)
         pace = sentences.format_pace(report, running=self._running)
         head = [
             self._versions(),
             self._statuses(),
-            self._texts("without an application behind it" if signed else "answer", dict(others.most_common())),
+            self._texts(heading if signed else "answer", dict(others.most_common())),
             self._texts("the proxy got no answer", report.errors, "red"),
             self._texts("no answer at all", report.unanswered, "red"),
             times.format_times(report, self._width, detail.histogram, self._marks.bar),

@@ -134,5 +134,5 @@ def test_what_is_not_applied_is_said(run_lab, shared_lab, lesson, words):
     shared_lab.wait_until_settled()
     shared_lab.lines.clear()
     shared_lab.edit("policy.yaml", shared_lab.path("policy.yaml").read_text() + "# looked at again\n")
-    shared_lab.wait_for_line("nothing that counts has changed")
+    shared_lab.wait_for_line("no effective change")
     shared_lab.wait_for_line(f"policy.yaml: {words}")

@@ -340,9 +340,9 @@ def test_dry_run():
     [
         (["-f", "no-such-file.yaml"], "no-such-file.yaml: does not exist"),
         (["-f", "/dev/null"], "/dev/null: is not a file"),
-        (["--dry-run"], "goes with -f only"),
-        (["-f", EXAMPLE, "--replicas", "2"], "--replicas does not go with -f"),
-        (["-f", EXAMPLE, "--fail-ratio", "1"], "--fail-ratio does not go with -f"),
+        (["--dry-run"], "needs -f"),
+        (["-f", EXAMPLE, "--replicas", "2"], "--replicas cannot be combined with -f"),
+        (["-f", EXAMPLE, "--fail-ratio", "1"], "--fail-ratio cannot be combined with -f"),
         (["-f", SPLIT], "split.yaml: no Deployment of this application: add -f k8s/example.yaml"),
         (["-f", K8S / "kustomization.yaml"], "no Deployment of this application"),
         (["-f", "-"], "standard input: no Deployment of this application"),

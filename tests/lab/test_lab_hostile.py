@@ -116,8 +116,8 @@ HOSTILE = {
     "3 MiB": ("# " + "x" * 3 * 1024**2, "policy.yaml: holds more than 2 MiB"),
     "an alias of nothing": ("a: *b", "policy.yaml, line 1: not YAML: found undefined alias"),
     "a Python object": ("a: !!python/object:os.system x", "policy.yaml, line 1: not YAML: could not determine"),
-    "a key that is a list": ("? [a]\n: b", "policy.yaml, line 1: not YAML: a key is not a text"),
-    "the same key twice": ("a: 1\na: 2", "policy.yaml, line 2: not YAML: the key 'a' stands there twice"),
+    "a key that is a list": ("? [a]\n: b", "policy.yaml, line 1: not YAML: a key is not a string"),
+    "the same key twice": ("a: 1\na: 2", "policy.yaml, line 2: duplicate key 'a' (is a `---` missing?)"),
     "a number that is none": (
         rule(timeout=float("nan")).replace("NaN", ".nan"),
         "nan is not a number that JSON can hold",
@@ -128,7 +128,7 @@ HOSTILE = {
     "a List of a number": ("apiVersion: v1\nkind: List\nitems: 5", "policy.yaml, line 1: List: items: 5 is not a list"),
     "a List of numbers": ("apiVersion: v1\nkind: List\nitems: [5]", "policy.yaml, line 1: 5 is not an object"),
     "no kind": ("apiVersion: v1", "policy.yaml, line 1: kind: is missing"),
-    "a kind that is an object": ("apiVersion: v1\nkind: {}", "policy.yaml, line 1: kind: an object is not a text"),
+    "a kind that is an object": ("apiVersion: v1\nkind: {}", "policy.yaml, line 1: kind: an object is not a string"),
     "a kind with a control character": (
         'apiVersion: v1\nkind: "\\e[31m"\nmetadata: {name: a}',
         "policy.yaml, line 1: kind: '\\x1b[31m' is none",
@@ -160,7 +160,7 @@ HOSTILE = {
     "no spec": (json.dumps({**DEPLOYMENT, "metadata": {"name": "other"}}), "Deployment/other: spec: is missing"),
     "a spec that is a list": (obj(SERVICE, [], "other"), "Service/other: spec: a list is not an object"),
     # Deployments
-    "a misspelt field": (deployment(replica=2), "spec.replica: is unknown, did you mean replicas?"),
+    "a misspelt field": (deployment(replica=2), "spec.replica: unknown field, did you mean replicas?"),
     "more replicas than a machine is for": (deployment(replicas=5000), "spec.replicas: makes more than 100 pods"),
     "half a replica": (deployment(replicas=0.5), "spec.replicas: 0.5 is not a whole number"),
     "fewer than no replicas": (deployment(replicas=-1), "spec.replicas: -1 is not from 0"),
@@ -168,11 +168,11 @@ HOSTILE = {
         deployment(selector={"matchLabels": {"app": "else"}}),
         "Deployment/other: spec.selector: does not match",
     ),
-    "a label that is a number": (deployment(labels={"app": 5}), "matchLabels.app: 5 is not a text"),
+    "a label that is a number": (deployment(labels={"app": 5}), "matchLabels.app: 5 is not a string: put it in quotes"),
     "a label with a line break": (deployment(labels={"app": "a\nb"}), "'a\\nb' is not the value of a label"),
     "a key with a control character": (
         deployment(labels={"app": "other", "\033[31m": 5}),
-        "matchLabels.\\x1b[31m: 5 is not a text",
+        "matchLabels.\\x1b[31m: 5 is not a string: put it in quotes",
     ),
     "arguments that are a text": (deployment({"args": "webserver"}), "containers[0].args: 'webserver' is not a list"),
     "an argument with a NUL": (deployment({"args": ["webserver", "\0"]}), "containers[0].args[1]: holds a NUL"),
@@ -228,7 +228,7 @@ HOSTILE = {
     # Policies
     "a weight that is misspelt": (
         obj(VIRTUAL_SERVICE, {"hosts": ["webserver"], "http": [{"route": [{**DESTINATION[0], "wieght": 25}]}]}),
-        "spec.http[0].route[0].wieght: is unknown, did you mean weight?",
+        "spec.http[0].route[0].wieght: unknown field, did you mean weight?",
     ),
     "a header that ends with a colon": (match(headers={"1:": {"exact": "a"}}), "spec.http[0].match[0].headers"),
     "headers that are a number": (match(headers=5), "spec.http[0].match[0].headers: 5 is not an object"),
@@ -288,7 +288,7 @@ HOSTILE = {
     "a gateway at no port": (gateway(number=0), "spec.servers[0].port.number: 0 is not from 1"),
     "a gateway of another protocol": (gateway(protocol="MAGIC"), "spec.servers[0].port.protocol: 'MAGIC'"),
     "a gateway without servers": (obj(GATEWAY, {"selector": {"istio": "x"}}), "spec.servers: is missing"),
-    "a misspelt gateway": (obj(GATEWAY, {"selector": {}, "serverz": []}), "spec.serverz: is unknown"),
+    "a misspelt gateway": (obj(GATEWAY, {"selector": {}, "serverz": []}), "spec.serverz: unknown field"),
     "too many gateways": (
         "\n---\n".join(gateway(f"g{number}", selector=f"g{number}") for number in range(20)),
         "is one of more than 10 gateways",

@@ -60,15 +60,20 @@ def test_answers_of_the_mesh_are_named():
     """What the mesh answered stands there with its flag and its meaning, an unknown text as it is."""
     texts = [(503, OVERFLOW), (504, "upstream request timeout"), (404, ""), (503, "who knows\n")]
     lines = lines_of(report_of(*[sample(proxied(text, status=status, headers=ENVOY)) for status, text in texts]))
-    (start,) = [
-        at for at, line in enumerate(lines) if re.fullmatch("without an application behind it +calls +share", line)
-    ]
+    (start,) = [at for at, line in enumerate(lines) if re.fullmatch("other answers +calls +share", line)]
     assert [re.sub(r" {2,}.*", "", line) for line in lines[start + 1 : start + 5]] == [
         "503 overflow (UO): a limit of the connection pool",
         "504 timeout (UT): the route's time ran out",
         "404 probably no route (NR): no rule of the mesh fits the call",
         "503 who knows",
     ]
+
+
+def test_the_heading_says_mesh_only_where_all_reasons_are_known():
+    """Beside versions, answers whose reasons are all the mesh's stand below a heading that says so."""
+    for text, heading in ((OVERFLOW, "answered by the mesh itself"), ("who knows", "other answers")):
+        shown = report_of(sample(proxied(web())), sample(proxied(text, status=503, headers=ENVOY)))
+        assert any(line.startswith(heading) for line in lines_of(shown))
 
 
 def test_answers_with_the_same_meaning_are_one_row():

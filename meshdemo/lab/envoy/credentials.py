@@ -27,7 +27,7 @@ _SCHEMES = ("kubernetes://", "kubernetes-gateway://", "configmap://")
 _AUTHORITY_SUFFIX = "-cacert"
 _PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
 _AUTHORITIES = ("cacert", "ca.crt")
-_NOT_ENCODED = {True: "is not encoded in base64", False: "is no text of Unicode"}
+_NOT_ENCODED = {True: "is not encoded in base64", False: "is not Unicode text"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _texts(manifest: Manifest) -> dict[str, bytes]:
             raise ManifestError(f"{manifest.place}: {field}", "is not an object")
         for key, text in values.items():
             if not isinstance(text, str):
-                raise ManifestError(f"{manifest.place}: {field}.{key}", "is not a text")
+                raise ManifestError(f"{manifest.place}: {field}.{key}", "is not a string: put it in quotes")
             try:
                 texts[key] = (
                     base64.b64decode(re.sub(r"[\r\n]", "", text), validate=True) if is_encoded else text.encode()

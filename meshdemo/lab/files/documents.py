@@ -45,6 +45,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
 
 
+def not_a_string(value: Any) -> str:
+    """Say that a value of a file is not a string, and what to do where quotes would make it one."""
+    hint = ": put it in quotes" if isinstance(value, (int, float)) else ""
+    return f"{shown(value)} is not a string{hint}"
+
+
 def parse(text: str) -> list[tuple[int, Any]]:
     """Return the documents that are not empty, each with its first line; raise DocumentError."""
     documents: list[tuple[int, Any]] = []
@@ -95,10 +101,10 @@ class _Yaml(yaml.SafeLoader):
         names = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.composer.ComposerError(None, None, "a key is not a text", key.start_mark)
+                raise yaml.composer.ComposerError(None, None, "a key is not a string", key.start_mark)
             if key.value in names:
-                problem = f"the key {shown(key.value)} stands there twice"
-                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                problem = f"duplicate key {shown(key.value)} (is a `---` missing?)"
+                raise DocumentError(key.start_mark.line + 1, problem)
             names.add(key.value)
         return node
 
@@ -125,7 +131,7 @@ for _tag in ("binary", "omap", "pairs", "set", "timestamp"):
 
 
 def _plain(document: Any, line: int) -> Any:
-    """Return a document with texts as keys, and refuse what JSON cannot hold, or too much of it."""
+    """Return a document with strings as keys, and refuse what JSON cannot hold, or too much of it."""
     left = _VALUE_LIMIT
 
     def spend(amount: int) -> None:
@@ -162,4 +168,4 @@ def _key(key: Any, line: int) -> str:
         return str(key).lower()
     if isinstance(key, str) or (isinstance(key, int) and abs(key) < 10**_SHOWN_LENGTH):
         return str(key)
-    raise DocumentError(line, f"the key {shown(key)} is not a text")
+    raise DocumentError(line, f"the key {not_a_string(key)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from meshdemo.escaping import printable_message
 from meshdemo.lab.files import documents
+from meshdemo.lab.files.documents import not_a_string as not_a_string
 from meshdemo.lab.files.documents import shown as shown
 
 #: The only namespace there is here.
@@ -218,7 +219,9 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
 def _text(document: dict[str, Any], field: str, place: str) -> str:
     value = document.get(field)
     if not isinstance(value, str) or not value:
-        raise ManifestError(f"{place}: {field}", "is missing" if value is None else f"{shown(value)} is not a text")
+        missing = {None: "is missing", "": "is empty"}
+        problem = missing[value] if value in (None, "") else not_a_string(value)
+        raise ManifestError(f"{place}: {field}", problem)
     return value
 
 
@@ -244,7 +247,7 @@ def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
     if labels is not None and (
         not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values())
     ):
-        raise ManifestError(f"{place}/{name}: metadata.labels", "is not an object of texts")
+        raise ManifestError(f"{place}/{name}: metadata.labels", "is not an object of strings: put the values in quotes")
     return name
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from meshdemo.lab.files.manifests import Manifest, ManifestError, shown, suggestion
+from meshdemo.lab.files.manifests import Manifest, ManifestError, not_a_string, shown, suggestion
 
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001, "ns": 0.000000001}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
@@ -36,7 +36,7 @@ class _Leaf:
 
 @dataclass(frozen=True)
 class Text(_Leaf):
-    """A text, one of `choices` or matching `pattern` where there are any; `rule` says so for a person."""
+    """A string, one of `choices` or matching `pattern` where there are any; `rule` says so for a person."""
 
     choices: tuple[str, ...] = ()
     pattern: str = ""
@@ -44,9 +44,9 @@ class Text(_Leaf):
 
     def parse(self, value: Any, place: str) -> str:
         if not isinstance(value, str):
-            raise ManifestError(place, f"{shown(value)} is not a text")
+            raise ManifestError(place, not_a_string(value))
         if "\0" in value:
-            raise ManifestError(place, "holds a NUL, which no text may")
+            raise ManifestError(place, "holds a NUL character, which no string may")
         if self.choices and value not in self.choices:
             near = suggestion(value, self.choices)
             raise ManifestError(place, f"{shown(value)} is none of {', '.join(self.choices)}{near}")
@@ -206,7 +206,7 @@ class Object:
         for name in value:
             if name not in self.fields:
                 raise ManifestError(
-                    f"{place}.{shown(name).strip(chr(39))}", f"is unknown{suggestion(name, self.fields)}"
+                    f"{place}.{shown(name).strip(chr(39))}", f"unknown field{suggestion(name, self.fields)}"
                 )
         for name, inner in value.items():
             self.fields[name].names(inner, f"{place}.{name}")

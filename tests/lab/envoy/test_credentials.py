@@ -110,9 +110,9 @@ def test_what_is_no_certificate(tmp_path, given, problem):
     ("given", "problem"),
     [
         (cluster(data={"a": "!secret!"}), "Secret/demo: data.a: is not encoded in base64"),
-        (cluster(data={"a": 1}), "Secret/demo: data.a: is not a text"),
+        (cluster(data={"a": 1}), "Secret/demo: data.a: is not a string: put it in quotes"),
         (cluster(data=["a"]), "Secret/demo: data: is not an object"),
-        (cluster(stringData={"a": "\ud800"}), "Secret/demo: stringData.a: is no text of Unicode"),
+        (cluster(stringData={"a": "\ud800"}), "Secret/demo: stringData.a: is not Unicode text"),
         (cluster("ConfigMap", binaryData={"a": "!secret!"}), "ConfigMap/demo: binaryData.a: is not encoded in base64"),
     ],
 )

@@ -55,8 +55,8 @@ def test_aliases_and_merges():
     ("text", "line", "words"),
     [
         ("a: [", 1, "not YAML"),
-        ("a: 1\na: 2", 2, "the key 'a' stands there twice"),
-        ("b: 1\n? [a]\n: b", 2, "a key is not a text"),
+        ("a: 1\na: 2", 2, "duplicate key 'a'"),
+        ("b: 1\n? [a]\n: b", 2, "a key is not a string"),
         ("a: !!int abc", 1, "is not of the type it is said to be"),
         ("a: !!binary x", 1, "could not determine a constructor"),
         ("a: {<<: 5}", 1, "only objects can be merged"),

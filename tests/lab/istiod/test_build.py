@@ -353,4 +353,4 @@ def test_up_without_files():
     """--istiod without -f has nothing to configure."""
     done = CliRunner().invoke(main, ["up", "--istiod"])
     assert done.exit_code == 2
-    assert "--istiod goes with -f only" in done.stderr
+    assert "--istiod needs -f" in done.stderr

@@ -108,11 +108,11 @@ REFUSED = {
     ),
     "two parts to hash by": (
         {"trafficPolicy": {"loadBalancer": {"consistentHash": {"useSourceIp": True, "httpHeaderName": "x"}}}},
-        "useSourceIp: excludes httpHeaderName",
+        "useSourceIp: cannot be combined with httpHeaderName",
     ),
     "a balancer beside hashing": (
         {"trafficPolicy": {"loadBalancer": {"simple": "RANDOM", "consistentHash": {}}}},
-        "consistentHash: excludes simple",
+        "consistentHash: cannot be combined with simple",
     ),
     "a table whose size is no prime": (
         {"trafficPolicy": {"loadBalancer": {"consistentHash": {"maglev": {"tableSize": 100}}}}},

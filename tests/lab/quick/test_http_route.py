@@ -236,7 +236,7 @@ REFUSED = {
     ),
     "a redirect with backends": (
         {"rules": [{"backendRefs": [V1], "filters": [{"type": "RequestRedirect", "requestRedirect": {}}]}]},
-        "RequestRedirect excludes backendRefs",
+        "RequestRedirect cannot be combined with backendRefs",
     ),
     "a prefix that nothing was matched by": (
         {

@@ -189,14 +189,14 @@ REFUSED = {
     "hosts that overlap": ({"hosts": ["*.a.com", "b.a.com"], "gateways": ["g"]}, "covered by another"),
     "no rules": ({"http": []}, "spec.http: is missing"),
     "routes of TCP": ({"tcp": [{}]}, "spec.tcp: is not supported"),
-    "a misspelt field": ({"http": [to(timout="1s")]}, r"http\[0\].timout: is unknown, did you mean timeout\?"),
+    "a misspelt field": ({"http": [to(timout="1s")]}, r"http\[0\].timout: unknown field, did you mean timeout\?"),
     "a wrong weight beside a misspelt one": (
         {"http": [{"route": [{"destination": {"host": "a"}, "wieght": 1}, {"destination": {"host": "b"}}]}]},
         "did you mean weight",
     ),
     "weights of 0": ({"http": [{"route": [{"destination": {"host": h}} for h in "ab"]}]}, "weights that are all 0"),
     "no destination": ({"http": [{}]}, r"route: is missing"),
-    "a redirect with a destination": ({"http": [to(redirect={"uri": "/"})]}, "redirect: excludes route"),
+    "a redirect with a destination": ({"http": [to(redirect={"uri": "/"})]}, "redirect: cannot be combined with route"),
     "a fault with a redirect": (
         {"http": [{"redirect": {"uri": "/"}, "fault": {"abort": {"httpStatus": 500}}}]},
         "does not go",

@@ -76,7 +76,7 @@ def mirrors(rule: Fields) -> tuple[Mirror, ...]:
     found: list[Mirror] = list(rule["mirrors"])
     if rule["mirror"]:
         if found:
-            raise rule.error("mirrors", "excludes mirror")
+            raise rule.error("mirrors", "cannot be combined with mirror")
         whole = ALL if rule["mirrorPercent"] is None else Share(rule["mirrorPercent"], is_whole=True)
         found.append(Mirror(rule["mirror"], rule["mirrorPercentage"] or whole))
     return tuple(mirror for mirror in found if mirror.share.percent > 0)
@@ -85,7 +85,7 @@ def mirrors(rule: Fields) -> tuple[Mirror, ...]:
 def _redirect(fields: Fields) -> Redirect:
     for one, other in (("port", "derivePort"), ("uri", "prefixRewrite")):
         if fields[other] and one in fields.given and fields[one] != "":
-            raise fields.error(other, f"excludes {one}")
+            raise fields.error(other, f"cannot be combined with {one}")
     if not any(fields[name] for name in ("uri", "prefixRewrite", "authority", "scheme")) and not (
         fields.given & {"port", "derivePort"}
     ):
@@ -112,7 +112,7 @@ def _response(fields: Fields) -> DirectResponse:
         return DirectResponse(fields["status"])
     text, encoded = body["string"], body["bytes"]
     if len(body.given) > 1:
-        raise body.error("bytes", "excludes string")
+        raise body.error("bytes", "cannot be combined with string")
     if encoded is not None:
         try:
             if not encoded:
@@ -128,7 +128,7 @@ def _response(fields: Fields) -> DirectResponse:
 def _rewrite(fields: Fields) -> Rewrite:
     regex: Fields | None = fields["uriRegexRewrite"]
     if fields["uri"] and regex:
-        raise fields.error("uriRegexRewrite", "excludes uri")
+        raise fields.error("uriRegexRewrite", "cannot be combined with uri")
     if not (fields["uri"] or regex or fields["authority"]):
         raise fields.error("uri", "is missing, as are uriRegexRewrite and authority")
     pattern, substitution = (regex["match"], regex["rewrite"]) if regex else ("", "")

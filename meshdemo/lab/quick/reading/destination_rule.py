@@ -126,7 +126,7 @@ def _hashing(fields: Fields) -> Hashing:
     for group in (keys, {"ringHash", "maglev"}, {"minimumRingSize", "ringHash"}, {"minimumRingSize", "maglev"}):
         given = sorted(name for name in fields.given & group if fields[name] != 0 or name != "minimumRingSize")
         if len(given) > 1:
-            raise fields.error(given[1], f"excludes {given[0]}")
+            raise fields.error(given[1], f"cannot be combined with {given[0]}")
     ring = fields["ringHash"]
     return Hashing(
         header=fields["httpHeaderName"],
@@ -140,7 +140,7 @@ def _hashing(fields: Fields) -> Hashing:
 
 def _balancing(fields: Fields) -> Balancing:
     if {"simple", "consistentHash"} <= fields.given:
-        raise fields.error("consistentHash", "excludes simple")
+        raise fields.error("consistentHash", "cannot be combined with simple")
     deprecated = fields["warmupDurationSecs"]
     warmup = fields["warmup"] or (None if deprecated is None else Warmup(deprecated))
     return Balancing(fields["simple"] or "", fields["consistentHash"], warmup)

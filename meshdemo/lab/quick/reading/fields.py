@@ -191,7 +191,7 @@ SOME_LINE = Text(pattern=r"[^\r\n]+", rule="a single line that is not empty")
 def _string_match(fields: Fields) -> StringMatch:
     """Return what a StringMatch says, `present` where it has no condition (route.go, translateHeaderMatch)."""
     if len(fields.given) > 1:
-        raise fields.error(sorted(fields.given)[1], f"excludes {sorted(fields.given)[0]}")
+        raise fields.error(sorted(fields.given)[1], f"cannot be combined with {sorted(fields.given)[0]}")
     for kind in fields.given:
         value: str = fields[kind]
         if kind == "prefix" and not value:

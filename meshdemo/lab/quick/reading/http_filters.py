@@ -110,7 +110,7 @@ def backend(fields: Fields) -> Destination:
 def _mirror(fields: Fields) -> Mirror:
     percent, fraction = fields["percent"], fields["fraction"]
     if percent is not None and fraction is not None:
-        raise fields.error("fraction", "excludes percent")
+        raise fields.error("fraction", "cannot be combined with percent")
     if fraction is not None:
         whole = fraction["denominator"] or 100
         if fraction["numerator"] > whole:

@@ -107,7 +107,8 @@ def _rules(fields: Fields) -> list[Rule]:
         raise fields.error("filters", "has the same type twice")
     redirect, rewrite = filters.get("requestRedirect"), filters.get("urlRewrite")
     if redirect and (rewrite or fields["backendRefs"]):
-        raise fields.error("filters", f"RequestRedirect excludes {'URLRewrite' if rewrite else 'backendRefs'}")
+        other = "URLRewrite" if rewrite else "backendRefs"
+        raise fields.error("filters", f"RequestRedirect cannot be combined with {other}")
     matches = fields["matches"] or [EVERYTHING]
     of_prefixes = len(matches) == 1 and matches[0].path.kind in ("prefix", "segments")
     if not of_prefixes and any(each and each.prefix for each in (redirect, rewrite)):

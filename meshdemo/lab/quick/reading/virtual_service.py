@@ -75,8 +75,9 @@ def _target(fields: Fields) -> Target:
 def _rule(fields: Fields) -> Rule:
     kinds = [name for name in ("route", "redirect", "directResponse") if fields[name]]
     if len(kinds) != 1:
-        problem = "is missing, as are redirect and directResponse" if not kinds else f"excludes {kinds[0]}"
-        raise fields.error(kinds[-1] if kinds else "route", problem)
+        if not kinds:
+            raise fields.error("route", "is missing, as are redirect and directResponse")
+        raise fields.error(kinds[-1], f"cannot be combined with {kinds[0]}")
     for name in ("fault", "rewrite"):
         if fields[name] and kinds != ["route"]:
             raise fields.error(name, f"does not go with {kinds[0]}")
