@@ -92,7 +92,7 @@ class LabProgram:
 
         def verdict():
             lines = self.lines[before:]
-            return any(re.search(r"in force|rolling out|not applied", line) for line in lines)
+            return any(re.search(r"in force|rolling out|not applied|no effective change", line) for line in lines)
 
         wait_until(verdict, "a verdict on an edit")
         if any("rolling out" in line for line in self.lines[before:]):

@@ -23,7 +23,7 @@ from meshdemo.lab.lab import Lab, LabOptions
 
 K8S = ROOT / "k8s"
 EXAMPLE = K8S / "example.yaml"
-VERDICT = re.compile(r"in force|rolling out|not applied")
+VERDICT = re.compile(r"in force|rolling out|not applied|no effective change")
 
 
 @dataclass(frozen=True)
