@@ -53,11 +53,16 @@ def main(paths: list[str]) -> int:
             new = record(each, {} if each.name == NO_POLICY else without)
             kind = INVALID if new.reason else new.objects[0]["kind"] if stem == INVALID else stem
             done[kind].append(new)
-    write_records({stem: sorted(each, key=lambda record: record.name) for stem, each in done.items()})
+    write_records({stem: sorted(each, key=sort_key) for stem, each in done.items()})
     VERSION_FILE.write_text(f"Istio {VERSION}\n")
     count = sum(map(len, done.values()))
     print(f"{count - len(done[INVALID])} records, {len(done[INVALID])} refused by Istio")
     return 0
+
+
+def sort_key(policy: Record) -> tuple[bool, str]:
+    """Return what puts policies into the order of their names, after none at all."""
+    return policy.name != NO_POLICY, policy.name
 
 
 def record(policy: Record, without: dict[str, object]) -> Record:
