@@ -66,6 +66,7 @@ def test_bind_a_busy_port():
         ),
         ("no-such-host.invalid", "cannot listen on 'no-such-host.invalid': no such host. Name"),
         ("two\nlines", r"cannot listen on 'two\nlines': no such host. Name"),
+        ("a..b", "cannot listen on 'a..b': no such host. Name"),
     ],
 )
 def test_bind_an_address_of_another_machine(host, words):

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -128,6 +129,15 @@ def test_https_on_a_port_for_http_ends_at_once(tcp_server):
     result = result_of(url.replace("http", "https"), requests=1000)
     assert result.problem == f"This port speaks HTTP, not HTTPS: use {url}"
     assert time.monotonic() - started < 10  # the time limit of a call is 30 s
+
+
+def test_a_slow_first_call_goes_on_where_unanswered_calls_are_expected(tcp_server):
+    """A handshake that hangs is not looked into, and the call ends at its own time limit."""
+    url = tcp_server(replying(http_response(b"ok"))).url.replace("http", "https")
+    result = result_of(url, "unanswered=100%", requests=1, timeout_seconds=1.3)
+    assert (result.problem, result.requests, watch.exit_status(result)) == (None, 1, 0)
+    (reason,) = result.unanswered
+    assert reason.startswith("timed out after 1.3 seconds")
 
 
 # The command
@@ -277,6 +287,19 @@ def test_without_a_url():
     """The proxy of `meshdemo up` is called."""
     context = main.commands["watch"].make_context("watch", [])
     assert context.params["url"] == "http://127.0.0.1:3030/"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_has_seen_enough(tcp_server, options):
+    """In `watch | head` the end of the reader ends it in silence."""
+    source, sink = os.pipe()
+    command = [sys.executable, "-m", "meshdemo", "watch", tcp_server(replying(http_response(b"ok"))).url, "-n", "5"]
+    watching = subprocess.Popen([*command, *options], stdout=sink, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(sink)
+    os.close(source)
+    _, errors = watching.communicate(timeout=20)
+    assert watching.returncode == 1
+    assert not re.search("Traceback|Error|written|Broken", errors)
 
 
 def test_wrong_expectation():
