@@ -27,6 +27,9 @@ CALLS_PATH = f"{PATH}/calls"
 #: Half of the threads that a server has by default: the rest is for requests that are no page's.
 DEFAULT_STREAM_LIMIT = 32
 
+#: In the proxy's JSON answers, where a mesh may change: time and text of the last change before the call, or `-`.
+CHANGED_HEADER = "Meshdemo-Changed"
+
 _CHANGES_SHOWN = 20
 
 
@@ -108,3 +111,11 @@ def read_changes(file: Path | None) -> list[dict[str, Any]]:
         ]
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []
+
+
+def change_headers(file: Path | None) -> tuple[tuple[str, str], ...]:
+    """Return CHANGED_HEADER, by which `watch` knows what an answer belongs to; nothing where nobody changes a mesh."""
+    if file is None:
+        return ()
+    changes = read_changes(file)
+    return ((CHANGED_HEADER, percent_encode("{time} {text}".format(**changes[-1])) if changes else "-"),)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from meshdemo.calling.failures import Code
 from meshdemo.calling.headers import FORWARDED_HEADERS
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
-from meshdemo.page.page import DEFAULT_STREAM_LIMIT, create_page, is_own
+from meshdemo.page.page import DEFAULT_STREAM_LIMIT, change_headers, create_page, is_own
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def create_app(
         }
         if as_json:
             headers["accept"] = "application/json"
+        changed = change_headers(changes_file) if as_json else ()
         protocol = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
         outcome, milliseconds = call(environ["REQUEST_METHOD"], path, query, headers, body, protocol)
         # A status that no final answer may have is a bad gateway (RFC 9110, 15).
@@ -98,7 +99,7 @@ def create_app(
             return wsgi.answer(environ, start_response, status, _as_text(outcome, milliseconds))
         sent = map(str.lower, wsgi.request_headers(environ))
         left_out = [name for name in sent if name not in headers and name not in _OWN_HEADERS]
-        return wsgi.answer(environ, start_response, status, _as_json(outcome, milliseconds, left_out))
+        return wsgi.answer(environ, start_response, status, _as_json(outcome, milliseconds, left_out), *changed)
 
     return app
 

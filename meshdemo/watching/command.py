@@ -10,19 +10,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import click
 import urllib3
 
-from meshdemo.calling.upstream import Upstream
+from meshdemo.calling.upstream import Answer, Upstream
 from meshdemo.console import streams, terminal
 from meshdemo.escaping import printable
+from meshdemo.page.page import CHANGED_HEADER
 from meshdemo.watching import table
 from meshdemo.watching.display import Display, display_for
 from meshdemo.watching.expectations import Expectation, judge
 from meshdemo.watching.first_call import find_problem, find_problem_of_wait
-from meshdemo.watching.pace import Watch
+from meshdemo.watching.pace import Sample, Watch
 from meshdemo.watching.report import Report, make_report, to_json
 from meshdemo.watching.tally import Tally
 
@@ -58,6 +59,11 @@ class WatchOptions:
             return DEFAULT_REQUESTS if self.duration_seconds is None else 0
         return self.requests
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether it goes on until somebody ends it."""
+        return not self.planned and self.duration_seconds is None
+
 
 def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display: Display | None = None) -> Report:
     """Make the calls, showing on `display` how far they have come, and return the report.
@@ -75,19 +81,20 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
         concurrency=options.concurrency,
         duration_seconds=options.duration_seconds,
     )
-    tally, problem = Tally(), None
+    count, problem = _Count(starts_anew=options.is_endless), None
     asked_path = urlsplit(upstream.url_for("/")).path
     header_names = {name.lower() for name in headers}
     goes_on = any(expectation.allows_unanswered for expectation in expectations)
 
     def report(*, is_interrupted: bool = False) -> Report:
         return make_report(
-            tally,
-            judge(expectations, tally),
+            count.tally,
+            judge(expectations, count.tally),
             url=options.url,
             path=asked_path,
             planned=options.planned or None,
-            seconds=watch.seconds,
+            seconds=watch.seconds - count.since_seconds,
+            change=count.change,
             stopped_seconds=watch.stopped_seconds,
             under_way=watch.under_way,
             header_names=header_names,
@@ -100,10 +107,10 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     with _signals(watch) as signals, display:
         for sample in watch.poll(_TICK_SECONDS):
             if sample:
-                tally.add(sample)
-                if tally.requests == 1 and not goes_on:
+                count.add(sample, watch.seconds)
+                if count.tally.requests == 1 and not goes_on:
                     problem = find_problem(options.url, sample.outcome)
-            elif not looked_into and not tally.requests and watch.seconds > _LONG_SECONDS:
+            elif not looked_into and not count.tally.requests and watch.seconds > _LONG_SECONDS:
                 looked_into = True
                 problem = find_problem_of_wait(options.url)
             if problem or signals.is_told_to_end:
@@ -113,8 +120,34 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
                 signals.stop_process()
             display.show(report)
         for sample in watch.stop():
-            tally.add(sample)
+            count.add(sample, watch.seconds)
         return report(is_interrupted=signals.is_told_to_end)
+
+
+class _Count:
+    """What is counted. With `starts_anew` a change of the mesh begins a new count, where the proxy tells of changes.
+
+    `since_seconds` is when it has begun, `change` the change with which it has, None for the first count.
+    """
+
+    def __init__(self, *, starts_anew: bool) -> None:
+        self.tally = Tally()
+        self.since_seconds = 0.0
+        self.change: str | None = None
+        self._starts_anew = starts_anew
+        self._state: str | None = None  # as of which change the counted answers are; begins with a time in ISO 8601
+
+    def add(self, sample: Sample, seconds: float) -> None:
+        """Count a sample that came after so many seconds, unless it belongs to what was before the last change."""
+        headers = sample.outcome.headers if isinstance(sample.outcome, Answer) else {}
+        state = headers.get(CHANGED_HEADER) if self._starts_anew else None
+        if state is not None and self._state is not None:
+            if state < self._state:
+                return
+            if state > self._state:
+                self.tally, self.since_seconds, self.change = Tally(), seconds, unquote(state)
+        self._state = state or self._state
+        self.tally.add(sample)
 
 
 class _Signals:

@@ -44,7 +44,8 @@ class Report:
 
     `failed` counts calls, `statuses` has a row for each status. Of `times` None stands for no time. `planned` is None
     where the number of requests was open, `problem` where the first call was none. `not_passed_on` names headers that
-    were sent and did not get past a proxy. `seconds` are without the `stopped_seconds` of the process itself.
+    were sent and did not get past a proxy. `seconds` are without the `stopped_seconds` of the process itself. `change`
+    is time and text of the change of the mesh since which all else is counted, None where that is the beginning.
     """
 
     url: str
@@ -69,6 +70,7 @@ class Report:
     histogram: Sequence[Bin]
     verdicts: Sequence[Verdict]
     stopped_seconds: float = 0.0
+    change: str | None = None
     is_interrupted: bool = False
     problem: str | None = None
 
@@ -92,6 +94,7 @@ def make_report(
     seconds: float,
     under_way: int = 0,
     stopped_seconds: float = 0.0,
+    change: str | None = None,
     header_names: Collection[str] = (),
     is_interrupted: bool = False,
     problem: str | None = None,
@@ -126,6 +129,7 @@ def make_report(
         histogram=histogram(caller),
         verdicts=verdicts,
         stopped_seconds=stopped_seconds,
+        change=change,
         is_interrupted=is_interrupted,
         problem=problem,
     )
@@ -152,6 +156,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "stopped_seconds": round(report.stopped_seconds, 3),
         "rate": report.rate,
+        "change": report.change,
         "versions": [
             {**row("content", version), "pods": [row("hostname", pod) for pod in version.pods]}
             for version in report.versions

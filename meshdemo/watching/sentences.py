@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from meshdemo.escaping import printable
 from meshdemo.watching.report import Report
@@ -42,6 +43,8 @@ def format_pace(report: Report, *, running: bool) -> list[str]:
     elif report.is_interrupted:
         calls = f"{under_way} call{' was' if under_way == 1 else 's were'} under way and not counted"
         lines.append(f"Stopped early: {calls}.")
+    if report.change:
+        lines.append(printable(f"A new count since {_format_change(report.change)}."))
     if report.stopped_seconds:
         lines.append(
             f"This program was stopped for {report.stopped_seconds:.1f} s, which count in no time and no pace."
@@ -64,3 +67,13 @@ def _format_counts(counts: Mapping[str, int] | Mapping[int, int], limit: int) ->
     shown = [f"{name}: {count}" for name, count in list(counts.items())[:limit]]
     more = len(counts) - len(shown)
     return ", ".join([*shown, f"and {more} more"] if more else shown)
+
+
+def _format_change(change: str) -> str:
+    """Return when a change was, on the clock of this place, and its text."""
+    moment, _, text = change.partition(" ")
+    try:
+        clock = datetime.fromisoformat(moment).astimezone().strftime("%H:%M:%S")
+    except (ValueError, OverflowError):  # no proxy of this project says so
+        return change
+    return f"{clock}: {text}"

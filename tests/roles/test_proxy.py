@@ -463,3 +463,15 @@ def test_json_value(proxied, requests_mock, content_type, body, value):
     requests_mock.get(URL, text=body, headers={"Content-Type": content_type})
     response = proxied(headers=JSON)
     assert json.loads(response.body)["value"] == value
+
+
+def test_json_tells_of_changes(proxied, requests_mock, tmp_path):
+    """Where a mesh may change, a header says as of which change an answer is; elsewhere there is none."""
+    requests_mock.get(ANY, text="ok")
+    file = tmp_path / "changes.json"
+    assert "meshdemo-changed" not in proxied(headers=JSON).headers
+    assert proxied(headers=JSON, options={"changes_file": file}).headers["meshdemo-changed"] == "-"
+    file.write_text('[{"time": "2026-01-02T03:04:05Z", "text": "Gateway/a\\nb changed"}]')
+    changed = proxied(headers=JSON, options={"changes_file": file}).headers["meshdemo-changed"]
+    assert changed == "2026-01-02T03:04:05+00:00%20Gateway/a%0Ab%20changed"
+    assert "meshdemo-changed" not in proxied(options={"changes_file": file}).headers

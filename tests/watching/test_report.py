@@ -32,6 +32,7 @@ def test_json():
         "seconds": 2.0,
         "stopped_seconds": 0.0,
         "rate": 2.5,
+        "change": None,
         "versions": [
             {
                 "content": "V1",

@@ -186,6 +186,8 @@ def test_how_it_ended():
     assert lines_of(report_of(*pods(1), stopped_seconds=12.04))[-1] == (
         "This program was stopped for 12.0 s, which count in no time and no pace."
     )
+    odd = report_of(*pods(1), change="9999-99-99T\x1b[2J forged")
+    assert lines_of(odd)[-1] == r"A new count since 9999-99-99T\x1b[2J forged."
     late = report_of(sample("x", late=True), sample("x"))
     assert lines_of(late)[-2].startswith("1 of them began late, with all places taken")
 

@@ -24,7 +24,7 @@ UTF8 = {"PYTHONUTF8": "1"}
 FIELDS = {
     "url", "requests", "answered", "failed", "late", "seconds", "rate", "versions", "others", "statuses", "errors",
     "unanswered", "tries", "identities", "paths", "not_passed_on", "times", "histogram", "path", "planned", "under_way",
-    "stopped_seconds",
+    "stopped_seconds", "change",
     "interrupted", "problem", "expectations",
 }  # fmt: skip
 
@@ -390,6 +390,39 @@ def test_a_stop_of_the_process_is_left_out(tcp_server):
     assert document["seconds"] < 3.5
     assert len([at for at in seen if goes_on_at <= at < goes_on_at + 0.5]) <= 14  # 10 by the pace, not 40
     assert not [at for at in seen if stopped_at + 0.1 < at < goes_on_at]
+
+
+def test_a_change_of_the_mesh_begins_a_new_count(program, tcp_server, tmp_path):
+    """A watch without an end counts anew when the lab has changed something, and says so; others count on."""
+    changes = tmp_path / "changes.json"
+    changes.write_text("[]")
+    answers = [http_response(f"from {name}".encode(), "Content-Type: text/plain") for name in ("before", "after")]
+    seen = []
+
+    def behave(connection):
+        while read_request(connection):
+            seen.append(changes.read_text() != "[]")
+            connection.sendall(answers[seen[-1]])
+
+    front = program("proxy", "--port", "0", "--proxy-url", tcp_server(behave).url, "--changes-file", str(changes))
+    command = [sys.executable, "-m", "meshdemo", "watch", front.url, "--rate", "50"]
+    endless, bounded = (
+        subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+        for options in (("-n", "0"), ("-n", "1000", "--json"))
+    )
+    wait_until(lambda: len(seen) >= 30, "both")
+    changed = tmp_path / "changes.new"
+    changed.write_text('[{"time": "2026-01-02T03:04:05.678Z", "text": "VirtualService/webserver changed"}]')
+    changed.replace(changes)
+    wait_until(lambda: sum(seen) >= 20, "the answers after the change")
+    for watching in (endless, bounded):
+        watching.send_signal(signal.SIGINT)
+    table, document = endless.communicate(timeout=20)[0], json.loads(bounded.communicate(timeout=20)[0])
+    assert re.search(r"^A new count since \d\d:04:05: VirtualService/webserver changed\.$", table, re.MULTILINE)
+    assert "200 from after" in table
+    assert "before" not in table
+    assert document["change"] is None
+    assert [other["text"] for other in document["others"]] != ["from after"]
 
 
 def test_ctrl_c_does_not_wait_for_answers(tcp_server):
