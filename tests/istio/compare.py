@@ -20,7 +20,7 @@ from istiod import istiod
 from meaning import differences, meaning
 from records import HINT, load_objects, refused_field
 
-from meshdemo.lab import quick
+from meshdemo.lab import quick, summary
 from meshdemo.lab.files.manifests import ManifestError
 
 SAME, REFUSED, DIFFERENT, INVALID = "same", "refused", "different", "refused by Istio"
@@ -38,6 +38,7 @@ def compare(documents: list[Document]) -> tuple[str, list[str]]:
             else (DIFFERENT, [f"the files are refused: {error}"])
         )
     try:
+        summary.policies(cluster)  # whatever stands there, the lab puts it into words
         actual = meaning(quick.configure(cluster), cluster)
     except ManifestError as error:
         refusal = error

@@ -1,13 +1,13 @@
 """Random policies that an API server takes: every field that a learner may write, alone and in every combination.
 
-What Istio's validation refuses is left in at a low rate, since the quick engine has to refuse it as well. Fields that
-hardly any learner needs are rare, not absent.
+What Istio's validation refuses is left in at a low rate, since the quick engine has to refuse it as well; so are fields
+that are empty, or that something is missing from. Fields that hardly any learner needs are rare, not absent.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Document = dict[str, Any]
@@ -25,6 +25,14 @@ _HEADERS = ("x", "X", "end-user", "X-Upper", "cookie", "y", "accept", "x-request
 _PERCENTAGES = (0, 0.0001, 0.01, 0.29, 0.5, 1, 1.1, 12.5, 33.333, 50, 57.1, 99.9999, 100)
 _HTTP_HOSTS = ("shop.example.com", "www.example.com", "*.example.com", "*", "a.b.example.com", "shop.example.org")
 _WEIGHTS = (0, 1, 1, 2, 3, 10, 25, 50, 75, 90, 100, 1000)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each field and item as what holds it and its name or number."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield value, key
+        yield from _places(inner)
 
 
 class Generator:
@@ -60,7 +68,22 @@ class Generator:
             if self._chance(0.08):
                 documents.append(self._virtual_service("beside"))
         self._random.shuffle(documents)
+        if self._chance(0.15):
+            self._empty_a_field([each for each in documents if each["apiVersion"] in (_ISTIO, _GATEWAY_API)])
         return documents
+
+    def _empty_a_field(self, policies: list[Document]) -> None:
+        """Leave out a field, or what stands in it, as somebody does who comments out lines while trying."""
+        if not policies:
+            return
+        places = list(_places(self._one(policies)["spec"]))
+        if not places:
+            return
+        holder, key = self._one(places)
+        if self._chance(0.3):
+            del holder[key]
+        else:
+            holder[key] = self._one((None, None, {}, [], "", 0))
 
     # -- Choices
 

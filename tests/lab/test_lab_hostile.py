@@ -302,6 +302,18 @@ HOSTILE = {
         "spec.rules[0].matches[0].path.type: 'Glob' is none of",
     ),
     "a filter without its part": (http_route(filters=[{"type": "RequestRedirect"}]), "spec.rules[0].filters[0]"),
+    "retries without anything": (rule(retries=None), "spec.http[0].retries: is empty: give it a value, or remove it"),
+    "a mirror without anything": (rule(mirror=None), "spec.http[0].mirror: is empty"),
+    "a weight without a number": (
+        rule(route=[{**DESTINATION[0], "weight": None}]),
+        "http[0].route[0].weight: is empty",
+    ),
+    "a match that is nothing": (rule(match=[None]), "spec.http[0].match[0]: is empty"),
+    "a rule that is nothing": (
+        obj({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"}, {"rules": [None]}),
+        "AuthorizationPolicy/webserver: spec.rules[0]: is empty",
+    ),
+    "a path that is empty": (http_route(matches=[{"path": {"value": ""}}]), "matches[0].path.value: '' is not a path"),
     "negative weights": (
         http_route(backendRefs=[{"name": "webserver", "port": 80, "weight": -1}]),
         "spec.rules[0].backendRefs[0].weight: -1",
@@ -338,6 +350,59 @@ def test_hostile_edit(shared_lab, text, words):
     assert time.monotonic() - started < 20
     good_edit(shared_lab)
     assert shared_lab.is_alive
+    assert call(shared_lab.url).status == 200
+
+
+FULL = """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: webserver
+spec:
+  hosts:
+    - webserver
+  http:
+    - match:
+        - gateways:
+            - mesh
+          uri:
+            prefix: /a
+          headers:
+            end-user:
+              exact: tester
+      route:
+        - destination:
+            host: webserver
+          weight: 75
+        - destination:
+            host: webserverv2
+            port:
+              number: 80
+          weight: 25
+      retries:
+        attempts: 2
+        perTryTimeout: 2s
+      fault:
+        delay:
+          fixedDelay: 0.1s
+          percentage:
+            value: 1
+      mirror:
+        host: webserverv1
+      timeout: %ss
+"""
+
+
+@pytest.mark.thorough  # an edit for each line and each of two ways
+def test_lines_commented_out(shared_lab):
+    """Whatever lines of a policy are commented out or emptied, the edit is taken or refused with its place."""
+    lines = FULL.splitlines(keepends=True)
+    for number in range(5, len(lines)):
+        for line in ("#" + lines[number], lines[number].split(":")[0].rstrip() + ":\n"):
+            text = "".join([*lines[:number], line, *lines[number + 1 :]])
+            said = shared_lab.edit("policy.yaml", text % next(shared_lab.good) if "%" in text else text)
+            assert any("in force" in each or "nothing that counts" in each or "policy.yaml" in each for each in said)
+            assert "meshdemo itself" not in " ".join(said)
+    good_edit(shared_lab)
     assert call(shared_lab.url).status == 200
 
 

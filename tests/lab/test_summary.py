@@ -24,14 +24,11 @@ def test_the_start():
     [
         ("istio/split.yaml", "VirtualService/webserver: 75 % v1, 25 % v2"),
         ("gateway-api/split.yaml", "HTTPRoute/webserver: 75 % webserverv1, 25 % webserverv2"),
-        ("istio/split.yaml", "DestinationRule/webserver: subsets v1, v2"),
-        ("istio/abort.yaml", "VirtualService/webserver: webserver, abort 50 %"),
-        ("istio/delay.yaml", "VirtualService/webserver: webserver, delay 25 %"),
-        ("istio/retries.yaml", "VirtualService/webserver: webserver, up to 3 retries"),
-        ("istio/timeout.yaml", "VirtualService/webserver: webserver, timeout 1s"),
-        ("istio/header.yaml", "VirtualService/webserver: if headers end-user: v2; v1"),
-        ("istio/mutual-tls.yaml", "PeerAuthentication/webserver: STRICT"),
-        ("istio/ingress.yaml", "Gateway/webserver: port 80"),
+        ("istio/circuit-breaker.yaml", "DestinationRule/webserver: subsets v1, v2, http2MaxRequests 2"),
+        ("istio/header.yaml", "VirtualService/webserver: if end-user=tester: v2; v1"),
+        ("istio/mutual-tls.yaml", "PeerAuthentication/webserver: STRICT, for app=webserver"),
+        ("istio/deny-by-default.yaml", "AuthorizationPolicy/webserver: ALLOW, nothing, for app=webserver"),
+        ("istio/ingress.yaml", "Gateway/webserver: port 80 for *"),
     ],
 )
 def test_policies(lesson, line):
@@ -58,7 +55,7 @@ def test_words_that_a_terminal_would_obey():
     }
     (line,) = summary.policies(cluster(others=[odd]))
     assert line.isprintable()
-    assert len(line) < 150
+    assert len(line) < 250
 
 
 def test_changes():
@@ -71,9 +68,25 @@ def test_changes():
         [service("a", 1), service("b", 1), service("c", 1)], [service("a", 1), service("b", 2), service("d", 1)]
     )
     assert [change.text for change in found] == [
-        "file.yaml: Service/b changed",
+        "file.yaml: Service/b changed (spec.port 1 -> 2)",
         "file.yaml: Service/c removed",
         "file.yaml: Service/d added",
     ]
     assert [change.label for change in found] == ["Service/b changed", "Service/c removed", "Service/d added"]
     assert all(change.moves_pods for change in found)
+
+
+def test_changes_of_policies():
+    """The page is told what a policy has changed, from what to what."""
+
+    def split(weight):
+        targets = [{"destination": {"host": "a"}, "weight": weight}, {"destination": {"host": "b"}, "weight": 50}]
+        spec = {"http": [{"route": targets}]}
+        return manifest(
+            {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "s"}, "spec": spec}
+        )
+
+    (change,) = summary.changes([split(50)], [split(150)])
+    assert change.label == "VirtualService/s changed (50 % a -> 75 % a, 50 % b -> 25 % b)"
+    assert change.text == f"file.yaml: {change.label}"
+    assert not change.moves_pods

@@ -248,7 +248,7 @@ def test_from_lesson_to_lesson():
         terminal.press("n")
         second = terminal.read_until(PROMPT)
         assert "2. A weighted split" in second
-        assert "VirtualService/webserver changed, in force" in second
+        assert re.search(r"VirtualService/webserver changed \(v1 -> 75 % v1 and 25 % v2\), in force", second)
         assert re.search(r"[✓✗] Webserver V1 +\d+ +expected 130..170", second)
         assert "Why: the weights are shares of the calls" in second
         assert f"$ meshdemo watch http://127.0.0.1:{port}/" in second

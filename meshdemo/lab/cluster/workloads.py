@@ -228,8 +228,7 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         if manifest.kind != "Gateway":
             continue
         if manifest.group == ISTIO:
-            place = f"{manifest.place}: spec.selector"
-            selector = LABELS.parse(_spec(manifest).get("selector") or {}, place)
+            selector = _selector(manifest)
             name = selector.get("istio") or "-".join(selector.values()) or manifest.name
             key = (f"istio-{name}" if selector.get("istio") else name, SYSTEM)
         else:
@@ -256,6 +255,14 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         )
         for number, ((service, namespace), manifests) in enumerate(groups.items(), 1)
     ]
+
+
+def _selector(manifest: Manifest) -> dict[str, str]:
+    """Return the labels of the pods that a Gateway of Istio is for, none where they are not labels."""
+    try:
+        return LABELS.parse(_spec(manifest).get("selector"), manifest.place)
+    except ManifestError:
+        return {}
 
 
 def _gateway_ports(manifest: Manifest) -> Iterable[int]:

@@ -17,6 +17,23 @@ from meshdemo.lab.files.manifests import Manifest, ManifestError, not_a_string, 
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001, "ns": 0.000000001}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+|0")
+# To Kubernetes' own kinds a field without a value is one that is not there.
+_CORE_GROUPS = ("", "apps")
+_EMPTY = "is empty: give it a value, or remove it"
+# The fields that Istio's definitions let be null, and those for which the Gateway API's have a default.
+_NULLABLE = frozenset(
+    {"consecutive5xxErrors", "consecutiveGatewayErrors", "consecutiveLocalOriginFailures", "insecureSkipVerify"}
+    | {"localityLbSetting.enabled", "zoneAwareLbSetting.enabled", "zoneAwareLbSetting.minClusterSize"}
+    | {"warmup.aggression", "warmup.minimumPercent", "retryBudget.percent", "corsPolicy.allowCredentials"}
+    | {"mirrorPercent", "mirror_percent", "retryIgnorePreviousHosts", "retryRemoteLocalities", "disabled"}
+    | {"disableContextPropagation", "disableSpanReporting", "enableIstioTags", "randomSamplingPercentage"}
+    | {"useRequestIdForTraceSampling", "priority", "concurrency"}
+    | {"parentRefs.group", "parentRefs.kind", "backendRefs.group", "backendRefs.kind", "backendRefs.weight"}
+    | {"HTTPRoute.rules", "rules.matches", "matches.path", "path.type", "path.value", "headers.type"}
+    | {"queryParams.type", "backendRef.group", "backendRef.kind", "fraction.denominator", "cors.maxAge"}
+    | {"requestRedirect.statusCode", "listeners.allowedRoutes", "allowedRoutes.namespaces", "namespaces.from"}
+    | {"kinds.group"}
+)
 
 
 class Type(Protocol):
@@ -253,4 +270,23 @@ def read(manifest: Manifest, schema: Object, name: str = "spec") -> Fields:
     if not isinstance(value, dict):
         raise ManifestError(place, "is missing" if value is None else f"{shown(value)} is not an object")
     schema.names(value, place)
+    if manifest.group not in _CORE_GROUPS:
+        refuse_empty(value, place, manifest.kind)
     return schema.parse(value, place)
+
+
+def refuse_empty(value: Any, place: str, parent: str) -> None:
+    """Raise ManifestError for a field without a value, as the definitions of Istio and of the Gateway API do it.
+
+    `parent` is the name of the field that holds `value`, of a spec the kind.
+    """
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if inner is None and not _NULLABLE & {name, f"{parent}.{name}"}:
+                raise ManifestError(f"{place}.{name}", _EMPTY)
+            refuse_empty(inner, f"{place}.{name}", name)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            if inner is None:
+                raise ManifestError(f"{place}[{index}]", _EMPTY)
+            refuse_empty(inner, f"{place}[{index}]", parent)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from meshdemo.lab.cluster.model import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
+from meshdemo.lab.files.schema import refuse_empty
 from meshdemo.lab.quick.envoy.clusters import BLACK_HOLE, PASSTHROUGH, clusters
 from meshdemo.lab.quick.envoy.listeners import listener
 from meshdemo.lab.quick.envoy.routes import route_configuration
@@ -51,6 +52,7 @@ def configure(cluster: Cluster) -> Configuration:
     for manifest in cluster.policies:
         kind = (manifest.group, manifest.kind)
         if kind in _NOTED:
+            refuse_empty(manifest.document.get("spec"), f"{manifest.place}: spec", manifest.kind)
             notes.append(f"{manifest.place}: not applied by the quick engine: {ISTIOD}")
         elif kind not in _READ:
             raise refused(manifest.place)

@@ -1,8 +1,12 @@
 """What values of Istio's fields may be, and what is said of those that may not."""
 
 import pytest
+from quick_support import EXAMPLE
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.files.manifests import Loader, ManifestError
+from meshdemo.lab.files.schema import refuse_empty
+from meshdemo.lab.quick import configure
 from meshdemo.lab.quick.reading import fields as of
 from meshdemo.lab.quick.reading.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
@@ -159,3 +163,95 @@ def test_no_header_changes(value):
     """What Istio or Envoy would refuse among changes of headers is refused."""
     with pytest.raises(ManifestError, match=r"^x\."):
         of.ROUTE_HEADERS.parse(value, "x")
+
+
+POLICY = """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: webserver}
+spec:
+  hosts: [webserver]
+  http:
+    - match:
+        - gateways: [mesh]
+          uri:
+            prefix: /a
+      route:
+        - destination:
+            host: webserver
+          weight: 75
+        - destination:
+            host: webserverv2
+            port:
+              number: 80
+          weight: 25
+      retries:
+        attempts: 2
+        retryOn: 5xx
+      fault:
+        delay:
+          fixedDelay: 1s
+          percentage:
+            value: 5
+      mirror:
+        host: webserverv1
+"""
+
+
+def edited(lines, number):
+    """Yield a policy with a line commented out, emptied, and with all that stands below it commented out."""
+    line = lines[number]
+    depth = len(line) - len(line.lstrip())
+    end = number + 1
+    while end < len(lines) and len(lines[end]) - len(lines[end].lstrip()) > depth:
+        end += 1
+    yield [*lines[:number], "#" + line, *lines[number + 1 :]]
+    yield [*lines[:number], line.partition(":")[0] + ":\n", *lines[number + 1 :]]
+    yield [*lines[: number + 1], *("#" + below for below in lines[number + 1 : end]), *lines[end:]]
+
+
+def test_lines_commented_out(tmp_path):
+    """Whatever lines of a policy are commented out or emptied, the policy is taken or refused at a field."""
+    lines = POLICY.splitlines(keepends=True)
+    path = tmp_path / "policy.yaml"
+    example = Loader([EXAMPLE]).load()[0]
+    outcomes = set()
+    for number in range(4, len(lines)):
+        for text in map("".join, edited(lines, number)):
+            path.write_text(text)
+            try:
+                configure(read_cluster([*example, *Loader([path]).load()[0]]))
+            except ManifestError as error:
+                outcomes.add(error.place.removeprefix(f"{path}: VirtualService/webserver: "))
+            else:
+                outcomes.add("taken")
+    assert {"taken", "spec.http[0].retries", "spec.http[0].route[0].weight", "spec.http[0].mirror"} <= outcomes
+
+
+EMPTY = {
+    "a field": ("VirtualService", {"retries": None}, "spec.retries"),
+    "an item": ("AuthorizationPolicy", {"rules": [None]}, r"spec.rules\[0\]"),
+    "a field of an item": ("VirtualService", {"http": [{"match": None}]}, r"spec.http\[0\].match"),
+    "what may be empty elsewhere": ("VirtualService", {"delay": {"percent": None}}, "spec.delay.percent"),
+    "the rules of another kind": ("AuthorizationPolicy", {"rules": None}, "spec.rules"),
+}
+
+
+@pytest.mark.parametrize(("kind", "spec", "place"), EMPTY.values(), ids=EMPTY)
+def test_fields_without_a_value(kind, spec, place):
+    """A field or an item that is empty is refused, as the definitions of Istio refuse it."""
+    with pytest.raises(ManifestError, match=f"^{place}: is empty: give it a value, or remove it$"):
+        refuse_empty(spec, "spec", kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("DestinationRule", {"trafficPolicy": {"retryBudget": {"percent": None}}}),
+        ("VirtualService", {"http": [{"retries": {"retryIgnorePreviousHosts": None}}]}),
+        ("HTTPRoute", {"rules": None}),
+        ("HTTPRoute", {"rules": [{"matches": [{"path": {"type": None}}], "backendRefs": [{"weight": None}]}]}),
+    ],
+)
+def test_fields_that_may_be_without_a_value(kind, spec):
+    """A field that may be null, or that has a default, may be empty."""
+    refuse_empty(spec, "spec", kind)

@@ -212,7 +212,6 @@ def test_listeners(parent, hostnames, expected):
 
 REFUSED = {
     "a misspelt field": ({"rules": [{"backendRef": [V1]}]}, "did you mean backendRefs"),
-    "no parent": ({"parentRefs": []}, "parentRefs: is missing|has 0 items"),
     "a Service that is not there": (
         {"parentRefs": [{"group": "", "kind": "Service", "name": "nowhere"}]},
         "there is no Service 'nowhere'.*istiod",
@@ -278,3 +277,10 @@ def test_refused(fields, problem):
     with pytest.raises(ManifestError, match=problem) as error:
         read_http_route(route, LISTENERS, SERVICES)
     assert str(error.value).startswith("policy.yaml: HTTPRoute/r: spec")
+
+
+def test_a_route_without_parents():
+    """A route that names no parent is taken, is for no call, and this is said."""
+    attachments, (advice,) = read_http_route(http_route({"backendRefs": [V1]}, parents=()), LISTENERS, SERVICES)
+    assert attachments == []
+    assert advice.endswith("spec.parentRefs: not in force: it names neither a Service nor a Gateway")

@@ -21,6 +21,7 @@ from meshdemo.lab.quick.rules.destinations import (
     TrafficPolicy,
     Warmup,
 )
+from meshdemo.lab.quick.rules.refusing import refused
 
 _COUNT = Integer(0)
 _UNSIGNED = Integer(0, 2**32 - 1)
@@ -220,11 +221,14 @@ def _policy(fields: Fields) -> TrafficPolicy:
     )
 
 
-_PORT_SETTINGS = Record(
-    {**_POLICY, "port": Object({"number": of.PORT}, ("number",))},
-    ("port",),
-    lambda fields: (fields["port"]["number"], _policy(fields)),
-)
+def _port_settings(fields: Fields) -> tuple[int, TrafficPolicy]:
+    number = fields["port"]["number"] if fields["port"] else None
+    if not number:
+        raise refused(f"{fields.place}.port", "has no number, so that it is for no port")
+    return number, _policy(fields)
+
+
+_PORT_SETTINGS = Record({**_POLICY, "port": Object({"number": Integer(0, 65535)})}, make=_port_settings)
 _TRAFFIC_POLICY = Record(
     {
         **_POLICY,

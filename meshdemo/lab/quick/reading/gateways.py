@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
-from meshdemo.lab.files.schema import Anything, Boolean, Fields, List, Map, Object, Text, read
+from meshdemo.lab.files.schema import Anything, Boolean, Fields, List, Object, Text, read
 from meshdemo.lab.quick.reading import fields as of
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.model import Server
@@ -21,7 +21,7 @@ _TLS = frozenset(
 )
 _SERVERS = Object(
     {
-        "selector": Map(Text()),
+        "selector": of.LABELS,
         "servers": List(
             Object(
                 {

@@ -34,14 +34,12 @@ _SCHEMA = Object(
                 },
                 ("name",),
             ),
-            least=1,
             most=32,
         ),
         "hostnames": List(Text(pattern=rf"(\*\.)?{HOSTNAME}", rule="a host name"), most=16),
         "rules": List(RULE, least=1, most=16),
         "useDefaultGateways": Unsupported(("None",)),
-    },
-    ("parentRefs",),
+    }
 )
 # Exact before prefix before regular expression, the longer first (sortHTTPRoutes, getURIRank).
 _RANKS = {"exact": 3, "prefix": 2, "segments": 2, "regex": 1}
@@ -67,6 +65,8 @@ def read_http_route(
     rules = named(spec["rules"] or [[Rule(matches=(EVERYTHING,), response=DirectResponse(500))]], manifest.name)
     found: dict[str, Attachment] = {}
     advice: list[str] = []
+    if not spec["parentRefs"]:
+        advice.append(f"{spec.place}.parentRefs: not in force: it names neither a Service nor a Gateway")
     for parent in spec["parentRefs"]:
         group, kind = parent["group"] if parent["group"] is not None else GATEWAY_API, parent["kind"] or "Gateway"
         if (group, kind) in (("", "Service"), ("core", "Service")):

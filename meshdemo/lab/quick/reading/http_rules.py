@@ -53,7 +53,7 @@ def _condition(fields: Fields) -> tuple[str, StringMatch]:
 
 def _path(fields: Fields) -> StringMatch:
     """Return what the path has to be; a prefix is one of whole segments, whether or not it ends with a slash."""
-    value, place = fields["value"] or "/", f"{fields.place}.value"
+    value, place = "/" if fields["value"] is None else fields["value"], f"{fields.place}.value"
     if fields["type"] == "RegularExpression":
         return StringMatch("regex", Regex().parse(value, place))
     _PATH.parse(value, place)
