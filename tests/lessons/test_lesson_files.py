@@ -64,11 +64,11 @@ def hosts_outside(path):
 
 
 def test_all_lessons_are_there():
-    """Twenty-three lessons for Istio, eight of them for the Gateway API as well."""
+    """Twenty-four lessons for Istio, eight of them for the Gateway API as well."""
     names = {
         folder: {path.stem for path in LESSONS if path.parent.name == folder} for folder in ("istio", "gateway-api")
     }
-    assert len(names["istio"]) == 23
+    assert len(names["istio"]) == 24
     assert names["gateway-api"] == {
         "all-v1", "header", "ingress", "mirror", "path", "redirect", "split", "timeout"
     }  # fmt: skip
@@ -225,6 +225,8 @@ DRAWN = [
     ("istio/timeout", "UT", 100, Fraction(1, 3), 0),
     ("istio/retries", "500", 300, Fraction(1, 81), Fraction(1, 3)),
     ("istio/retries", "tries>1", 300, Fraction(1, 3), 0),
+    ("istio/retries-by-status", "503", 300, Fraction(1, 27), Fraction(1, 3)),
+    ("istio/retries-by-status", "tries>1", 300, Fraction(1, 3), 0),
     ("istio/ingress", "Webserver V1", 60, Fraction(1, 2), None),
     ("istio/ingress", "Webserver V2", 60, Fraction(1, 2), None),
     ("gateway-api/split", "Webserver V1", 200, Fraction(3, 4), Fraction(1, 2)),
