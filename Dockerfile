@@ -12,6 +12,8 @@ COPY --from=build /opt/meshdemo /opt/meshdemo
 # Byte code of the standard library, which the base image leaves out: compiled once here instead of at every start.
 RUN ["/opt/meshdemo/bin/python", "-c", "import meshdemo.cli, meshdemo.roles.local"]
 ENV PATH=/opt/meshdemo/bin:$PATH
+# A container's loopback is reached by nobody else, so that `up` listens on all interfaces here, as the roles always do.
+ENV LISTEN_HOST=*
 # A number, since runAsNonRoot cannot check a name.
 USER 10001:10001
 EXPOSE 3030

@@ -160,15 +160,21 @@ def proxy_command(
 
 def _serve(app: WSGIApplication, role: str, serving: ServeOptions, suffix: str = "") -> None:
     """Serve a role until a signal, and end the process."""
-    host = serving.host
 
     def started(port: int) -> None:
-        name = f"[{host}]" if ":" in host else host or "localhost"
-        interfaces = "" if host else " on all interfaces"
-        click.echo(f"meshdemo {role} listening at http://{name}:{port}/{interfaces}{suffix}")
+        click.echo(f"meshdemo {role} listening at {_url(serving.host, port)}/{_interfaces(serving.host)}{suffix}")
 
-    server.serve(app, role, server.bind(host, serving.port), serving, started)
+    server.serve(app, role, server.bind(serving.host, serving.port), serving, started)
     server.exit_process()
+
+
+def _url(host: str, port: int) -> str:
+    """Return where a person on this machine reaches what listens on `host`."""
+    return f"http://{f'[{host}]' if ':' in host else host or 'localhost'}:{port}"
+
+
+def _interfaces(host: str) -> str:
+    return "" if host else " on all interfaces"
 
 
 @main.command("up")
@@ -199,7 +205,7 @@ def up_command(
     """Run the whole application on this machine.
 
     Starts web servers of both versions, a service that picks one of them at random for each call, and the proxy in
-    front of it. Ctrl+C stops everything.
+    front of it. Ctrl+C stops everything. Only this machine reaches the proxy, unless --host says otherwise.
 
     With -f it runs what the manifests describe instead: each replica is a process, and a real Envoy is the sidecar, as
     in meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is applied.
@@ -213,10 +219,11 @@ def up_command(
     from meshdemo.roles import local
 
     def started(port: int, service_port: int) -> None:
-        url = f"http://{local.LOOPBACK}:{port}"
-        click.echo(f"meshdemo proxy listening at {url}/, proxying {2 * replicas} web servers\n")
+        url, interfaces = _url(serving.host, port), _interfaces(serving.host)
+        click.echo(f"meshdemo proxy listening at {url}/{interfaces}, proxying {2 * replicas} web servers\n")
         _echo_urls(url)
-        click.echo(f"  http://{local.LOOPBACK}:{service_port}/  the web servers without the proxy\n")
+        alone = "" if serving.host == server.LOOPBACK else ", on this machine alone"
+        click.echo(f"  {_url(server.LOOPBACK, service_port)}/  the web servers without the proxy{alone}\n")
         click.echo("Press Ctrl+C to stop.")
 
     local.run(serving, replicas=replicas, faults=faults, started=started)
@@ -242,6 +249,8 @@ def _up_with_manifests(
     dry_run: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
+    if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--host cannot be combined with -f: the lab listens on {server.LOOPBACK} alone.")
     for name in ("replicas", "threads", "fail_ratio", "fail_status", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)

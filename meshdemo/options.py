@@ -102,13 +102,20 @@ thread_options = group_of(
         help="Seconds to keep serving after SIGTERM, with /readyz at 503 so that load balancers notice.",
     ),
 )
-host_option = option(
-    "--host",
-    default="",
-    envvar="LISTEN_HOST",
-    show_default="all interfaces",
-    help="Address or name to listen on.",
-)
+
+
+def host_option(default: str, shown: str) -> Callable[[Any], Any]:
+    """Return the option for the address to listen on; `shown` says in words what the default is."""
+    return option(
+        "--host",
+        default=default,
+        envvar="LISTEN_HOST",
+        callback=lambda ctx, param, value: "" if value == "*" else value,  # noqa: ARG005
+        show_default=shown,
+        help="Address or name to listen on; * is all interfaces.",
+    )
+
+
 # These give the command a ServeOptions called `serving`.
 istiod_option = option(
     "--istiod",
@@ -116,9 +123,21 @@ istiod_option = option(
     help="Let Istio's own control plane configure an Envoy for each pod; compiled at first use.",
 )
 role_options = as_one(
-    "serving", server.ServeOptions, port_option, host_option, thread_options, access_log_option(default=True)
+    "serving",
+    server.ServeOptions,
+    port_option,
+    host_option("", "all interfaces"),
+    thread_options,
+    access_log_option(default=True),
 )
-up_options = as_one("serving", server.ServeOptions, port_option, thread_options, access_log_option(default=False))
+up_options = as_one(
+    "serving",
+    server.ServeOptions,
+    port_option,
+    host_option(server.LOOPBACK, f"{server.LOOPBACK}, this machine alone"),
+    thread_options,
+    access_log_option(default=False),
+)
 # This gives it a Faults called `faults`.
 fault_options = as_one(
     "faults",

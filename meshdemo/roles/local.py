@@ -16,7 +16,6 @@ from meshdemo.serving.waitress_server import Server
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-LOOPBACK = "127.0.0.1"
 #: What each version says, by the name of its Deployment, as in k8s/example.yaml.
 VERSIONS = {"webserverv1": "Webserver V1", "webserverv2": "Webserver V2"}
 
@@ -45,10 +44,13 @@ def create_web_servers(replicas: int, faults: Faults, *, access_log: bool) -> li
 
 
 def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callable[[int, int], object]) -> None:
-    """Serve the whole application on loopback until a signal; `started` is told the proxy's and the service's port."""
-    sockets = server.bind(LOOPBACK, serving.port)
+    """Serve the whole application until a signal; `started` is told the port of the proxy, and that of the service.
+
+    All but the proxy listens on loopback alone.
+    """
+    sockets = server.bind(serving.host, serving.port)
     service = create_service(create_web_servers(replicas, faults, access_log=serving.access_log))
-    service_port = Server(service, server.bind(LOOPBACK, 0), serving.threads).port
-    upstream = Upstream(f"http://{LOOPBACK}:{service_port}")
+    service_port = Server(service, server.bind(server.LOOPBACK, 0), serving.threads).port
+    upstream = Upstream(f"http://{server.LOOPBACK}:{service_port}")
     app = proxy.create_app(upstream, page_stream_limit=max(1, serving.threads // 2))
     server.serve(app, "proxy", sockets, serving, lambda port: started(port, service_port))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Enough for 64 slow requests at once: with waitress' default of 4, four of them hold up everything else.
 DEFAULT_THREADS = 64
 DEFAULT_DRAIN_SECONDS = 5.0
+#: Where only this machine reaches what listens.
+LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 3030
 
 _POLL_SECONDS = 0.05

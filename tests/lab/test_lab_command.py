@@ -342,6 +342,7 @@ def test_dry_run():
         (["-f", "/dev/null"], "/dev/null: is not a file"),
         (["--dry-run"], "needs -f"),
         (["-f", EXAMPLE, "--replicas", "2"], "--replicas cannot be combined with -f"),
+        (["-f", EXAMPLE, "--host", "*"], "--host cannot be combined with -f: the lab listens on 127.0.0.1 alone."),
         (["-f", EXAMPLE, "--fail-ratio", "1"], "--fail-ratio cannot be combined with -f"),
         (["-f", SPLIT], "split.yaml: no Deployment of this application: add -f k8s/example.yaml"),
         (["-f", K8S / "kustomization.yaml"], "no Deployment of this application"),

@@ -5,6 +5,7 @@ import shlex
 
 import kubernetes_validate
 import pytest
+import yaml
 from support import ROOT, documents, parsed
 
 from meshdemo import __version__
@@ -142,6 +143,7 @@ def test_dockerfile():
     assert words["ENTRYPOINT"] == '["meshdemo"]'
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", words["USER"])
     assert int(words["EXPOSE"]) == parsed(["webserver"])["port"]
+    assert "ENV LISTEN_HOST=*" in lines
     assert [line.split()[1] for line in lines if line.startswith("FROM")] == ["python:3.14-slim"] * 2
 
 
@@ -156,3 +158,20 @@ def test_docker_context_holds_what_the_build_copies():
     ]
     assert allowed[0] == "*"
     assert {"!" + source for source in copied} == {rule for rule in allowed if rule.startswith("!")}
+
+
+def test_compose():
+    """The program takes each command; the proxy, for this machine alone, calls both versions by one name."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert set(services) == {"proxy", "webserverv1", "webserverv2"}
+    options = {name: parsed(service["command"]) for name, service in services.items()}
+    for service in services.values():
+        assert (service["image"], service["build"]) == (f"meshdemo:{__version__}", ".")
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert services["proxy"]["ports"] == [f"127.0.0.1:{options['proxy']['port']}:{options['proxy']['port']}"]
+    for version in ("1", "2"):
+        name = f"webserverv{version}"
+        assert options[name]["content"] == f"Webserver V{version}"
+        (alias,) = services[name]["networks"]["default"]["aliases"]
+        assert options["proxy"]["proxy_url"] == f"http://{alias}:{options[name]['port']}"
+        assert "ports" not in services[name]

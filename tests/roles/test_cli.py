@@ -58,7 +58,7 @@ def test_defaults(run):
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "connect_to": ()}
     page = {"page_stream_limit": 32, "changes_file": None}
     assert run("proxy")[1] == {**serving, **calling, **page, "pass_status": False, "forward_headers": ()}
-    assert run("up")[1] == {**serving, **faults, "replicas": 3, "access_log": False}
+    assert run("up")[1] == {**serving, **faults, "host": "127.0.0.1", "replicas": 3, "access_log": False}
 
 
 # Command, option with value, variable with value, name, expected value.
@@ -69,6 +69,7 @@ SETTINGS = [
         for setting in [
             (["--port", "8080"], ("PORT", "8081"), "port", 8080, 8081),
             (["--host", "127.0.0.1"], ("LISTEN_HOST", "::1"), "host", "127.0.0.1", "::1"),
+            (["--host", "*"], ("LISTEN_HOST", "*"), "host", "", ""),
             (["--threads", "3"], ("THREADS", "4"), "threads", 3, 4),
             (["--drain-seconds", "0"], ("DRAIN_SECONDS", "1.5"), "drain_seconds", 0, 1.5),
             (["--no-access-log"], ("ACCESS_LOG", "off"), "access_log", False, False),
@@ -107,6 +108,8 @@ SETTINGS = [
     ("webserver", ["--slow-ratio", ".5"], ("SLOW_RATIO", "1e-3"), "slow_ratio", 0.5, 0.001),
     ("webserver", ["--delay", "0"], ("DELAY", "86400"), "delay_seconds", 0, 86400),
     ("up", ["--port", "0"], ("PORT", "1"), "port", 0, 1),
+    ("up", ["--host", "*"], ("LISTEN_HOST", "::1"), "host", "", "::1"),
+    ("up", ["--host", "::"], ("LISTEN_HOST", "*"), "host", "::", ""),
     ("up", ["--fail-ratio", "0"], ("FAIL_RATIO", "1"), "fail_ratio", 0, 1),
     ("up", ["--access-log"], ("ACCESS_LOG", "on"), "access_log", True, True),
 ]

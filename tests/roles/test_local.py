@@ -2,8 +2,10 @@
 
 import re
 import signal
+import socket
 from collections import Counter
 
+import pytest
 from support import get
 
 from meshdemo.roles import local
@@ -57,6 +59,33 @@ def test_up_says_where_to_look_and_ends_cleanly(program):
     assert get(int(service_port))[2].startswith("Webserver V")
     running.signal(signal.SIGTERM)
     assert running.wait_for_end() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "first_line"),
+    [
+        (["--host", "*"], {}, "http://localhost:{port}/ on all interfaces, proxying 2 web servers"),
+        ([], {"LISTEN_HOST": "*"}, "http://localhost:{port}/ on all interfaces, proxying 2 web servers"),
+        (["--host", "127.0.0.2"], {"LISTEN_HOST": "*"}, "http://127.0.0.2:{port}/, proxying 2 web servers"),
+    ],
+    ids=["option", "environment", "option before environment"],
+)
+def test_up_listens_where_it_is_told(program, options, env, first_line):
+    """Another address reaches the proxy where --host or LISTEN_HOST says so, and never the web servers."""
+    running = program("up", "--port", "0", "--replicas", "1", *options, env=env)
+    assert running.first_line == f"meshdemo proxy listening at {first_line.format(port=running.port)}"
+    lines = iter(running.process.stdout.readline, "Press Ctrl+C to stop.\n")
+    (service_port,) = re.findall(r"127\.0\.0\.1:(\d+)/  the web servers without the proxy, on this", "".join(lines))
+    socket.create_connection(("127.0.0.2", running.port), 5).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", int(service_port)), 5)
+
+
+def test_up_is_for_this_machine_alone(program):
+    """By default no other address reaches the proxy."""
+    running = program("up", "--port", "0", "--replicas", "1")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", running.port), 5)
 
 
 def test_up_logs_by_host_name(program):
