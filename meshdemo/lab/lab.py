@@ -99,7 +99,7 @@ class Lab:
         while not (self._pods.settled and self._outside.is_ready):
             if time.monotonic() > deadline:
                 names = ", ".join(self._pods.not_ready())
-                self._say(f"not ready after {_START_SECONDS} s, and without traffic until they are: {names}")
+                self._say(f"not ready after {_START_SECONDS} s, so no traffic goes to them yet: {names}")
                 break
             time.sleep(_POLL_SECONDS)
             for pod in self._pods.present:
@@ -216,7 +216,7 @@ class Lab:
             self._say(f"{_now()} rolled out: {labels}")
             self._rolling.clear()
         elif self._slow_at is not None and time.monotonic() > self._slow_at:
-            self._say(f"{_now()} still rolling out: {labels}; where new pods are not ready, the old ones go on")
+            self._say(f"{_now()} still rolling out: {labels}; the old pods serve until new ones are ready")
             self._slow_at = None
 
     def _follow(self) -> None:

@@ -67,7 +67,7 @@ class ClusterStage:
     def plan(self) -> str:
         """Return what will be done, and to which context."""
         return (
-            f"kubectl's context is {self.context}, its namespace {self.namespace}. What is done there:\n"
+            f"kubectl's context is {self.context}, its namespace {self.namespace}. meshdemo will do this there:\n"
             f"  {self._example} is applied, unless it is there;\n"
             "  each lesson is applied in place of the one before, and ports are forwarded;\n"
             "  in the end what was applied is deleted, and nothing else."

@@ -49,13 +49,13 @@ def run_lessons(options: LessonOptions) -> int:
         _copy(options, options.copy_to)
         return 0
     if options.cluster and options.istiod:
-        raise click.UsageError("--cluster and --istiod exclude each other: a cluster has its own control plane.")
+        raise click.UsageError("--cluster cannot be combined with --istiod: a cluster has its own control plane.")
     if options.name is not None and options.everything:
-        raise click.UsageError("--all goes without the name of a lesson.")
+        raise click.UsageError("--all cannot be combined with the name of a lesson.")
     if options.everything and not options.check:
-        raise click.UsageError("--all goes with --check: it runs one lesson after the other.")
+        raise click.UsageError("--all needs --check: it runs one lesson after the other.")
     if options.check and options.name is None and not options.everything:
-        raise click.UsageError("--check goes with the name of a lesson, or with --all.")
+        raise click.UsageError("--check needs the name of a lesson, or --all.")
     lessons = read_lessons(_folder(options.folder))
     if options.name is None and not options.everything:
         _list(lessons)

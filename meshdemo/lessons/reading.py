@@ -126,4 +126,4 @@ def find_lesson(lessons: Sequence[Lesson], name: str) -> Lesson:
             return lesson
     near = difflib.get_close_matches(wanted, [lesson.name for lesson in lessons], 1)
     hint = f"did you mean {near[0]}?" if near else "meshdemo lesson lists them."
-    raise StartError(f"{name!r} is no lesson: {hint}")
+    raise StartError(f"{name!r} is not a lesson: {hint}")

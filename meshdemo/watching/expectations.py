@@ -117,7 +117,7 @@ def _parse_range(text: str) -> Range:
         raise ValueError(f"{text!r} is not a range: give 5, 5..10, 5.. or ..10")
     kinds = {kind for _, kind in ends}
     if len(kinds) > 1:
-        raise ValueError(f"the ends of {text!r} are not of one kind: give both their unit")
+        raise ValueError(f"the ends of {text!r} have different units: give both the same one")
     least = ends[0][0] if start else 0.0
     most = ends[-1][0] if end or not dots else inf
     if least > most:

@@ -51,8 +51,8 @@ def format_pace(report: Report, *, running: bool) -> list[str]:
         )
     if report.late:
         lines.append(
-            f"{report.late} of them began late, with all places taken or this machine busy: try more --concurrency or "
-            "less --rate."
+            f"{report.late} of them started late, with all places taken or this machine busy: try more --concurrency "
+            "or less --rate."
         )
     return lines
 

@@ -82,9 +82,7 @@ def test_an_argument_that_cannot_be(running):
         reason = running.wait_for_line("| Error: Invalid value for '--fail-ratio'")
         assert re.match(r"webserverv1-\d \| ", reason)
         running.wait_for_line("ended with status 2; starting it again in 0.5 s")
-        running.wait_for_line(
-            "still rolling out: Deployment/webserverv1 changed; where new pods are not ready, the old"
-        )
+        running.wait_for_line("still rolling out: Deployment/webserverv1 changed; the old pods serve until")
         running.edit("example.yaml", EXAMPLE.read_text().replace("Webserver V1", "Webserver V1c"))
         running.wait_for_line("rolled out: Deployment/webserverv1 changed")
         time.sleep(0.3)

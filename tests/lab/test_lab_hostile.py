@@ -102,7 +102,7 @@ HOSTILE = {
         deployment(replicas="@").replace('"@"', "0x" + "f" * 5000),
         "Deployment/other: spec.replicas: a number of very many digits is not",
     ),
-    "3,000 lists in each other": ("[" * 3000, "nested too deep"),
+    "3,000 lists in each other": ("[" * 3000, "nested too deeply"),
     "500 objects in each other": ("{a: " * 500 + "1" + "}" * 500, "policy.yaml"),
     "a list that holds itself": ("a: &a [*a]", "policy.yaml, line 1: holds too much"),
     "a List that holds itself": (
@@ -131,7 +131,7 @@ HOSTILE = {
     "a kind that is an object": ("apiVersion: v1\nkind: {}", "policy.yaml, line 1: kind: an object is not a string"),
     "a kind with a control character": (
         'apiVersion: v1\nkind: "\\e[31m"\nmetadata: {name: a}',
-        "policy.yaml, line 1: kind: '\\x1b[31m' is none",
+        "policy.yaml, line 1: kind: '\\x1b[31m' is not a valid kind",
     ),
     "a misspelt kind": (
         obj({**VIRTUAL_SERVICE, "kind": "VirtualServce"}, {}),
@@ -223,8 +223,8 @@ HOSTILE = {
     "two ports without names": (service(ports=[{"port": 80}, {"port": 81}]), "spec.ports: of several each needs"),
     "a target that no pod has": (service(ports=[{"port": 80, "targetPort": "x"}]), "targetPort: no pod behind"),
     "a headless Service": (service(clusterIP="None"), "Service/other: spec.clusterIP"),
-    "a Service of another name": (service(type="ExternalName"), "spec.type: 'ExternalName' is none of"),
-    "UDP": (service(ports=[{"port": 80, "protocol": "UDP"}]), "spec.ports[0].protocol: 'UDP' is none of TCP"),
+    "a Service of another name": (service(type="ExternalName"), "spec.type: 'ExternalName' is not one of"),
+    "UDP": (service(ports=[{"port": 80, "protocol": "UDP"}]), "spec.ports[0].protocol: 'UDP' is not one of TCP"),
     # Policies
     "a weight that is misspelt": (
         obj(VIRTUAL_SERVICE, {"hosts": ["webserver"], "http": [{"route": [{**DESTINATION[0], "wieght": 25}]}]}),
@@ -264,7 +264,7 @@ HOSTILE = {
     ),
     "a load balancer that is unknown": (
         traffic(loadBalancer={"simple": "BEST"}),
-        "spec.trafficPolicy.loadBalancer.simple: 'BEST' is none of",
+        "spec.trafficPolicy.loadBalancer.simple: 'BEST' is not one of",
     ),
     "fewer than no connections": (
         traffic(connectionPool={"tcp": {"maxConnections": -5}}),
@@ -299,7 +299,7 @@ HOSTILE = {
     ),
     "a path that is no type": (
         http_route(matches=[{"path": {"type": "Glob", "value": "/"}}]),
-        "spec.rules[0].matches[0].path.type: 'Glob' is none of",
+        "spec.rules[0].matches[0].path.type: 'Glob' is not one of",
     ),
     "a filter without its part": (http_route(filters=[{"type": "RequestRedirect"}]), "spec.rules[0].filters[0]"),
     "retries without anything": (rule(retries=None), "spec.http[0].retries: is empty: give it a value, or remove it"),

@@ -139,7 +139,7 @@ def test_the_calls_in_order(cluster):
 def test_what_will_be_done_is_said_first(cluster):
     """Before anything else context and namespace are named."""
     lines = cluster.run("one").stdout.splitlines()
-    assert lines[0] == "kubectl's context is kind-test, its namespace default. What is done there:"
+    assert lines[0] == "kubectl's context is kind-test, its namespace default. meshdemo will do this there:"
     assert lines[3] == "  in the end what was applied is deleted, and nothing else."
     assert lines[4].startswith("1. The lesson one")
 
@@ -380,7 +380,7 @@ def test_a_signal_during_the_clean_up(cluster):
 
 
 def test_bad_usage(cluster):
-    """--cluster and --istiod exclude each other, in one line."""
+    """--cluster cannot be combined with --istiod, in one line."""
     done = cluster.run("one", "--istiod")
     assert done.returncode == 2
-    assert "--cluster and --istiod exclude each other" in done.stderr
+    assert "--cluster cannot be combined with --istiod" in done.stderr

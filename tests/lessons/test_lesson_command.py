@@ -110,12 +110,12 @@ def test_the_list():
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--all"], 2, "--all goes with --check"),
-        (["--check"], 2, "--check goes with the name of a lesson, or with --all"),
-        (["split", "--all", "--check"], 2, "--all goes without the name of a lesson"),
-        (["split", "--cluster", "--istiod"], 2, "exclude each other"),
-        (["nonsense"], 1, "'nonsense' is no lesson: meshdemo lesson lists them."),
-        (["splt"], 1, "'splt' is no lesson: did you mean split?"),
+        (["--all"], 2, "--all needs --check"),
+        (["--check"], 2, "--check needs the name of a lesson, or --all"),
+        (["split", "--all", "--check"], 2, "--all cannot be combined with the name of a lesson"),
+        (["split", "--cluster", "--istiod"], 2, "cannot be combined with --istiod"),
+        (["nonsense"], 1, "'nonsense' is not a lesson: meshdemo lesson lists them."),
+        (["splt"], 1, "'splt' is not a lesson: did you mean split?"),
         (["split", "--copy", "there"], 2, "--copy cannot be combined with running lessons"),
         (["--copy", "docs"], 1, "docs exists already: name a folder that does not."),
         (["--folder", "docs"], 1, "docs holds no lessons"),

@@ -81,7 +81,7 @@ def test_an_unknown_lesson(folder):
     for name, hint in (("secnd", "did you mean second?"), ("3rd", "meshdemo lesson lists them.")):
         with pytest.raises(StartError) as caught:
             find_lesson(read_lessons(folder), name)
-        assert str(caught.value) == f"{name!r} is no lesson: {hint}"
+        assert str(caught.value) == f"{name!r} is not a lesson: {hint}"
 
 
 @pytest.mark.parametrize("missing", ["README.md", "example.yaml"])

@@ -113,7 +113,7 @@ def test_ranges(text, met):
         (f"V1={'9' * 400}", "is not a number"),
         ("V1=1.5", "'1.5' is not a whole number"),
         ("V1=7..5", "in '7..5' the first end is larger"),
-        ("V1=5..7%", "'5..7%' are not of one kind"),
+        ("V1=5..7%", "'5..7%' have different units"),
         ("V1=..101%", "'101%' is more than 100 %"),
         ("V1=5ms", "'5ms' is a time"),
         ("pods=50%", "'50%' is a share of calls, but pods are counted"),

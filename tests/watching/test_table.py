@@ -189,7 +189,7 @@ def test_how_it_ended():
     odd = report_of(*pods(1), change="9999-99-99T\x1b[2J forged")
     assert lines_of(odd)[-1] == r"A new count since 9999-99-99T\x1b[2J forged."
     late = report_of(sample("x", late=True), sample("x"))
-    assert lines_of(late)[-2].startswith("1 of them began late, with all places taken")
+    assert lines_of(late)[-2].startswith("1 of them started late, with all places taken")
 
 
 def test_nothing():

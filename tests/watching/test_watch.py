@@ -307,8 +307,8 @@ def test_wrong_expectation():
     done = run("http://127.0.0.1:9/", "--expect", "Webserver V1=5..7%")
     assert done.returncode == 2
     assert done.stderr == (
-        "Error: Invalid value for '--expect': 'Webserver V1=5..7%': the ends of '5..7%' are not of one kind: give both "
-        "their unit.\n"
+        "Error: Invalid value for '--expect': 'Webserver V1=5..7%': the ends of '5..7%' have different units: "
+        "give both the same one.\n"
     )
 
 
@@ -321,7 +321,7 @@ def test_late_requests_are_told(tcp_server):
             connection.sendall(http_response(b"slow"))
 
     done = run(tcp_server(behave).url, "--requests", "6", "--rate", "100", "-c", "1")
-    assert re.search(r"4 of them began late, with all places taken", done.stdout)
+    assert re.search(r"4 of them started late, with all places taken", done.stdout)
 
 
 def test_duration_of_the_command(tcp_server):

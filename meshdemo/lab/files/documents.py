@@ -66,7 +66,7 @@ def parse(text: str) -> list[tuple[int, Any]]:
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
         raise DocumentError(mark.line + 1 if mark else None, f"not YAML: {problem}") from None
     except RecursionError:
-        raise DocumentError(None, "not YAML that can be read: it is nested too deep") from None
+        raise DocumentError(None, "not YAML that can be read: it is nested too deeply") from None
     except (ValueError, ArithmeticError, TypeError, AttributeError, LookupError):
         line = loader.line + 1 if loader else None  # what a tag promises is not what stands there
         raise DocumentError(line, "not YAML: a value before this is not of the type it is said to be") from None
@@ -138,7 +138,7 @@ def _plain(document: Any, line: int) -> Any:
         nonlocal left
         left -= amount
         if left < 0:
-            raise DocumentError(line, "holds too much: aliases may repeat a value without end")
+            raise DocumentError(line, "holds too much: aliases can repeat a value endlessly")
 
     def plain(value: Any, depth: int) -> Any:
         spend(1 if depth <= _DEPTH_LIMIT else _VALUE_LIMIT)

@@ -203,7 +203,7 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
     api_version, kind = (_text(document, field, place) for field in ("apiVersion", "kind"))
     for field, text in (("apiVersion", api_version), ("kind", kind)):
         if not _WORD.fullmatch(text):
-            raise ManifestError(f"{place}: {field}", f"{shown(text)} is none")
+            raise ManifestError(f"{place}: {field}", f"{shown(text)} is not a valid {field}")
     if kind == "List" and api_version == "v1":
         items = document.get("items") or []
         if not isinstance(items, list):

@@ -66,7 +66,7 @@ class Text(_Leaf):
             raise ManifestError(place, "holds a NUL character, which no string may")
         if self.choices and value not in self.choices:
             near = suggestion(value, self.choices)
-            raise ManifestError(place, f"{shown(value)} is none of {', '.join(self.choices)}{near}")
+            raise ManifestError(place, f"{shown(value)} is not one of {', '.join(self.choices)}{near}")
         if self.pattern and not re.fullmatch(self.pattern, value):
             raise ManifestError(place, f"{shown(value)} is not {self.rule}")
         return value

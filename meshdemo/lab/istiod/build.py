@@ -111,8 +111,8 @@ def make(say: Say, show: Say) -> Program:
                 f"{made.parent} has {free:.1f} GiB left, and compiling takes {_NEEDED_GIB}: make room there"
             )
         say(f"compiling Istio {ISTIO_VERSION}'s control plane, once, with {go}")
-        say("This takes 5 minutes of two processors, and loads 140 MB of modules unless Go has them already.")
-        say(f"It keeps 150 MB in {made}; `meshdemo istiod remove` takes them away.")
+        say("This takes about 5 minutes on two processors, and downloads 140 MB of modules unless Go has them already.")
+        say(f"It keeps 150 MB in {made}; `meshdemo istiod remove` removes them.")
         work = Path(tempfile.mkdtemp(prefix="making-", dir=made.parent))
         try:
             _compile(go, work, show)
@@ -130,7 +130,7 @@ def _lock(cache: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            say("another meshdemo compiles it just now: waiting for that.")
+            say("another meshdemo is compiling it: waiting for that.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         for left in cache.glob("making-*"):
             _remove_tree(left)
@@ -186,7 +186,7 @@ def _compile(go: str, work: Path, show: Say) -> None:
         [go, "list", "-deps", "."],
         source,
         environment,
-        lambda count: show(f"loading modules: {count} of up to {modules}"),
+        lambda count: show(f"downloading modules: {count} of up to {modules}"),
     )
     packages = len(_output([go, "list", "-deps", "."], source, environment).splitlines())
     started = time.monotonic()
@@ -240,7 +240,7 @@ def _reason(errors: str) -> str:
     lines = [line.strip() for line in errors.splitlines() if line.strip() and not line.startswith("go: downloading")]
     text = lines[-1] if lines else "it gives no reason"
     if re.search(r"dial tcp|no such host|connection refused|i/o timeout|proxyconnect|TLS handshake", errors):
-        return f"Istio's modules cannot be loaded, which takes a network once: {text}"
+        return f"Istio's modules cannot be downloaded, which takes a network once: {text}"
     if "no space left" in errors:
         return f"the disk is full: {text}"
     return f"Go could not compile Istio's control plane: {text}"

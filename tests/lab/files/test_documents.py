@@ -64,7 +64,7 @@ def test_aliases_and_merges():
         ("- .inf", 1, "inf is not a number that JSON can hold"),
         ("[1, " * 101 + "1" + "]" * 101, 1, "holds too much"),
         ("[" + "1, " * 100_000 + "1]", 1, "holds too much"),
-        ("[" * 3000, None, "nested too deep"),
+        ("[" * 3000, None, "nested too deeply"),
         ("a: \0", None, "special characters are not allowed"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,

@@ -100,7 +100,7 @@ def test_what_is_no_duration(value):
 
 def test_texts_and_numbers():
     """A text may have choices or a pattern, a number a range."""
-    with pytest.raises(ManifestError, match="'b' is none of a, c"):
+    with pytest.raises(ManifestError, match="'b' is not one of a, c"):
         Text(("a", "c")).parse("b", "here")
     with pytest.raises(ManifestError, match="'b' is not the letter a"):
         Text(pattern="a", rule="the letter a").parse("b", "here")

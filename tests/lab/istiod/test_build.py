@@ -125,7 +125,7 @@ def test_making(go, cache):
         "istiod remove",
     ):
         assert words in text
-    assert any(line.startswith("loading modules: ") for line in shown)
+    assert any(line.startswith("downloading modules: ") for line in shown)
     assert any(line.startswith("compiling: ") for line in shown)
 
 
@@ -199,7 +199,7 @@ NO_NETWORK = 'go: istio.io/istio@v0: Get "https://proxy.golang.org/": dial tcp: 
         (
             "list",
             NO_NETWORK,
-            "Istio's modules cannot be loaded, which takes a network once: go: istio.io/istio@v0: Get",
+            "Istio's modules cannot be downloaded, which takes a network once: go: istio.io/istio@v0: Get",
         ),
         ("env", "go: broken\n", "Go could not compile Istio's control plane: go: broken"),
         ("build", "# x\nx.go:1: write /tmp/x: no space left on device\n", "the disk is full: x.go:1: write /tmp/x"),
@@ -259,7 +259,7 @@ def test_two_at_once(go):
     (go.folder / "wait").unlink()
     for thread in threads:
         thread.join(20)
-    assert said[1] == ["another meshdemo compiles it just now: waiting for that."]
+    assert said[1] == ["another meshdemo is compiling it: waiting for that."]
     assert made == [build.find()] * 2
     assert len(go.calls("build")) == 1
 

@@ -199,7 +199,7 @@ REFUSED = {
     "a redirect with a destination": ({"http": [to(redirect={"uri": "/"})]}, "redirect: cannot be combined with route"),
     "a fault with a redirect": (
         {"http": [{"redirect": {"uri": "/"}, "fault": {"abort": {"httpStatus": 500}}}]},
-        "does not go",
+        "cannot be combined with redirect",
     ),
     "a redirect to nowhere": ({"http": [{"redirect": {}}]}, "redirect.uri: is missing"),
     "a status that is none": ({"http": [{"directResponse": {"status": 9999}}]}, "9999 is not from 200 to 599"),
@@ -214,7 +214,7 @@ REFUSED = {
     "retries without attempts": ({"http": [to(retries={"retryOn": "5xx"})]}, "turns retries off"),
     "a group that is not there": (
         {"http": [to(rewrite={"uriRegexRewrite": {"match": "/x", "rewrite": r"\1"}})]},
-        r"\\1 is no group",
+        r"\\1 is not a group",
     ),
     "the Host header twice": (
         {"http": [to(rewrite={"authority": "a"}, headers={"request": {"set": {"host": "b"}}})]},

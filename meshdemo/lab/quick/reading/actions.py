@@ -94,7 +94,7 @@ def _redirect(fields: Fields) -> Redirect:
     if code < 300:
         raise fields.error("redirectCode", f"{code} is not 3xx")
     if code not in _REDIRECT_CODES:
-        raise refused(f"{fields.place}.redirectCode", f"{code} is none of {', '.join(map(str, _REDIRECT_CODES))}")
+        raise refused(f"{fields.place}.redirectCode", f"{code} is not one of {', '.join(map(str, _REDIRECT_CODES))}")
     return Redirect(
         code=code,
         path=fields["uri"] or "",
@@ -135,7 +135,7 @@ def _rewrite(fields: Fields) -> Rewrite:
     # What Envoy refuses (RE2, CheckRewriteString): a group that the pattern does not have, a lone backslash.
     for escape in re.findall(r"\\(.?)", substitution):
         if escape != "\\" and not (escape.isdigit() and int(escape) <= re.compile(pattern).groups):
-            raise fields.error("uriRegexRewrite.rewrite", f"\\{escape} is no group of {shown(pattern)}")
+            raise fields.error("uriRegexRewrite.rewrite", f"\\{escape} is not a group of {shown(pattern)}")
     return Rewrite(fields["uri"] or "", pattern, substitution, fields["authority"] or "")
 
 
@@ -188,7 +188,7 @@ def _cors(fields: Fields) -> Cors:
         origins = [StringMatch("exact", origin) for origin in fields["allowOrigin"]]
     for index, origin in enumerate(origins):
         if not origin.value:
-            raise fields.error(f"allowOrigins[{index}]", "says no origin: exact, prefix or regex")
+            raise fields.error(f"allowOrigins[{index}]", "has no origin: give exact, prefix or regex")
     age = fields["maxAge"]
     if age is not None and age != int(age):
         raise fields.error("maxAge", "is not in whole seconds")

@@ -72,7 +72,7 @@ def _redirect(fields: Fields) -> Redirect:
     kind, path = fields["path"] or ("", "")
     code = fields["statusCode"] or 302
     if code not in (301, 302, 303, 307, 308):
-        raise fields.error("statusCode", f"{code} is none of 301, 302, 303, 307, 308")
+        raise fields.error("statusCode", f"{code} is not one of 301, 302, 303, 307, 308")
     return Redirect(
         code=code,
         path=path if kind == "ReplaceFullPath" else "",
@@ -211,7 +211,9 @@ def _filters_of(known: Mapping[str, Type]) -> List:
         if name not in fields.given:
             raise fields.error(name, "is missing")
         if len(fields.given) > 2:
-            raise fields.error(sorted(fields.given - {"type", name})[0], f"does not go with type {fields['type']}")
+            raise fields.error(
+                sorted(fields.given - {"type", name})[0], f"cannot be combined with type {fields['type']}"
+            )
         return name, fields[name]
 
     others = dict.fromkeys(_FILTERS, Unsupported())

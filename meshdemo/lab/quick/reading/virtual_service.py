@@ -80,11 +80,11 @@ def _rule(fields: Fields) -> Rule:
         raise fields.error(kinds[-1], f"cannot be combined with {kinds[0]}")
     for name in ("fault", "rewrite"):
         if fields[name] and kinds != ["route"]:
-            raise fields.error(name, f"does not go with {kinds[0]}")
+            raise fields.error(name, f"cannot be combined with {kinds[0]}")
     if fields["redirect"] and fields["redirect"].prefix:
         for index, match in enumerate(fields["match"]):
             if match.path and match.path.kind != "prefix":
-                raise fields.error(f"match[{index}].uri", "is no prefix, which prefixRewrite of a redirect needs")
+                raise fields.error(f"match[{index}].uri", "is not a prefix, which prefixRewrite of a redirect needs")
     headers: Headers = fields["headers"] or Headers()
     if headers.request.authority and fields["rewrite"] and fields["rewrite"].authority:
         raise fields.error("headers.request", "sets the Host header, which rewrite sets as well")
