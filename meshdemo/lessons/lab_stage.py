@@ -16,7 +16,7 @@ from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.quick.rules.refusing import ISTIOD
+from meshdemo.lab.quick.rules.refusing import ISTIOD, UnsupportedError
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.
@@ -131,5 +131,5 @@ def needs_istiod(lesson: Lesson) -> str | None:
         manifests, _ = Loader([lesson.folder / EXAMPLE, lesson.path]).load()
         configuration = quick.configure(read_cluster(manifests))
     except ManifestError as error:
-        return str(error) if ISTIOD in str(error) else None
+        return str(error) if isinstance(error, UnsupportedError) else None
     return next((note for note in configuration.notes if ISTIOD in note), None)

@@ -18,10 +18,11 @@ import yaml
 from generate import Document, Generator
 from istiod import istiod
 from meaning import differences, meaning
-from records import HINT, load_objects, refused_field
+from records import load_objects, refused_field
 
 from meshdemo.lab import quick, summary
 from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.quick.rules.refusing import RefusalError
 
 SAME, REFUSED, DIFFERENT, INVALID = "same", "refused", "different", "refused by Istio"
 
@@ -32,11 +33,7 @@ def compare(documents: list[Document]) -> tuple[str, list[str]]:
     try:
         cluster = load_objects(documents)
     except ManifestError as error:
-        return (
-            (REFUSED, [refused_field(error)])
-            if HINT in str(error)
-            else (DIFFERENT, [f"the files are refused: {error}"])
-        )
+        return DIFFERENT, [f"the files are refused: {error}"]
     try:
         summary.policies(cluster)  # whatever stands there, the lab puts it into words
         actual = meaning(quick.configure(cluster), cluster)
@@ -49,10 +46,9 @@ def compare(documents: list[Document]) -> tuple[str, list[str]]:
     except ManifestError as error:
         return (INVALID, [str(error)]) if refusal else (DIFFERENT, [f"taken here, though {error}"])
     if refusal:
-        field = refused_field(refusal)
-        return (
-            (REFUSED, [field]) if HINT in str(refusal) else (DIFFERENT, [f"refused without saying {HINT!r}: {refusal}"])
-        )
+        if isinstance(refusal, RefusalError):
+            return REFUSED, [refused_field(refusal)]
+        return DIFFERENT, [f"refused as if Istio did: {refusal}"]
     lines = differences(expected, actual)
     return (DIFFERENT, lines) if lines else (SAME, [])
 

@@ -16,7 +16,6 @@ import yaml
 from istiod import VERSION, istiod
 from meaning import meaning
 from records import (
-    HINT,
     INVALID,
     LESSONS,
     NO_POLICY,
@@ -33,6 +32,7 @@ from records import (
 )
 
 from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.quick.rules.refusing import RefusalError
 
 
 def main(paths: list[str]) -> int:
@@ -76,7 +76,7 @@ def record(policy: Record, without: dict[str, object]) -> Record:
     try:
         quick_meaning(bare)
     except ManifestError as error:
-        if HINT in str(error):
+        if isinstance(error, RefusalError):
             return dataclasses.replace(bare, changes=changes, refused=refused_field(error))
     return dataclasses.replace(bare, changes=changes)
 

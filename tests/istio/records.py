@@ -33,8 +33,6 @@ LESSONS = "lessons"
 NO_POLICY = "no-policy"
 #: The file of what Istio refuses.
 INVALID = "invalid"
-#: What the quick engine says of a policy that Istio takes.
-HINT = "--istiod applies it"
 
 #: A place in a meaning, and what stands there.
 Change = tuple[list[str], Any]

@@ -214,9 +214,12 @@ REFUSED = {
     "a misspelt field": ({"rules": [{"backendRef": [V1]}]}, "did you mean backendRefs"),
     "a Service that is not there": (
         {"parentRefs": [{"group": "", "kind": "Service", "name": "nowhere"}]},
-        "there is no Service 'nowhere'.*istiod",
+        "no Service has the name 'nowhere', only ",
     ),
-    "a Gateway that is not there": ({"parentRefs": [{"name": "nowhere"}]}, "there is no Gateway 'nowhere'"),
+    "a Gateway that is not there": (
+        {"parentRefs": [{"name": "nowhere"}]},
+        "no Gateway of .* has the name 'nowhere', only g",
+    ),
     "the same parent twice": (
         {"parentRefs": [{"group": "", "kind": "Service", "name": "webserver", "port": 80}] * 2},
         "is the parent of this route already",

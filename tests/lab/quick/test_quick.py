@@ -6,6 +6,7 @@ from quick_support import EXAMPLE, SUBSETS, cluster_of, http_route, manifest, to
 
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick import configure
+from meshdemo.lab.quick.rules.refusing import MissingError, UnsupportedError
 
 FULL = "webserver.default.svc.cluster.local"
 V1, V2 = f"outbound|80|v1|{FULL}", f"outbound|80|v2|{FULL}"
@@ -235,19 +236,20 @@ def test_nothing_but_policies(tmp_path):
 REFUSED = {
     "a host that is not there": (
         [virtual_service(to(), hosts=["nowhere"])],
-        r"VirtualService/webserver: spec.hosts\[0\]: no Service or ServiceEntry has the host 'nowhere'",
+        r"VirtualService/webserver: spec.hosts\[0\]: no Service or ServiceEntry has the host 'nowhere', only proxy, ",
     ),
     "a host with its namespace": (
         [virtual_service(to(), hosts=["webserver.default"])],
-        r"spec.hosts\[0\]: no Service or ServiceEntry has the host 'webserver.default'",
+        r"spec.hosts\[0\]: 'webserver.default' is no Service, since Istio completes no name that has a dot: "
+        "write webserver, or webserver.default.svc.cluster.local",
     ),
     "a destination that is not there": (
-        [virtual_service(to("nowhere"))],
-        r"spec.http\[0\].route\[0\].destination.host: no Service",
+        [virtual_service(to("webservr"))],
+        r"spec.http\[0\].route\[0\].destination.host: no .* 'webservr', only proxy.*, did you mean webserver\?",
     ),
     "a mirror that is not there": (
         [virtual_service(to(mirror={"host": "webserver", "subset": "v9"}))],
-        r"spec.http\[0\].mirror.subset: no DestinationRule",
+        r"spec.http\[0\].mirror.subset: no DestinationRule for webserver defines the subset 'v9', there is none",
     ),
     "a backend that is not there": (
         [http_route({"backendRefs": [{"name": "nowhere", "port": 80}]})],
@@ -255,7 +257,7 @@ REFUSED = {
     ),
     "a gateway that is not there": (
         [virtual_service(to(), gateways=["g"])],
-        r"spec.gateways\[0\]: Istio has no Gateway",
+        r"spec.gateways\[0\]: no Gateway of Istio has the name 'g', there is none",
     ),
     "a rule for a host that is not there": (
         [manifest("DestinationRule", {"host": "nowhere"})],
@@ -263,17 +265,24 @@ REFUSED = {
     ),
     "labels that no pod has": (
         [manifest("DestinationRule", {"host": "webserver", "subsets": [{"name": "a", "labels": {"version": "v9"}}]})],
-        r"spec.subsets\[0\].labels: nothing behind",
-    ),
-    "a port for something else": (
-        [manifest("Service", {"selector": {"app": "proxy"}, "ports": [{"name": "tcp", "port": 3030}]}, "s")],
-        r"Service/s: spec.ports\[0\]: is not for http",
+        r"spec.subsets\[0\].labels: nothing .* the labels 'version=v9', only .*, did you mean version=v",
     ),
 }
 
 
 @pytest.mark.parametrize(("manifests", "problem"), REFUSED.values(), ids=REFUSED)
 def test_refused(tmp_path, manifests, problem):
-    """What would fail in a cluster, and what is not exact here, is refused with its place and what does it."""
-    with pytest.raises(ManifestError, match=f"{problem}.*: --istiod applies it, or says why Istio does not$"):
+    """What is not there is refused with its place and the names that there are, and is no reason for another engine."""
+    with pytest.raises(MissingError, match=problem) as error:
         configure(cluster_of(tmp_path, *manifests))
+    assert "--istiod" not in str(error.value)
+
+
+def test_ports_for_something_else(tmp_path):
+    """A port of a Service that is not for HTTP is refused, since another engine has it."""
+    service = manifest("Service", {"selector": {"app": "proxy"}, "ports": [{"name": "tcp", "port": 3030}]}, "s")
+    with pytest.raises(
+        UnsupportedError,
+        match=r"s: spec.ports\[0\]: is not for http.*: --istiod applies it, or says why Istio does not$",
+    ):
+        configure(cluster_of(tmp_path, service))

@@ -11,7 +11,7 @@ from typing import Any
 from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown
 from meshdemo.lab.files.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
-from meshdemo.lab.quick.rules.refusing import ISTIOD, refused
+from meshdemo.lab.quick.rules.refusing import refused
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -250,10 +250,20 @@ def _plain(values: Mapping[str, str]) -> dict[str, str]:
 
 # The sign itself is written %%, and Envoy fills in what stands between two of them (validateHeaderValue).
 _VARIABLE = r"%(?:REQ|RESP)\([-:A-Za-z0-9_?]+\)%|%(?:PROTOCOL|RESPONSE_CODE|RESPONSE_FLAGS|START_TIME|ROUTE_NAME)%"
-_HEADER_VALUE = Text(
-    pattern=rf"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%|{_VARIABLE})*",
-    rule=f"a plain header value; other %variables% are not supported by the quick engine: {ISTIOD}",
-)
+_PLAIN_VALUE = re.compile(rf"(?:[^\x00-\x08\x0a-\x1f\x7f%]|%%|{_VARIABLE})*")
+
+
+class _HeaderValue(Text):
+    """The value of a header, with those variables that are as they are to Istio."""
+
+    def parse(self, value: Any, place: str) -> str:
+        text = super().parse(value, place)
+        if not _PLAIN_VALUE.fullmatch(text):
+            raise refused(place, f"{shown(text)} is not plain: the quick engine does not support other %variables%")
+        return text
+
+
+_HEADER_VALUE = _HeaderValue()
 ROUTE_HEADERS, DESTINATION_HEADERS = (
     Record(
         {name: _changes(request=name == "request", of_route=of_route) for name in ("request", "response")},

@@ -18,7 +18,7 @@ from meshdemo.lab.quick.reading.http_filters import HOSTNAME
 from meshdemo.lab.quick.reading.http_rules import EVERYTHING, RULE, named
 from meshdemo.lab.quick.rules.hosts import matches, subset_of
 from meshdemo.lab.quick.rules.model import MESH, DirectResponse, Rule, RuleSet, StringMatch
-from meshdemo.lab.quick.rules.refusing import refused
+from meshdemo.lab.quick.rules.refusing import missing, refused
 
 _SCHEMA = Object(
     {
@@ -110,7 +110,8 @@ def _at_service(manifest: Manifest, parent: Fields, rules: tuple[Rule, ...], ser
     """Return the rules for calls of a Service, at one of its ports or at all."""
     host, port = of.full_name(parent["name"]), parent["port"]
     if host not in services:
-        raise refused(f"{parent.place}.name", f"there is no Service {shown(parent['name'])}")
+        names = [service.partition(".")[0] for service in services]
+        raise missing(f"{parent.place}.name", "no Service has the name", parent["name"], names)
     if port is not None:
         rules = tuple(
             dataclasses.replace(rule, matches=(dataclasses.replace(rule.matches[0], port=port),)) for rule in rules
@@ -125,7 +126,8 @@ def _at_gateway(
     """Yield the rules for each hostname at each listener that takes them (referenceAllowed)."""
     of_parent = [listener for listener in listeners if listener.gateway == parent["name"]]
     if not of_parent:
-        raise refused(f"{parent.place}.name", f"there is no Gateway {shown(parent['name'])} of the Gateway API")
+        names = [listener.gateway for listener in listeners]
+        raise missing(f"{parent.place}.name", "no Gateway of the Gateway API has the name", parent["name"], names)
     for listener in of_parent:
         taken = (
             parent["port"] in (None, listener.port)

@@ -10,7 +10,7 @@ from meshdemo.lab.quick.reading import fields as of
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.destinations import Endpoint, Host, HostPort
 from meshdemo.lab.quick.rules.hosts import is_wildcard
-from meshdemo.lab.quick.rules.refusing import ISTIOD, refused
+from meshdemo.lab.quick.rules.refusing import refused
 
 _LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 _SCHEMA = Object(
@@ -63,7 +63,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
     lookup = _LOOKUPS[spec["resolution"]]
     for index, address in enumerate(spec["addresses"]):
         if not _is_address(address):
-            raise spec.error(f"addresses[{index}]", f"{shown(address)} is not an IPv4 address: others {ISTIOD}")
+            raise refused(f"{spec.place}.addresses[{index}]", f"{shown(address)} is not an IPv4 address")
     if lookup == "one" and len(spec["endpoints"]) > 1:
         raise spec.error("endpoints", "has more than one, for resolution DNS_ROUND_ROBIN")
     for index, host in enumerate(spec["hosts"]):
@@ -72,7 +72,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
         if is_wildcard(host):
             raise refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
         if host.endswith(".svc.cluster.local"):
-            raise spec.error(f"hosts[{index}]", f"{shown(host)} is a name as Services have it: others {ISTIOD}")
+            raise refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a name as Services have it")
     for endpoint in spec["endpoints"]:
         _check(endpoint, lookup, names)
     return [

@@ -1,13 +1,36 @@
-"""The one way to refuse what only --istiod applies."""
+"""The ways to refuse what Istio takes: what only --istiod applies, and what leads nowhere."""
 
 from __future__ import annotations
 
-from meshdemo.lab.files.manifests import ManifestError
+from collections.abc import Iterable
+
+from meshdemo.lab.files.manifests import ManifestError, shown, suggestion
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it, or says why Istio does not"
+_MOST_NAMES = 10
 
 
-def refused(place: str, problem: str = "is not supported by the quick engine") -> ManifestError:
+class RefusalError(ManifestError):
+    """What Istio takes, and this engine does not."""
+
+
+class UnsupportedError(RefusalError):
+    """What this engine does not do exactly, and --istiod does."""
+
+
+class MissingError(RefusalError):
+    """A name of what is not there: Istio takes it, and then calls fail."""
+
+
+def refused(place: str, problem: str = "is not supported by the quick engine") -> UnsupportedError:
     """Return the error for what Istio takes, and this engine does not do."""
-    return ManifestError(place, f"{problem}: {ISTIOD}")
+    return UnsupportedError(place, f"{problem}: {ISTIOD}")
+
+
+def missing(place: str, problem: str, name: str, known: Iterable[str]) -> MissingError:
+    """Return the error for a name that nothing has, with the names that there are."""
+    names = sorted(set(known))
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    there = f"only {', '.join(names[:_MOST_NAMES])}{more}" if names else "there is none"
+    return MissingError(place, f"{problem} {shown(name)}, {there}{suggestion(name, names)}")

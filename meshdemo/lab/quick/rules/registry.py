@@ -11,8 +11,9 @@ from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.quick.rules.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.rules.hosts import is_wildcard, specificity, subset_of
 from meshdemo.lab.quick.rules.model import Destination
-from meshdemo.lab.quick.rules.refusing import refused
+from meshdemo.lab.quick.rules.refusing import MissingError, missing, refused
 
+_DOMAIN = f"{NAMESPACE}.svc.cluster.local"
 #: What to do where a host is not known because the application's own Services are missing.
 NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"
 
@@ -63,21 +64,28 @@ class Registry:
         host = self.find(destination.host, destination.place)
         if destination.port is not None and host.port(destination.port) is None:
             known = ", ".join(str(port.number) for port in host.ports)
-            raise refused(f"{place}.port", f"{destination.host} has no port {destination.port}, only {known}")
+            problem = f"{short_name(destination.host)} has no port {destination.port}, only {known}"
+            raise MissingError(f"{place}.port", problem)
         if destination.subset:
             policy = self.policy_for(destination.host)
-            if destination.subset not in [subset.name for subset in policy.subsets] if policy else True:
-                problem = f"no DestinationRule for {destination.host} defines the subset {shown(destination.subset)}"
-                raise refused(f"{place}.subset", problem)
+            names = [subset.name for subset in policy.subsets] if policy else []
+            if destination.subset not in names:
+                problem = f"no DestinationRule for {short_name(destination.host)} defines the subset"
+                raise missing(f"{place}.subset", problem, destination.subset, names)
 
     def find(self, name: str, place: str) -> Host:
         """Return a host, or raise ManifestError."""
         try:
             return self.hosts[name]
         except KeyError:
-            short = name.removesuffix(f".{NAMESPACE}.svc.cluster.local")
-            reason = "" if self.has_services else f"; {NO_SERVICE}"
-            raise refused(place, f"no Service or ServiceEntry has the host {shown(short)}{reason}") from None
+            pass
+        short, service = short_name(name), f"{name.partition('.')[0]}.{_DOMAIN}"
+        if not self.has_services:
+            raise MissingError(place, f"no Service or ServiceEntry has the host {shown(short)}; {NO_SERVICE}")
+        if "." in short and service in self.hosts:
+            problem = f"{shown(short)} is no Service, since Istio completes no name that has a dot"
+            raise MissingError(place, f"{problem}: write {short_name(service)}, or {service}")
+        raise missing(place, "no Service or ServiceEntry has the host", short, map(short_name, self.hosts))
 
     def port_of(self, destination: Destination, called: int, *, at_gateway: bool) -> int:
         """Return the port of a destination (route.go, GetDestinationCluster).
@@ -183,7 +191,19 @@ def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
         for index, subset in enumerate(policy.subsets):
             chosen = [port for port in host.ports for endpoint in port.endpoints if _has(endpoint, subset.labels)]
             if not chosen and any(port.endpoints for port in host.ports):
-                raise refused(f"{policy.place}.subsets[{index}].labels", f"nothing behind {policy.host} has them")
+                known = [text for port in host.ports for each in port.endpoints for text in _label_texts(each.labels)]
+                wanted = ", ".join(_label_texts(subset.labels))
+                problem = f"nothing behind {short_name(policy.host)} has the labels"
+                raise missing(f"{policy.place}.subsets[{index}].labels", problem, wanted, known)
+
+
+def _label_texts(labels: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in labels.items()]
+
+
+def short_name(host: str) -> str:
+    """Return the name by which a host is usually called: that of a Service without namespace and domain."""
+    return host.removesuffix(f".{_DOMAIN}")
 
 
 def _has(endpoint: Endpoint, labels: Mapping[str, str]) -> bool:

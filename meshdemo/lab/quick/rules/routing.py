@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from meshdemo.lab.files.manifests import shown
+from meshdemo.lab.files.manifests import NAMESPACE
 from meshdemo.lab.quick.rules.destinations import Host
 from meshdemo.lab.quick.rules.hosts import intersection, is_wildcard, specificity, subset_of
 from meshdemo.lab.quick.rules.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost
-from meshdemo.lab.quick.rules.refusing import refused
+from meshdemo.lab.quick.rules.refusing import missing
 from meshdemo.lab.quick.rules.registry import Registry
 
 
@@ -120,7 +120,9 @@ def check_hosts(rule_sets: Iterable[RuleSet], registry: Registry, gateways: Coll
     for rule_set in rule_sets:
         for index, gateway in enumerate(rule_set.gateways):
             if gateway not in (MESH, *gateways):
-                raise refused(f"{rule_set.place}.gateways[{index}]", f"Istio has no Gateway {shown(gateway)}")
+                names = [name.removeprefix(f"{NAMESPACE}/") for name in gateways]
+                name = gateway.removeprefix(f"{NAMESPACE}/")
+                raise missing(f"{rule_set.place}.gateways[{index}]", "no Gateway of Istio has the name", name, names)
         for index, host in enumerate(rule_set.hosts):
             place = f"{rule_set.place}.hosts[{index}]"
             if MESH not in rule_set.gateways:
