@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from generate import Generator
 from records import policies
 
@@ -36,11 +37,12 @@ def test_names_are_unlike():
         assert len(set(names)) == len(names)
 
 
-def test_every_field_is_reached():
+@pytest.mark.parametrize(("count", "share"), [(300, 0.95), pytest.param(3000, 1, marks=pytest.mark.thorough)])
+def test_every_field_is_reached(count, share):
     """Whatever field a recorded policy has, and the quick engine takes, random policies have as well."""
     generator = Generator(5)
     reached = set()
-    for _ in range(3000):
+    for _ in range(count):
         for each in generator.policy():
             reached |= fields(each["spec"], each["kind"])
     wanted = set()
@@ -48,4 +50,4 @@ def test_every_field_is_reached():
         if not record.refused:
             for each in record.objects:
                 wanted |= fields(each["spec"], each["kind"])
-    assert wanted - reached == set()
+    assert len(wanted & reached) >= share * len(wanted), wanted - reached

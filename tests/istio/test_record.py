@@ -21,16 +21,23 @@ def is_built():
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES)[::20])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if number % 4 == 0 else pytest.mark.thorough)
+        for number, name in enumerate(sorted(POLICIES)[::20])
+    ],
+)
 def test_record(name):
     """What was recorded of a policy is what Istio's control plane makes of it."""
     cluster = load(POLICIES[name])
     assert differences(recorded_meaning(name), meaning(istiod(cluster), cluster)) == []
 
 
-def test_random_policies():
+@pytest.mark.parametrize(("count", "same"), [(6, 3), pytest.param(30, 15, marks=pytest.mark.thorough)])
+def test_random_policies(count, same):
     """Random policies have the same meaning, or are refused: none is made into something else."""
     generator = Generator(2026)
-    outcomes = [compare(generator.policy()) for _ in range(30)]
+    outcomes = [compare(generator.policy()) for _ in range(count)]
     assert [lines for outcome, lines in outcomes if outcome == DIFFERENT] == []
-    assert sum(outcome == SAME for outcome, _ in outcomes) >= 15
+    assert sum(outcome == SAME for outcome, _ in outcomes) >= same

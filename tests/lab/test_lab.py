@@ -88,16 +88,28 @@ def test_mirror(run_lab, lesson):
     assert (logged(1), logged(2)) == (50, 50)
 
 
-def test_outlier_detection(run_lab):
-    """The sick pod answers ten times and is taken out; after ten seconds it is back, and is taken out again."""
-    running = run_lab(K8S / "istio/outlier-detection.yaml")
+def take_out(running):
+    """Call until the sick pod is taken out."""
     wait_until(lambda: "Webserver sick" in running.call("/", count=20).pods, "the sick pod")
     time.sleep(1.2)  # Envoy delivers changes of health to its load balancers once a second at most
     tally = running.call("/failsometimes", count=300, concurrency=1)
-    taken_out = time.monotonic()
     assert tally.pods["Webserver sick"] == {"webserversick-1": 10}
     assert sum(len(pods) for pods in tally.pods.values()) == 7
+
+
+def test_outlier_detection(run_lab):
+    """The sick pod answers ten times and is taken out."""
+    running = run_lab(K8S / "istio/outlier-detection.yaml")
+    take_out(running)
     assert "Webserver sick" not in running.call("/failsometimes", count=100).pods
+
+
+@pytest.mark.thorough
+def test_an_outlier_returns(run_lab):
+    """After ten seconds the pod that was taken out is back, and is taken out again after ten answers."""
+    running = run_lab(K8S / "istio/outlier-detection.yaml")
+    take_out(running)
+    taken_out = time.monotonic()
     wait_until(lambda: "Webserver sick" in running.call("/", count=20).pods, "the sick pod to return")
     assert 7 < time.monotonic() - taken_out < 15
     time.sleep(1.2)

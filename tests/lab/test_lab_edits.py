@@ -39,7 +39,7 @@ def test_scaling(running):
     with running.load() as calls:
         for before, after in ((3, 4), (4, 2), (2, 3)):
             roll(running, f"replicas: {before}", f"replicas: {after}")
-            time.sleep(0.2)
+            calls.wait_for_more()
     assert not calls.lost
     assert len(calls) > 100
     assert set(calls.pods["Webserver V1"]) == {f"webserverv1-{number}" for number in range(1, 5)}
@@ -59,7 +59,7 @@ def test_other_content(running):
     with running.load() as calls:
         running.replace("example.yaml", "Webserver V1", "Webserver V1b")
         wait_until(count, "the new pods")
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     assert min(fewest) == 3
     assert set(calls.versions) == {"Webserver V1", "Webserver V1b", "Webserver V2"}
@@ -70,7 +70,7 @@ def test_other_environment(running):
     """A changed variable of web servers and of the proxy is rolled out without loss."""
     with running.load() as calls:
         roll(running, "          ports:\n", '          env: [{name: FAIL_RATIO, value: "1"}]\n          ports:\n')
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     assert set(running.call("/failsometimes", count=60).statuses) == {500}
 
@@ -85,7 +85,7 @@ def test_an_argument_that_cannot_be(running):
         running.wait_for_line("still rolling out: Deployment/webserverv1 changed; the old pods serve until")
         running.edit("example.yaml", EXAMPLE.read_text().replace("Webserver V1", "Webserver V1c"))
         running.wait_for_line("rolled out: Deployment/webserverv1 changed")
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     assert set(running.call(count=100).versions) == {"Webserver V1c", "Webserver V2"}
 
@@ -95,7 +95,7 @@ def test_another_argument_of_the_proxy(running):
     url = running.lab.addresses()[0].url
     with running.load() as calls:
         roll(running, "args: [proxy, ", "args: [proxy, --pass-status, ")
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     assert running.lab.addresses()[0].url == url
     running.edit("policy.yaml", (K8S / "istio/abort.yaml").read_text())
@@ -111,7 +111,7 @@ def test_another_name_of_the_proxy(running):
         lines = running.edit("example.yaml", text)
         assert "example.yaml: Deployment/proxy removed, rolling out" in " ".join(lines)
         running.wait_for_line("rolled out: Deployment/front added, Deployment/proxy removed")
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     assert {pod.pod.name for pod in running.lab._pods.taking_calls.values()} >= {"front-1"}
 
@@ -125,7 +125,7 @@ def test_another_name_of_web_servers(running):
         )
         running.edit("example.yaml", text)
         running.wait_for_line("rolled out")
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     assert set(running.call(count=100).pods["Webserver V1"]) == {"blue-1", "blue-2", "blue-3"}
 
@@ -138,7 +138,7 @@ def test_two_edits_in_quick_succession(running):
         running.replace("example.yaml", "replicas: 3", "replicas: 2")
         running.wait_for_line("rolled out")
         running.wait_until_settled()
-        time.sleep(0.3)
+        calls.wait_for_more()
     assert not calls.lost
     tally = running.call(count=100)
     assert set(tally.versions) == {"Webserver V1e", "Webserver V2"}
@@ -152,7 +152,7 @@ def test_proxy_and_web_servers_at_once(running):
         text = text.replace("Webserver V1", "Webserver V1f").replace("Webserver V2", "Webserver V2f")
         running.edit("example.yaml", text)
         running.wait_for_line("rolled out")
-        time.sleep(1.5)  # longer than the old proxy drains
+        calls.wait_for_more(150)  # longer than the old proxy drains
     assert not calls.lost
     assert set(running.call(count=60).versions) == {"Webserver V1f", "Webserver V2f"}
 
@@ -161,7 +161,7 @@ def test_a_policy_while_calls_are_under_way(running):
     """Slow calls in flight and quick ones survive an edit, which is in force within two seconds."""
     running.edit("policy.yaml", (K8S / "istio/split.yaml").read_text())
     with running.load("/slowsometimes") as slow, running.load() as quick:
-        time.sleep(0.5)
+        quick.wait_for_more()
         started = time.monotonic()
         running.edit("policy.yaml", (K8S / "istio/header.yaml").read_text())
         assert time.monotonic() - started < 2
@@ -188,7 +188,7 @@ def test_a_killed_replica(running):
     running.edit("policy.yaml", (K8S / "istio/all-v1.yaml").read_text())
     victim = next(pod for pod in running.lab._pods.present if pod.pod.name == "webserverv1-2")
     with running.load(rate=150, concurrency=8) as calls:
-        time.sleep(0.3)
+        calls.wait_for_more()
         victim.replicas[0].process.kill()
         running.wait_for_line("webserverv1-2 ended with status -9; starting it again in 0.5 s")
     assert sum(calls.lost.values()) <= 4

@@ -50,6 +50,7 @@ def all_lessons():
         yield {name: pool.submit(lesson, "--all", *options, seconds=ALL_SECONDS) for name, options in engines.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ENGINES)
 def test_all_lessons_keep_their_promises(all_lessons, engine):
     """In one lab, every lesson shows what its comment promises; the quick engine leaves those out that it cannot show.

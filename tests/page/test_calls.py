@@ -186,10 +186,13 @@ def test_a_client_that_leaves_stops_the_calls(program, tcp_server):
         response.read1()
         response.close()
         connection.close()
-    time.sleep(1)
-    before = backend.connections
-    time.sleep(1.5)
-    assert backend.connections == before
+
+    def no_call_comes():
+        before = backend.connections
+        time.sleep(1.2)  # at one call a second
+        return backend.connections == before
+
+    wait_until(no_call_comes, "the calls to end", 4.5)  # before the 5 s that were asked for
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", "/ui/calls?rate=1&seconds=1")
     assert connection.getresponse().status == 200

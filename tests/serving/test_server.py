@@ -222,7 +222,9 @@ def send_half(connection, ended):
     connection.sendall(b"GET / HTTP/1.1\r\nHost:")
 
 
-@pytest.mark.parametrize("behave", [drip, sip, many, keep, send_half])
+@pytest.mark.parametrize(
+    "behave", [drip, keep, *(pytest.param(each, marks=pytest.mark.thorough) for each in (sip, many, send_half))]
+)
 def test_no_client_holds_up_the_end(program, behave):
     """Whatever clients do, the end comes when requests that had arrived whole are answered, and 3 seconds later."""
     web = program("proxy", "--port", "0", "--drain-seconds", "0", "--no-access-log")

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +40,16 @@ class Call:
 
 class Calls(list[Call]):
     """Calls that were made, counted in several ways."""
+
+    def __init__(self, calls: Iterable[Call] = ()):
+        super().__init__(calls)
+        #: While they are made under load: how many were answered so far.
+        self.answered = 0
+
+    def wait_for_more(self, count: int = 30) -> None:
+        """Return when so many more were answered, so that what was edited had calls after it."""
+        since = self.answered
+        wait_until(lambda: self.answered >= since + count, f"{count} more calls")
 
     @property
     def statuses(self) -> Counter:
@@ -177,11 +187,17 @@ class RunningLab:
     @contextmanager
     def load(self, path="/", rate=100, concurrency=64) -> Iterator[Calls]:
         """Call at a steady pace while the body runs; the calls are there when it has ended, whatever became of them."""
-        calls, stop, pending = Calls(), threading.Event(), []
+        calls, stop, pending, lock = Calls(), threading.Event(), [], threading.Lock()
+
+        def count_one(_: object) -> None:
+            with lock:
+                calls.answered += 1
 
         def work() -> None:
             with ThreadPoolExecutor(concurrency) as pool:
-                pending.extend(pool.submit(call, self.url, path) for _ in paced(rate, stop=stop))
+                for _ in paced(rate, stop=stop):
+                    pending.append(pool.submit(call, self.url, path))
+                    pending[-1].add_done_callback(count_one)
 
         thread = threading.Thread(target=work)
         thread.start()

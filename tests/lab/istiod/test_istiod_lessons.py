@@ -186,21 +186,30 @@ def test_circuit_breaker(run):
     assert answers.statuses[200] >= 2
 
 
-def test_outlier_detection(run):
-    """The sick pod answers ten times and is taken out; after ten seconds it is back, and is taken out again."""
-    lab = run("istio/outlier-detection.yaml")
-
-    def wait_for_sick_pod():
-        wait_until(lambda: "Webserver sick" in ask(lab.port).versions, "the sick pod")
-        ask(lab.port, count=30, rate=20)  # Envoy delivers changes of health to its load balancers once a second at most
-
-    wait_for_sick_pod()
+def take_out(lab):
+    """Call until the sick pod is taken out."""
+    wait_until(lambda: "Webserver sick" in ask(lab.port).versions, "the sick pod")
+    ask(lab.port, count=30, rate=20)  # Envoy delivers changes of health to its load balancers once a second at most
     answers = ask(lab.port, "/failsometimes", 300, concurrency=1)
-    taken_out = time.monotonic()
     assert answers.versions["Webserver sick"] == 10
     assert len(answers.pods) == 7
+
+
+def test_outlier_detection(run):
+    """The sick pod answers ten times and is taken out."""
+    lab = run("istio/outlier-detection.yaml")
+    take_out(lab)
     assert "Webserver sick" not in ask(lab.port, "/failsometimes", 100).versions
-    wait_for_sick_pod()
+
+
+@pytest.mark.thorough
+def test_an_outlier_returns(run):
+    """After ten seconds the pod that was taken out is back, and is taken out again after ten answers."""
+    lab = run("istio/outlier-detection.yaml")
+    take_out(lab)
+    taken_out = time.monotonic()
+    wait_until(lambda: "Webserver sick" in ask(lab.port).versions, "the sick pod to return")
+    ask(lab.port, count=30, rate=20)
     assert 7 < time.monotonic() - taken_out < 15
     assert ask(lab.port, "/failsometimes", 300, concurrency=1).versions["Webserver sick"] == 10
 
