@@ -19,6 +19,13 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Istio's control plane, so that the rest can run while that is compiled."""
+    for item in items:
+        if "built_istiod" in item.fixturenames:
+            item.add_marker("istiod")
+
+
 @pytest.fixture
 def call_app():
     """Return a function that calls a WSGI application in process, under the validator of the specification."""

@@ -7,18 +7,8 @@ from istiod import istiod
 from meaning import differences, meaning
 from records import load, policies, recorded_meaning
 
-from meshdemo.lab.istiod import build
-
+pytestmark = pytest.mark.usefixtures("built_istiod")
 POLICIES = policies()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def is_built():
-    """Skip what asks Istio's control plane where it has not been built."""
-    try:
-        build.find()
-    except build.BuildError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(

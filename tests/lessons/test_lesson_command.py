@@ -13,12 +13,9 @@ import subprocess
 import sys
 import termios
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import ROOT, free_port, is_refused, wait_until
-
-from meshdemo.lab.istiod import build
 
 # What takes a machine that reaches the internet.
 OUTSIDE = {"istio/egress.yaml", "istio/tls-origination.yaml"}
@@ -42,24 +39,16 @@ def reaches_the_internet():
     return True
 
 
-@pytest.fixture(scope="module")
-def all_lessons():
-    """Run all lessons with each engine that there is, side by side, since most of their time is waiting."""
-    engines = ENGINES if (build.folder() / "istiod").exists() else {"quick": ENGINES["quick"]}
-    with ThreadPoolExecutor() as pool:
-        yield {name: pool.submit(lesson, "--all", *options, seconds=ALL_SECONDS) for name, options in engines.items()}
-
-
 @pytest.mark.thorough
-@pytest.mark.parametrize("engine", ENGINES)
-def test_all_lessons_keep_their_promises(all_lessons, engine):
+@pytest.mark.parametrize("engine", ["quick", pytest.param("istiod", marks=pytest.mark.istiod)])
+def test_all_lessons_keep_their_promises(engine, request):
     """In one lab, every lesson shows what its comment promises; the quick engine leaves those out that it cannot show.
 
     A range fails by chance less than once in a thousand runs, so a lesson that fails may try once more.
     """
-    if engine not in all_lessons:
-        pytest.skip("run meshdemo istiod build")
-    done = all_lessons[engine].result()
+    if engine == "istiod":
+        request.getfixturevalue("built_istiod")
+    done = lesson("--all", *ENGINES[engine], seconds=ALL_SECONDS)
     assert "Traceback" not in done.stderr
     failed = set(re.findall(r"not as promised: \d+\. .* \((\S+)\)", done.stdout))
     for name in failed - (set() if reaches_the_internet() else OUTSIDE):
