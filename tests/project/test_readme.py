@@ -6,6 +6,7 @@ import subprocess
 
 import click
 import pytest
+from records import policies
 from support import ROOT
 
 from meshdemo.cli import DEFAULT_PROXY_URL, main
@@ -74,6 +75,15 @@ def test_default_in_the_table(command, cells):
     if expected is None:
         expected = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default or "none")
     assert shown == expected.removesuffix(".0")
+
+
+def test_numbers_of_recorded_policies():
+    """The reference counts the policies that are recorded, and those of them that the quick engine refuses."""
+    refused = [bool(record.refused) for record in policies().values()]
+    counts = (
+        f"{len(refused)} recorded policies (`tests/istio/`): {refused.count(False)} identical, {sum(refused)} refused"
+    )
+    assert counts in " ".join(REFERENCE.split())
 
 
 def test_forwarded_headers_are_listed():
