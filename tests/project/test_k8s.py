@@ -175,3 +175,11 @@ def test_compose():
         (alias,) = services[name]["networks"]["default"]["aliases"]
         assert options["proxy"]["proxy_url"] == f"http://{alias}:{options[name]['port']}"
         assert "ports" not in services[name]
+
+
+@pytest.mark.parametrize("name", ["README.md", "k8s/README.md"])
+def test_the_image_is_loaded_before_it_is_needed(name):
+    """Who types the commands in order has the image in the cluster before the manifests are applied."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL))
+    applied = min(blocks.index(words) for words in ("kubectl apply -f k8s", "kubectl apply -k k8s") if words in blocks)
+    assert blocks.index("docker build") < blocks.index("kind load docker-image") < applied

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import zipfile
 
 import pytest
 from support import ROOT
+
+from meshdemo import __version__
 
 CONFIG = configparser.ConfigParser()
 CONFIG.read(ROOT / "setup.cfg")
@@ -38,6 +41,12 @@ def test_every_file_is_declared():
     """Each file of the rooms and of k8s/ that is no module is installed, too."""
     declared = {path for package, patterns in DATA.items() for each in patterns for path in source(package).glob(each)}
     assert {str(path.relative_to(ROOT)) for path in declared} == {name for name in files() if not name.endswith(".py")}
+
+
+def test_the_changelog_knows_the_version():
+    """The version of the package has a dated section, the newest that was released."""
+    released = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == __version__
 
 
 @pytest.fixture(scope="module")
