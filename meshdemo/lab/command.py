@@ -93,7 +93,7 @@ def _started(running: lab.Lab) -> None:
         names = ", ".join(pod.name for pod in cluster.pods_of(deployment.name)) or "none"
         click.echo(f"  {deployment.name}: {names}")
     click.echo("policies")
-    for line in summary.policies(cluster) or ["none: calls go as they would without any"]:
+    for line in summary.policies(cluster, running.state.configuration) or ["none: calls go as they would without any"]:
         click.echo(f"  {line}")
     for note in running.state.notes:
         click.echo(note, err=True)

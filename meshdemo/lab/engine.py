@@ -28,12 +28,29 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class NotInForce:
+    """A policy (`Manifest.id`) that is not in force, or one part of it, such as `spec.http[1]`, and why.
+
+    `needs_istiod`: Istio would apply it, and this engine does not.
+    """
+
+    policy: tuple[str, str, str, str]
+    part: str
+    reason: str
+    needs_istiod: bool = False
+
+
+@dataclass(frozen=True)
 class Configuration:
-    """Resources by the name of the pod or gateway; what was not applied, and what there is to say, as lines."""
+    """Resources by the name of the pod or gateway; what was not applied, and what there is to say, as lines.
+
+    `not_in_force` has what an engine knows beyond what the order of policies says to both (see precedence.py).
+    """
 
     resources: Mapping[str, Resources]
     notes: tuple[str, ...] = ()
     advice: tuple[str, ...] = field(default=())
+    not_in_force: tuple[NotInForce, ...] = ()
 
 
 class Engine(Protocol):

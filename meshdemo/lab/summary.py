@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from meshdemo.escaping import printable
 from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.manifests import Manifest, shown_path
+from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.wording import describe, describe_change
 
-_LONGEST_WORDS = 200
+_LONGEST_WORDS = 300
 # A proxy is told at its start where Services are.
 _OF_PODS = ("Deployment", "Service")
 
@@ -34,12 +36,22 @@ def starting(cluster: Cluster) -> str:
     return f"starting {len(cluster.pods)} pods ({counts}){gateways} ..."
 
 
-def policies(cluster: Cluster) -> list[str]:
-    """Return the policies in force in words: `VirtualService/webserver: 75 % v1, 25 % v2`."""
+def policies(cluster: Cluster, configuration: Configuration) -> list[str]:
+    """Return the policies in words, `VirtualService/webserver: 75 % v1, 25 % v2`, and what of them is not in force."""
     lines = []
+    known = [*configuration.not_in_force, *find_not_in_force(cluster)]
     for manifest in cluster.policies:
-        words = _cut("; ".join(str(rule) for rule in describe(manifest)))
-        lines.append(f"{manifest.label}: {words}" if words else manifest.label)
+        without = {each.part: each.reason for each in known if each.policy == manifest.id}
+        rules = [str(rule) for rule in describe(manifest)]
+        for index, rule in enumerate(rules):
+            reason = without.pop(f"spec.http[{index}]", None)
+            if reason:
+                rules[index] = f"not in force, since {reason}: {rule}"
+        whole = without.pop("", None)
+        state = [f"not in force, since {whole}"] if whole else []
+        state += [f"{part} is not in force, since {reason}" for part, reason in without.items()]
+        words = ": ".join(filter(None, ("; ".join(state), "; ".join(rules))))
+        lines.append(f"{manifest.label}: {_cut(words)}" if words else manifest.label)
     return lines
 
 

@@ -16,7 +16,7 @@ from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.quick.rules.refusing import ISTIOD, UnsupportedError
+from meshdemo.lab.quick.rules.refusing import UnsupportedError
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
 # The ports that the lessons' commands name: what stands in front, and the gateways' port 80.
@@ -132,4 +132,4 @@ def needs_istiod(lesson: Lesson) -> str | None:
         configuration = quick.configure(read_cluster(manifests))
     except ManifestError as error:
         return str(error) if isinstance(error, UnsupportedError) else None
-    return next((note for note in configuration.notes if ISTIOD in note), None)
+    return configuration.notes[0] if any(each.needs_istiod for each in configuration.not_in_force) else None

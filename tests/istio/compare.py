@@ -35,8 +35,9 @@ def compare(documents: list[Document]) -> tuple[str, list[str]]:
     except ManifestError as error:
         return DIFFERENT, [f"the files are refused: {error}"]
     try:
-        summary.policies(cluster)  # whatever stands there, the lab puts it into words
-        actual = meaning(quick.configure(cluster), cluster)
+        configuration = quick.configure(cluster)
+        summary.policies(cluster, configuration)
+        actual = meaning(configuration, cluster)
     except ManifestError as error:
         refusal = error
     except Exception:

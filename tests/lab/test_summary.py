@@ -4,8 +4,11 @@ import pytest
 from lab_support import EXAMPLE, K8S, manifest
 from support import documents
 
-from meshdemo.lab import summary
+from meshdemo.lab import quick, summary
 from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.engine import Configuration
+
+NONE = Configuration({})
 
 
 def cluster(*lessons, others=()):
@@ -33,7 +36,7 @@ def test_the_start():
 )
 def test_policies(lesson, line):
     """A policy is one line, in words."""
-    assert line in summary.policies(cluster(lesson))
+    assert line in summary.policies(cluster(lesson), NONE)
 
 
 def test_every_lesson_has_words():
@@ -41,7 +44,7 @@ def test_every_lesson_has_words():
     for folder in ("istio", "gateway-api"):
         for path in (K8S / folder).glob("*.yaml"):
             found = cluster(f"{folder}/{path.name}")
-            assert len(summary.policies(found)) == len(found.policies)
+            assert len(summary.policies(found, NONE)) == len(found.policies)
 
 
 def test_words_that_a_terminal_would_obey():
@@ -53,9 +56,9 @@ def test_words_that_a_terminal_would_obey():
         "metadata": {"name": "odd"},
         "spec": {"hosts": ["webserver"], "http": [rule] * 50},
     }
-    (line,) = summary.policies(cluster(others=[odd]))
+    (line,) = summary.policies(cluster(others=[odd]), NONE)
     assert line.isprintable()
-    assert len(line) < 250
+    assert len(line) < 350
 
 
 def test_changes():
@@ -90,3 +93,37 @@ def test_changes_of_policies():
     assert change.label == "VirtualService/s changed (50 % a -> 75 % a, 50 % b -> 25 % b)"
     assert change.text == f"file.yaml: {change.label}"
     assert not change.moves_pods
+
+
+def istio(kind, name, spec, group="networking"):
+    return {"apiVersion": f"{group}.istio.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def to(host, **match):
+    return {"route": [{"destination": {"host": host}}], **({"match": [match]} if match else {})}
+
+
+def test_what_is_not_in_force():
+    """The summary tells in force from not in force: a second object for a host, rules behind others, other engines'."""
+    policies = [
+        istio("VirtualService", "b", {"hosts": ["webserver"], "http": [to("webserverv1")]}),
+        istio(
+            "VirtualService",
+            "a",
+            {"hosts": ["webserver"], "http": [to("webserverv2", uri={"prefix": "/"}), to("proxy")]},
+        ),
+        istio("DestinationRule", "c", {"host": "webserver", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}}),
+        istio(
+            "DestinationRule", "d", {"host": "webserver", "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}}
+        ),
+        istio("PeerAuthentication", "e", {"mtls": {"mode": "STRICT"}}, "security"),
+    ]
+    found = cluster(others=policies)
+    assert summary.policies(found, quick.configure(found)) == [
+        "VirtualService/b: not in force, since the rules of VirtualService/a are for webserver already: webserverv1",
+        "VirtualService/a: if path /*: webserverv2; not in force, since http[0] takes every call: proxy",
+        "DestinationRule/c: simple RANDOM",
+        "DestinationRule/d: spec.trafficPolicy is not in force, since that of DestinationRule/c is for the same host: "
+        "simple ROUND_ROBIN",
+        "PeerAuthentication/e: not in force, since only --istiod applies it: STRICT",
+    ]

@@ -175,6 +175,31 @@ def test_istios_gateway(tmp_path):
     assert "outbound|80||webserver.default.svc.cluster.local" in found["a.com"]["routes"][0]["route"]["cluster"]
 
 
+@pytest.mark.parametrize(("tls", "port"), [({"tls": {"httpsRedirect": True}}, None), ({"tls": {}}, None), ({}, 443)])
+def test_a_redirect_at_a_gateway(tmp_path, tls, port):
+    """Where a server says anything of TLS, the port of https is the usual one of a redirect without a scheme."""
+    spec = {"selector": {"istio": "ingressgateway"}, "servers": [{**SERVER, **tls}]}
+    gateway = manifest("Gateway", spec, "g", "networking.istio.io")
+    redirect = virtual_service({"redirect": {"authority": "a.com", "port": 443}}, hosts=["a.com"], gateways=["g"])
+    resources = configure(cluster_of(tmp_path, gateway, redirect)).resources["istio-ingressgateway"]
+    assert hosts(resources, "http.8080")["a.com"]["routes"][0]["redirect"].get("port_redirect") == port
+
+
+def test_hosts_that_are_only_for_https(tmp_path):
+    """A server's redirect to https for a wildcard is for the narrower hosts of its rules as well, and for itself."""
+    server = {**SERVER, "hosts": ["*.example.com"], "tls": {"httpsRedirect": True}}
+    gateway = manifest(
+        "Gateway", {"selector": {"istio": "ingressgateway"}, "servers": [server]}, "g", "networking.istio.io"
+    )
+    own = virtual_service(to(), hosts=["a.example.com"], gateways=["g"])
+    resources = configure(cluster_of(tmp_path, gateway, own)).resources["istio-ingressgateway"]
+    found = hosts(resources, "http.8080")
+    assert {name: each["require_tls"] for name, each in found.items()} == {
+        "a.example.com": "ALL",
+        "*.example.com": "ALL",
+    }
+
+
 def test_a_gateway_without_rules(tmp_path):
     """A gateway that has nothing to do answers every call with 404."""
     resources = configure(cluster_of(tmp_path, ISTIO_GATEWAY)).resources["istio-ingressgateway"]

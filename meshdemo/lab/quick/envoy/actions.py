@@ -66,10 +66,10 @@ def hash_policy(hashing: Hashing) -> dict[str, Any] | None:
     return None
 
 
-def redirect(redirect: Redirect, called: int) -> dict[str, Any]:
-    """Return a RedirectAction (ApplyRedirect): the usual port of a scheme is not written."""
+def redirect(redirect: Redirect, called: int, scheme: str) -> dict[str, Any]:
+    """Return a RedirectAction for calls of a port and a scheme (ApplyRedirect): the usual port is not written."""
     port = called if redirect.same_port else redirect.port or 0
-    usual = {"http": 80, "https": 443}[redirect.scheme or "http"]
+    usual = {"http": 80, "https": 443}[redirect.scheme or scheme]
     path = {"prefix_rewrite": redirect.prefix} if redirect.prefix else {"path_redirect": redirect.path}
     return (
         without_empty(

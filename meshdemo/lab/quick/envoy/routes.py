@@ -77,7 +77,7 @@ def _route(route: Route, registry: Registry) -> dict[str, Any]:
     written["match"] = _match(match)
     changes = header_changes(rule.headers)
     if rule.redirect:
-        written["redirect"] = redirect(rule.redirect, route.port)
+        written["redirect"] = redirect(rule.redirect, route.port, "https" if route.over_tls else "http")
     elif rule.response:
         written["direct_response"] = direct_response(rule.response)
     else:

@@ -134,6 +134,7 @@ def _server(manifest: Manifest, server: Fields) -> Server:
         port=server["port"]["number"],
         hosts=tuple(hosts),
         https_only=bool(tls and tls["httpsRedirect"]),
+        names_tls=tls is not None,
     )
 
 

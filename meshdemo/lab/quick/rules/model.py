@@ -228,18 +228,23 @@ class RuleSet:
 
 @dataclass(frozen=True)
 class Server:
-    """What a gateway takes calls for: a port, and hosts, maybe with a wildcard. `gateway` is named by RuleSets."""
+    """What a gateway takes calls for: a port, and hosts, maybe with a wildcard. `gateway` is named by RuleSets.
+
+    `names_tls`: something is said of TLS, so that Istio takes its calls for https.
+    """
 
     gateway: str
     port: int
     hosts: tuple[str, ...]
     https_only: bool = False
+    names_tls: bool = False
 
 
 @dataclass(frozen=True)
 class Route:
     """A rule for the one match of it that counts (None: for every call), at the port that is called.
 
+    `over_tls`: calls are taken for https where a redirect names no scheme.
     `is_default`: no policy says anything, calls go to the host itself.
     """
 
@@ -248,6 +253,7 @@ class Route:
     port: int
     of_gateway_api: bool = False
     at_gateway: bool = False
+    over_tls: bool = False
     is_default: bool = False
 
 

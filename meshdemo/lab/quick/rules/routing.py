@@ -30,7 +30,7 @@ def ordered(rule_sets: Iterable[RuleSet]) -> list[RuleSet]:
     return sorted(rule_sets, key=lambda each: (not each.is_private, not each.of_gateway_api, each.name))
 
 
-def routes(rule_set: RuleSet, caller: Caller, port: int, gateway: str) -> tuple[Route, ...]:
+def routes(rule_set: RuleSet, caller: Caller, port: int, gateway: str, *, over_tls: bool = False) -> tuple[Route, ...]:
     """Return the routes of rules for a caller at a port (route.go, BuildHTTPRoutesForVirtualService).
 
     What follows a match that takes every call is left out.
@@ -39,7 +39,7 @@ def routes(rule_set: RuleSet, caller: Caller, port: int, gateway: str) -> tuple[
     for rule in rule_set.rules:
         for match in rule.matches or (None,):
             if match is None or _applies(match, caller, port, gateway):
-                found.append(Route(rule, match, port, rule_set.of_gateway_api, at_gateway=gateway != MESH))
+                found.append(Route(rule, match, port, rule_set.of_gateway_api, gateway != MESH, over_tls))
                 if match is None or match.is_catch_all:
                     return tuple(found)
     return tuple(found)
@@ -159,7 +159,7 @@ def gateway_hosts(
             common = intersection(server.hosts, rule_set.hosts)
             key = (server.gateway, rule_set.name)
             if common and key not in known:
-                known[key] = routes(rule_set, caller, port, server.gateway)
+                known[key] = routes(rule_set, caller, port, server.gateway, over_tls=server.names_tls)
             chosen = known[key] if common else ()
             for host in common if chosen else ():
                 found.setdefault(host.lower(), []).extend(chosen)
