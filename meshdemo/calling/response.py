@@ -35,7 +35,8 @@ class ProtocolSwitchError(Exception):
 class _Reader(io.RawIOBase):
     """Reads a socket until a deadline (time.monotonic) and up to a number of bytes.
 
-    The timeout of a socket bounds each wait, not their sum: one byte a second would hold a thread for ever.
+    The timeout of a socket bounds each wait, not their sum: one byte a second would hold a thread for ever. A watchdog
+    that shuts the socket at the deadline would make an answer that ends with its connection look whole.
     """
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:

@@ -35,6 +35,9 @@ class Writer(io.TextIOBase):
 
     Lines appear in the order in which they came. Those that find no room, or that the file does not take, are counted,
     and their number is written as soon as the file takes something again.
+
+    logging's QueueListener on a bounded queue does most of it, but its bound is a number of lines of any length, `stop`
+    waits for ever where nobody reads, and what is lost is told nowhere.
     """
 
     def __init__(self, file_number: int, encoding: str = "utf-8") -> None:

@@ -38,7 +38,10 @@ class _Task(WSGITask):
         super().execute()
 
     def write(self, data: bytes) -> None:
-        """Send the header together with a whole body: waitress sends two packets, and wakes the client twice."""
+        """Send the header together with a whole body: waitress sends two packets, and wakes the client twice.
+
+        Its setting send_bytes would make one of them, but hold back what is streamed, and is deprecated.
+        """
         if self.complete and not self.wrote_header:
             header = self.build_response_header()
             self.wrote_header = True

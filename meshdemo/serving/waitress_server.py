@@ -202,7 +202,8 @@ class _Listener(TcpWSGIServer):
     """A listening socket that still accepts at the limit of connections: those idle longest make room.
 
     Waitress stops accepting there, so that idle clients shut everybody out, the probes among them. Where no file is
-    left for a connection, it tries again without a pause.
+    left for a connection, it tries again without a pause. A short time for idle connections instead would end those
+    that Envoy keeps, and with them requests that are on their way.
     """
 
     channel_class = Channel
