@@ -42,6 +42,74 @@ def test_without_any_policy(run_lab):
     assert "X-Envoy-Attempt-Count" in str(get(running.port, Accept="application/json"))
 
 
+# A few calls to each lesson; `meshdemo lesson --all --check`, which is thorough, makes as many as their comments say.
+# Random numbers have bounds that fail by chance less than once in a million runs.
+
+
+@both("all-v1")
+def test_all_v1(run_lab, lesson):
+    """Every answer is from version 1, from all of its pods."""
+    tally = run_lab(K8S / lesson).call(count=60)
+    assert tally.versions == {"Webserver V1": 60}
+    assert len(tally.pods["Webserver V1"]) == 3
+
+
+@both("split")
+def test_split(run_lab, lesson):
+    """Of 200 calls 150 go to version 1 and 50 to version 2."""
+    tally = run_lab(K8S / lesson).call(count=200)
+    assert tally.versions.total() == 200
+    assert abs(tally.versions["Webserver V2"] - 50) <= 31
+
+
+@both("timeout")
+def test_timeout(run_lab, lesson):
+    """A third of the calls is cut off with 504 after 1 s, and none takes 2 s."""
+    tally = run_lab(K8S / lesson).call("/slowsometimes", count=60, concurrency=60)
+    assert set(tally.statuses) == {200, 504}
+    assert tally.texts == {(504, "upstream request timeout"): tally.statuses[504]}
+    assert len(tally.slow(990)) == tally.statuses[504]
+    assert not tally.slow(1900)
+
+
+@both("ingress")
+def test_ingress(run_lab, lesson):
+    """The gateway's port leads to the proxy, and both versions answer behind it."""
+    running = run_lab(K8S / lesson)
+    (gateway,) = [each for each in running.lab.addresses() if "gateway" in str(each)]
+    assert set(running.call(count=60, url=gateway.url).versions) == {"Webserver V1", "Webserver V2"}
+
+
+def test_abort(run_lab):
+    """Half of the calls fail with 503 and no pod."""
+    tally = run_lab(K8S / "istio/abort.yaml").call(count=100)
+    assert abs(tally.statuses[503] - 50) <= 25
+    assert tally.texts == {(503, "fault filter abort"): tally.statuses[503]}
+
+
+def test_delay(run_lab):
+    """A quarter of the calls takes 3 s, with status 200."""
+    tally = run_lab(K8S / "istio/delay.yaml").call(count=60, concurrency=60)
+    assert tally.statuses == {200: 60}
+    assert 1 <= len(tally.slow(2990)) <= 31
+
+
+def test_retries(run_lab):
+    """One third of failures becomes 1/81: of 200 calls 2, never 15."""
+    tally = run_lab(K8S / "istio/retries.yaml").call("/failsometimes", count=200)
+    assert tally.statuses[500] <= 14
+    assert tally.statuses.total() == 200
+
+
+def test_circuit_breaker(run_lab):
+    """More than two calls at once overflow into 503, at once, and without a pod."""
+    tally = run_lab(K8S / "istio/circuit-breaker.yaml").call("/slowsometimes", count=60, concurrency=60)
+    ((_, text),) = tally.texts
+    assert "overflow" in text
+    assert tally.statuses[503] >= 30
+    assert tally.statuses[200] >= 2
+
+
 @both("header")
 def test_header(run_lab, lesson):
     """The header decides, through the proxy and to the letter."""
