@@ -19,7 +19,7 @@ def main() -> None:
     try:
         command(prog_name="meshdemo")
     except OSError as error:
-        streams.give_up(error)
+        streams.exit_if_disk_is_full(error)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def unblock(*names: str) -> None:
     atexit.register(finish)
 
 
-def give_up(error: OSError) -> NoReturn:
+def exit_if_disk_is_full(error: OSError) -> NoReturn:
     """End the program where a disk was full, be it that of standard output; raise any other error again."""
     if error.errno != errno.ENOSPC:
         raise error
