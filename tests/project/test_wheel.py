@@ -49,46 +49,35 @@ def test_the_changelog_knows_the_version():
     assert released[0] == __version__
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Build the wheel, install it into an environment of its own, and return it and the program."""
-    folder = tmp_path_factory.mktemp("wheel")
-    built = tmp_path_factory.mktemp("copy")
+@pytest.mark.thorough
+def test_the_wheel_works_in_an_empty_folder(tmp_path):
+    """It holds all that is in the repository, and once installed finds lessons and manifests from an empty folder."""
+    copy, folder = tmp_path / "copy", tmp_path / "empty"
     for name in ("LICENSE", "README.md", "pyproject.toml", "setup.cfg", *files()):
-        (built / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, built / name)
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, copy / name)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, built], check=True)
-    (wheel,) = folder.glob("*.whl")
-    venv.create(folder / "venv", with_pip=False)
-    python = folder / "venv" / "bin" / "python"
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, copy], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == {name if name.startswith("meshdemo/") else f"meshdemo/{name}" for name in files()}
+
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([*pip, "--python", python, "install", "--no-deps", wheel], check=True)
-    return wheel, python.with_name("meshdemo")
-
-
-@pytest.mark.thorough
-def test_the_wheel_holds_every_lesson(installed):
-    """The wheel has every file that is in the repository, the modules in the package and k8s/ inside of it."""
-    expected = {name if name.startswith("meshdemo/") else f"meshdemo/{name}" for name in files()}
-    held = zipfile.ZipFile(installed[0]).namelist()
-    assert {name for name in held if ".dist-info/" not in name} == expected
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["lesson"], "\n  2  A weighted split "),
-        (["lesson", "split", "--check", "--port", "0"], "✓ Webserver V1"),
-        (["up", "--dry-run", "-f", "example.yaml", "-f", "istio/split.yaml"], "is not here: this is the one"),
-        (["lesson", "--copy", "mine"], "was copied to mine"),
-    ],
-    ids=" ".join,
-)
-def test_installed_in_another_folder(installed, tmp_path, arguments, words):
-    """From an empty folder, an installed program finds lessons and manifests."""
     libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": libraries, "PYTHONUTF8": "1"}
-    done = subprocess.run([installed[1], *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert words in done.stdout + done.stderr
+    folder.mkdir()
+    for command, words in (
+        ("lesson", "\n  2  A weighted split "),
+        ("lesson split --check --port 0", "✓ Webserver V1"),
+        ("up --dry-run -f example.yaml -f istio/split.yaml", "is not here: this is the one that comes with meshdemo"),
+        ("lesson --copy mine", "was copied to mine"),
+        ("lesson --folder mine", "\n  2  A weighted split "),
+    ):
+        done = subprocess.run(
+            [python.with_name("meshdemo"), *command.split()],
+            cwd=folder, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout + done.stderr
