@@ -190,6 +190,11 @@ def _interfaces(host: str) -> str:
 )
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
+@option(
+    "--allow-code",
+    is_flag=True,
+    help="Let what the manifests bring for Envoy run code, and use files and Unix sockets of this machine.",
+)
 @fault_options
 @click.pass_context
 def up_command(
@@ -201,6 +206,7 @@ def up_command(
     filenames: tuple[str, ...],
     istiod: bool,
     dry_run: bool,
+    allow_code: bool,
 ) -> None:
     """Run the whole application on this machine.
 
@@ -211,10 +217,10 @@ def up_command(
     in meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is applied.
     """
     if filenames:
-        _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run)
+        _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code)
         return
-    if dry_run or istiod:
-        name = "--dry-run" if dry_run else "--istiod"
+    if dry_run or istiod or allow_code:
+        name = "--dry-run" if dry_run else "--istiod" if istiod else "--allow-code"
         raise click.UsageError(f"{name} needs -f: without manifests there is no Envoy.")
     from meshdemo.roles import local
 
@@ -247,6 +253,7 @@ def _up_with_manifests(
     *,
     istiod: bool,
     dry_run: bool,
+    allow_code: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
@@ -256,7 +263,7 @@ def _up_with_manifests(
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} cannot be combined with -f: the manifests say it.")
     command = _import_lab("-f")
-    command.up(filenames, serving, istiod=istiod, dry_run=dry_run)
+    command.up(filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code)
     server.exit_process()
 
 

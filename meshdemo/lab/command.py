@@ -15,6 +15,7 @@ from meshdemo.console import streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.envoy.safety import SafeEngine
 from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
@@ -37,13 +38,13 @@ def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
     return bundled_path or path
 
 
-def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run: bool) -> None:
+def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run: bool, allow_code: bool) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
     say = functools.partial(click.echo, err=True)
     paths = [_here_or_bundled(path, say) for path in paths_of(filenames)]
     try:
-        engine = choose_engine(istiod=istiod)
+        engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:
             text, notes = lab.dry_run(paths, engine)
             for note in notes:
@@ -58,12 +59,12 @@ def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run
         raise StartError(str(error)) from None
 
 
-def choose_engine(*, istiod: bool) -> Engine:
+def choose_engine(*, istiod: bool, allow_code: bool = False) -> Engine:
     """Return the quick engine, or Istio's control plane, which is compiled when it has not been."""
     if not istiod:
-        return quick
+        return SafeEngine(quick, allow_code=allow_code)
     make_istiod()
-    return Istiod()
+    return SafeEngine(Istiod(), allow_code=allow_code)
 
 
 def make_istiod() -> build.Program:

@@ -75,6 +75,7 @@ def check(configuration: Resource, path: Path, process_group: int) -> None:
             errors="replace",
             check=False,
             timeout=_CHECK_SECONDS,
+            env={},
             process_group=process_group,
         )
     except OSError as error:
@@ -237,7 +238,13 @@ class Sidecar:
         command += ["--drain-strategy", "immediate", "--drain-time-s", _DRAIN_SECONDS]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, process_group=self._group
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={},  # a policy can have Envoy say what stands there
+                process_group=self._group,
             )
         self._started_at = time.monotonic()
         self._restart_at = None

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import NAMESPACE, ManifestError
+from meshdemo.lab.files.manifests import NAMESPACE, Manifest, ManifestError
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
 
@@ -21,6 +21,8 @@ _ENDS = ("panic: ", "fatal error: ")
 _LINES = 20
 _READ_SECONDS = 2.0
 _PLACE = "Istio's control plane"
+# What a patch of an EnvoyFilter may name beside the resources that an engine answers with.
+_UNDELIVERED = ("BOOTSTRAP", "EXTENSION_CONFIG")
 # Each answer takes some megabytes that Istio's packages never give back: after so many the program is started anew.
 _ANSWERS = 100
 
@@ -46,6 +48,8 @@ class Istiod:
 
         Raise ManifestError for a policy that an API server or Istio itself refuses, with its reason.
         """
+        for manifest in cluster.policies:
+            _check_patches(manifest)
         answer = self._ask(control_plane_input(cluster))
         if "error" in answer:
             reason = _one_line(answer["error"])
@@ -123,6 +127,7 @@ class Istiod:
                 stderr=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
+                env={},  # PILOT_* and others would change what Istio makes
                 process_group=0,  # Ctrl+C is this process's to hear; the program ends when its input does
             )
         except OSError as error:
@@ -160,6 +165,17 @@ def _closed_ports(cluster: Cluster, resources: Mapping[str, Resources]) -> Itera
         for port in gateway.ports:
             if str(port) not in is_open:
                 yield f"{gateway.manifests[0].place}: Istio opens no port {port} for it; is there all that it names?"
+
+
+def _check_patches(manifest: Manifest) -> None:
+    """Raise ManifestError for what changes no resource: Istio takes it, and no Envoy here would hear of it."""
+    spec = manifest.document.get("spec")
+    patches = spec.get("configPatches") if isinstance(spec, dict) and manifest.kind == "EnvoyFilter" else None
+    for index, patch in enumerate(patches if isinstance(patches, list) else []):
+        target = patch.get("applyTo") if isinstance(patch, dict) else None
+        if target in _UNDELIVERED:
+            where = f"spec.configPatches[{index}]"
+            raise ManifestError(manifest.place, f"{where}: the lab has no {target} that a patch could change")
 
 
 def _one_line(text: str) -> str:
