@@ -47,9 +47,10 @@ class Replica:
         self.name = name
         self.port = port
         self._container = container
-        self._command = command_line(*container.args, "--host", "127.0.0.1", "--port", str(port), *arguments)
+        #: What is run, and the variables that it gets.
+        self.command = command_line(*container.args, "--host", "127.0.0.1", "--port", str(port), *arguments)
         inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-        self._environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
+        self.environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
         self._grace_seconds = grace_seconds
         self._process_group = process_group
         self._say = say
@@ -106,8 +107,8 @@ class Replica:
                 if self._retired.is_set():
                     return "none"
                 process = subprocess.Popen(
-                    self._command,
-                    env=self._environment,
+                    self.command,
+                    env=self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

@@ -37,12 +37,12 @@ def test_a_proxy(cluster, around):
     pod = RunningPod("pod-1", wanted, around)
     (replica,) = pod.replicas
     port = pod.ports.outbound["0.0.0.0_80"]
-    command = " ".join(replica._command)
+    command = " ".join(replica.command)
     assert f"--connect-to :80:127.0.0.1:{port}" in command
     assert command.index("--port 3030") < command.index(f"--port {pod.ports.apps[3030]}")
-    assert replica._environment["HOSTNAME"] == "proxy-1"
-    assert replica._environment["CHANGES_FILE"] == "c"
-    assert replica._environment["DRAIN_SECONDS"] == "3"
+    assert replica.environment["HOSTNAME"] == "proxy-1"
+    assert replica.environment["CHANGES_FILE"] == "c"
+    assert replica.environment["DRAIN_SECONDS"] == "3"
     assert Path(pod.sidecar.folder).name == "pod-1"
 
 
@@ -53,8 +53,8 @@ def test_a_web_server(cluster, around):
     assert (wanted.rules, wanted.listens) == ((), ())
     pod = RunningPod("pod-1", wanted, around)
     assert pod.replicas[0].name == "webserverv1-1"
-    assert "--connect-to" not in pod.replicas[0]._command
-    assert "CHANGES_FILE" not in pod.replicas[0]._environment
+    assert "--connect-to" not in pod.replicas[0].command
+    assert "CHANGES_FILE" not in pod.replicas[0].environment
     assert pod.port_of(3030) == pod.ports.apps[3030]
     assert pod.port_of(9) is None
 
@@ -66,8 +66,8 @@ def test_the_manifest_comes_first(cluster, around):
     changed = container.__class__(**{**vars(container), "environment": (("DRAIN_SECONDS", "9"), ("HOSTNAME", "mine"))})
     pod = pod.__class__(**{**vars(pod), "containers": (changed,)})
     (replica,) = RunningPod("pod-1", Wanted(pod, template_of(cluster, "webserverv1")), around).replicas
-    assert replica._environment["DRAIN_SECONDS"] == "9"
-    assert replica._environment["HOSTNAME"] == "mine"
+    assert replica.environment["DRAIN_SECONDS"] == "9"
+    assert replica.environment["HOSTNAME"] == "mine"
 
 
 def test_without_resources(cluster):
