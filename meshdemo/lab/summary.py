@@ -32,7 +32,8 @@ class Change:
 def starting(cluster: Cluster) -> str:
     """Return the line that is said at once."""
     counts = ", ".join(f"{deployment.replicas} {deployment.name}" for deployment in cluster.deployments)
-    gateways = f" and {len(cluster.gateways)} of gateways" if cluster.gateways else ""
+    count = len(cluster.gateways)
+    gateways = f" and {count} gateway{'s' * (count > 1)}" if count else ""
     return f"starting {len(cluster.pods)} pods ({counts}){gateways} ..."
 
 

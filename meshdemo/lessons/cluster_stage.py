@@ -31,13 +31,13 @@ _POLL_SECONDS = 0.05
 # How long sidecars may take to hear of a policy; a cluster does not say when they have.
 _SPREAD_SECONDS = 5.0
 _HINTS = {
-    "config": ". A cluster on this machine is made by: kind create cluster",
+    "config": ". To make a cluster on this machine: kind create cluster",
     "rollout": "; kubectl get pods shows why",
 }
 _CONTAINERS = "{range .items[*].spec['initContainers','containers'][*]}{.name} {end}"
 _NO_SIDECAR = (
-    "the proxy's pod has no sidecar, so that Istio's own policies show nothing, unless the namespace is in ambient "
-    "mode: kubectl label namespace {namespace} istio-injection=enabled, kubectl rollout restart deployment"
+    "the proxy's pod has no sidecar, so Istio's own policies have no effect, unless the namespace is in ambient mode: "
+    "kubectl label namespace {namespace} istio-injection=enabled, kubectl rollout restart deployment"
 )
 
 
@@ -68,9 +68,9 @@ class ClusterStage:
         """Return what will be done, and to which context."""
         return (
             f"kubectl's context is {self.context}, its namespace {self.namespace}. meshdemo will do this there:\n"
-            f"  {self._example} is applied, unless it is there;\n"
-            "  each lesson is applied in place of the one before, and ports are forwarded;\n"
-            "  in the end what was applied is deleted, and nothing else."
+            f"  apply {self._example}, unless it is there already;\n"
+            "  apply each lesson in place of the one before, and forward ports;\n"
+            "  at the end, delete what it has applied, and nothing else."
         )
 
     def show(self, lesson: Lesson) -> None:
@@ -122,7 +122,7 @@ class ClusterStage:
         try:
             self._kubectl("delete", "--ignore-not-found", "--wait=false", *names)
         except StartError as error:
-            raise StartError(f"{error}. What was applied may be there still: {', '.join(names)}") from None
+            raise StartError(f"{error}. What was applied may still be there: {', '.join(names)}") from None
 
     @property
     def _front_port(self) -> int:
@@ -134,11 +134,11 @@ class ClusterStage:
         if there and there != set(names):
             missing = ", ".join(name for name in names if name not in there)
             raise StartError(
-                f"{self._example} is there in part only: {missing} is missing in namespace {self.namespace}. "
-                f"Apply it, or delete it, first."
+                f"only part of {self._example} is there: {missing} is missing in namespace {self.namespace}. "
+                "First apply it, or delete it."
             )
         if there:
-            self._say(f"{self._example} is there, and stays as it is")
+            self._say(f"{self._example} is there already, and stays as it is")
         else:
             self._apply(self._example, names, self._ours)
         self._wait_for_pods(names)
@@ -153,8 +153,8 @@ class ClusterStage:
         there = self._present(names)
         if there:
             raise StartError(
-                f"{min(there)} is there in namespace {self.namespace}, and {path} brings its own: delete it first, or "
-                "use another namespace."
+                f"{min(there)} is already in namespace {self.namespace}, and {path} brings its own: delete it first, "
+                "or use another namespace."
             )
         self._apply(path, names, ours)
         self._wait_for_pods(names)
@@ -216,7 +216,7 @@ class ClusterStage:
                 end_process(process)
         if process.returncode:
             lines = [printable(line.strip()) for line in errors.splitlines() if line.strip()]
-            reason = "; ".join(dict.fromkeys(lines)) or "it gives no reason"
+            reason = "; ".join(dict.fromkeys(lines)) or "no reason given"
             raise StartError(f"{shown}: {reason}{_HINTS.get(arguments[0], '')}")
         return output
 

@@ -19,7 +19,7 @@ def cluster(*lessons, others=()):
 def test_the_start():
     """The first line says how many pods of what are started, and of gateways."""
     assert summary.starting(cluster()) == "starting 7 pods (1 proxy, 3 webserverv1, 3 webserverv2) ..."
-    assert summary.starting(cluster("istio/ingress.yaml")).endswith(") and 1 of gateways ...")
+    assert summary.starting(cluster("istio/ingress.yaml")).endswith(") and 1 gateway ...")
 
 
 @pytest.mark.parametrize(

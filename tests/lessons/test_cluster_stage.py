@@ -139,7 +139,7 @@ def test_what_will_be_done_is_said_first(cluster):
     """Before anything else context and namespace are named."""
     lines = cluster.run("one").stdout.splitlines()
     assert lines[0] == "kubectl's context is kind-test, its namespace default. meshdemo will do this there:"
-    assert lines[3] == "  in the end what was applied is deleted, and nothing else."
+    assert lines[3] == "  at the end, delete what it has applied, and nothing else."
     assert lines[4].startswith("1. The lesson one")
 
 
@@ -164,10 +164,10 @@ def test_an_example_that_is_there_stays(cluster):
 @pytest.mark.parametrize(
     ("objects", "words"),
     [
-        ("serviceaccount/proxy", "is there in part only: deployment.apps/proxy is missing in namespace default"),
+        ("serviceaccount/proxy", "is there: deployment.apps/proxy is missing in namespace default"),
         (
             "virtualservice.networking.istio.io/webserver",
-            "virtualservice.networking.istio.io/webserver is there in namespace default, and ",
+            "virtualservice.networking.istio.io/webserver is already in namespace default, and ",
         ),
     ],
     ids=["a part of the example", "an object of the lesson"],
@@ -187,7 +187,7 @@ def test_what_was_there_before_stays(cluster, objects, words):
         (
             "config current",
             "error: current-context is not set",
-            "is not set. A cluster on this machine is made by: ",
+            "is not set. To make a cluster on this machine: ",
         ),
         ("config current", "error: \x1b[2J", "kubectl config current-context: error: \\x1b[2J"),
         ("apply --dry", "no matches for kind\\nensure CRDs are installed", "no matches for kind; ensure CRDs are inst"),
@@ -221,7 +221,7 @@ def test_a_clean_up_that_fails(cluster):
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: kubectl delete")
-    assert "the server is gone. What was applied may be there still: virtualservice" in last
+    assert "the server is gone. What was applied may still be there: virtualservice" in last
 
 
 def test_without_kubectl(cluster):
