@@ -15,8 +15,8 @@ from meshdemo.console import streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
-from meshdemo.lab.envoy.sidecar import EnvoyError
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.serving.server import ServeOptions

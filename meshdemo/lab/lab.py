@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +15,14 @@ from meshdemo.console import signals
 from meshdemo.escaping import printable_message
 from meshdemo.lab import summary
 from meshdemo.lab.engine import Engine
+from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
+from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
-from meshdemo.lab.envoy.sidecar import EnvoyError
+from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.files.following import Aside, Files
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.marks import Marks
 from meshdemo.lab.outside import Address, Outside
-from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
@@ -43,13 +46,17 @@ class LabOptions:
 
 def dry_run(paths: Sequence[Path], engine: Engine) -> tuple[str, tuple[str, ...]]:
     """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
-    guard = Guard()
-    try:
-        reader = Reader(paths, engine, guard)
-        state = reader.configure(reader.read())
-        return as_json(state), state.notes
-    finally:
-        guard.close()
+    reader = Reader(paths, engine)
+    state = reader.configure(reader.read())
+    with ExitStack() as stack:
+        guard = Guard()
+        stack.callback(guard.close)
+        plane = ControlPlane(guard.folder)
+        stack.callback(plane.close)
+        judge = Judge(guard.folder, guard.group, plane)
+        stack.callback(judge.close)
+        reader.check(state, judge)
+    return as_json(state), state.notes
 
 
 class Lab:
@@ -61,30 +68,32 @@ class Lab:
         self._out = say
         self._files = Files(paths)
         self._reading: Aside[State] = Aside()
-        self._guard = Guard()
-        try:
-            self._reader = Reader(paths, engine, self._guard)
+        self._reader = Reader(paths, engine)
+        with ExitStack() as stack:
+            guard = Guard()
+            stack.callback(guard.close)
             ports = Ports()
             files = self._reader.read()
             ports.claim("front", options.port)
             self._say(summary.starting(files.cluster))
             self.state = self._reader.configure(files)
-            self._marks = Marks(self._guard.folder / "changes.json")
+            self._plane = ControlPlane(guard.folder)
+            stack.callback(self._plane.close)
+            self._judge = Judge(guard.folder, guard.group, self._plane)
+            stack.callback(self._judge.close)
+            self._marks = Marks(guard.folder / "changes.json")
             around = Surroundings(
-                folder=self._guard.folder,
-                process_group=self._guard.group,
+                folder=guard.folder,
+                process_group=guard.group,
+                plane=self._plane,
                 ports=ports,
                 say=self._say,
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
                 proxy_environment={"CHANGES_FILE": str(self._marks.path)},
             )
-            self._pods = Pods(around, self._local)
-            self._outside = Outside(self._guard, ports, self._reader, self._say)
-        except BaseException:
-            self._guard.close()
-            raise
-        self._told: dict[str, RunningPod] = {}
-        self._listening = False
+            self._pods = Pods(around, self._local, self._publish)
+            self._outside = Outside(guard, self._plane, ports, self._reader, self._say)
+            self._ending = stack.pop_all()
         self._rolling: set[str] = set()
         self._slow_at: float | None = None
         self._problem: str | None = None
@@ -93,28 +102,28 @@ class Lab:
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
         self._want(self.state)
-        self._move_pods()
         self._outside.start(self.state, self._pods.where)
+        self._pods.step()
         deadline = time.monotonic() + _START_SECONDS
-        while not (self._pods.settled and self._outside.is_ready):
-            if time.monotonic() > deadline:
-                names = ", ".join(self._pods.not_ready())
-                self._say(f"not ready after {_START_SECONDS} s, so no traffic goes to them yet: {names}")
-                break
-            time.sleep(_POLL_SECONDS)
-            for pod in self._pods.present:
-                pod.check()
-            self._outside.check()
-            self._outside.look_after()
-            self._move_pods()
-        sidecars = [pod.sidecar for pod in self._pods.present if pod.sidecar and pod.sidecar.is_ready]
-        in_parallel([sidecar.wait_for_endpoints for sidecar in sidecars])
-        self._outside.listen(self._pods.where)
-        self._listening = True
+        try:
+            while not (self._pods.settled and self._outside.is_ready):
+                if time.monotonic() > deadline:
+                    names = ", ".join(self._pods.not_ready())
+                    self._say(f"not ready after {_START_SECONDS} s, so no traffic goes to them yet: {names}")
+                    break
+                time.sleep(_POLL_SECONDS)
+                for envoy in self._envoys():
+                    envoy.check()
+                self._outside.look_after()
+                self._pods.step()
+            self._change_envoys()
+        except EnvoyError as error:
+            self._outside.check_ports(self.state)
+            raise self._reader.blame(self.state, error, self._judge) from None
 
     def step(self) -> None:
         """Look after everything once: pods that come and go, what listens, files that changed."""
-        for look in (self._outside.look_after, self._move_pods, self._say_what_rolls, self._follow):
+        for look in (self._outside.look_after, self._pods.step, self._say_what_rolls, self._renew, self._follow):
             problem = None
             try:
                 look()
@@ -131,11 +140,9 @@ class Lab:
         self._stopped = True
         for pod in self._pods.present:
             pod.retire()  # so that none starts again what the guard ends
-        self._guard.close()
-        for pod in self._pods.present:
-            if pod.sidecar:
-                pod.sidecar.stop()
-        self._outside.stop()
+        self._ending.close()
+        for envoy in self._envoys():
+            envoy.stop()
 
     def drain(self) -> None:
         """Let the proxies finish what they have begun, as when their pods are deleted."""
@@ -193,19 +200,20 @@ class Lab:
             return None
         return pod.local(resources, self._reader.secrets(pod.pod, resources, self.state.cluster))
 
-    def _move_pods(self) -> None:
-        """Start and replace pods; who leaves is taken out of traffic first, and then ended."""
-        taken_out = self._pods.step()
-        try:
-            if self._pods.taking_calls != self._told:
-                self._told = self._pods.taking_calls
-                for pod in [*self._pods.present, *taken_out]:
-                    if pod.sidecar:
-                        pod.sidecar.change_endpoints(self._pods.where)
-                if self._listening:
-                    self._outside.change_endpoints(self._pods.where)
-        finally:
-            self._pods.retire(taken_out)
+    def _envoys(self) -> list[Sidecar]:
+        return [*(pod.sidecar for pod in self._pods.present if pod.sidecar), *self._outside.envoys]
+
+    def _publish(self) -> None:
+        """Tell all Envoys who takes calls now, and return when they know."""
+        envoys = self._envoys()
+        for envoy in envoys:
+            envoy.change_endpoints(self._pods.where)
+        self._plane.wait(envoy.subscriber for envoy in envoys if envoy.is_ready)
+
+    def _renew(self) -> None:
+        """Renew certificates in time."""
+        if self._reader.renew_certificates():
+            self._change_envoys()
 
     def _say_what_rolls(self) -> None:
         """Say when a change of pods is complete, and when it is long in coming."""
@@ -229,7 +237,10 @@ class Lab:
                     raise
                 return  # it was read while it was being written
             if state is not None and self._files.are_as_told():
-                self._apply(state)
+                try:
+                    self._apply(state)
+                except EnvoyError as error:
+                    self._reading.begin(functools.partial(self._blame, state, error))
         elif self._files.have_changed():
             self._problem = None
             here = [pod.pod for pod in self._pods.present]
@@ -238,6 +249,9 @@ class Lab:
             self._tidied = self.state
             here, files = [pod.pod for pod in self._pods.present], self.state.files
             self._reading.begin(lambda: self._reader.configure(files, here))
+
+    def _blame(self, state: State, refusal: EnvoyError) -> State:
+        raise self._reader.blame(state, refusal, self._judge)
 
     def _has_gone(self) -> bool:
         """Return whether the configuration holds pods that no file has, and that are not there any more."""
@@ -249,19 +263,22 @@ class Lab:
         former, self.state = self.state, state
         addresses = self._outside.addresses(former)
         try:
-            self._change_envoys()
-        except EnvoyError:
+            silent = self._change_envoys()
+        except BaseException:
             self.state = former
-            self._change_envoys()
+            self._outside.keep(former)
             raise
+        self._outside.keep(state)
         rolls = self._want(state)
-        self._move_pods()
+        self._pods.step()
         if state.files is former.files:
             return
         changes = summary.changes(former.files.manifests, state.files.manifests)
-        for change in changes:
-            outcome = "rolling out" if rolls and change.moves_pods else "in force"
-            self._say(f"{_now()} {change.text}, {outcome}")
+        for each in changes:
+            outcome = "rolling out" if rolls and each.moves_pods else "in force"
+            if silent:
+                outcome += f" but for {', '.join(silent)}, whose Envoy does not answer"
+            self._say(f"{_now()} {each.text}, {outcome}")
         if not changes:
             self._say(f"{_now()} no effective change")
         for address in self._outside.addresses(state):
@@ -270,22 +287,19 @@ class Lab:
         for note in state.notes:
             self._say(note)
         if rolls:
-            self._rolling |= {change.label for change in changes if change.moves_pods}
+            self._rolling |= {each.label for each in changes if each.moves_pods}
             self._slow_at = time.monotonic() + _SLOW_SECONDS
-        self._marks.add([change.label for change in changes])
+        self._marks.add([each.label for each in changes])
 
-    def _change_envoys(self) -> None:
+    def _change_envoys(self) -> list[str]:
+        """Put the state in force in all Envoys, or in none; return the names of those that do not answer."""
         where = self._pods.where
-        jobs = []
+        wanted = self._outside.prepare(self.state, where)
         for pod in self._pods.present:
             local = self._local(pod)
             if pod.sidecar and local:
-                jobs.append(lambda sidecar=pod.sidecar, local=local: sidecar.change(local, where))
-        in_parallel(jobs)
-        self._outside.change(self.state, where)
-        sidecars = [pod.sidecar for pod in self._pods.present if pod.sidecar]
-        if any(sidecar.has_new_inbound for sidecar in sidecars):
-            in_parallel([envoy.renew_connections for envoy in (*sidecars, *self._outside.gateways)])
+                wanted[pod.sidecar] = local
+        return change(wanted, where, self._plane)
 
 
 def run(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.model import Cluster, Gateway
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy import node
+from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
-from meshdemo.lab.parallel import in_parallel
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import Ports as PortBook
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.state import Reader, State, entrances
+from meshdemo.serving import server
 
 # What is added to a port that only root may listen on.
 _PRIVILEGED = 1024
@@ -33,8 +35,9 @@ class Address:
 class Outside:
     """The Envoys of the node and of the gateways. They belong to the lab, whatever becomes of the pods."""
 
-    def __init__(self, guard: Guard, ports: PortBook, reader: Reader, say: Say) -> None:
+    def __init__(self, guard: Guard, plane: ControlPlane, ports: PortBook, reader: Reader, say: Say) -> None:
         self._guard = guard
+        self._plane = plane
         self._ports = ports
         self._reader = reader
         self._say = say
@@ -43,61 +46,54 @@ class Outside:
         self._gateways: dict[str, Sidecar] = {}
 
     def start(self, state: State, where: Where) -> None:
-        """Start everything, without waiting; nothing listens before `listen`."""
-        self._node.start(self._node_local(state.cluster, self._node), where, listening=False)
+        """Start everything, without waiting; nothing listens before the first change."""
+        self._node.start(self._node_local(state.cluster), where, listening=False)
         self._start_gateways(state, where)
 
-    def listen(self, where: Where) -> None:
-        """Open what there is to be called; raise EnvoyError when a port cannot be had."""
-        for envoy in self._envoys():
-            envoy.change_endpoints(where)
-            envoy.listen()
-
-    def change(self, state: State, where: Where) -> None:
-        """Change to another state; raise EnvoyError when it is not taken."""
-        wanted = {gateway.name: gateway for gateway in state.cluster.gateways if state.resources(gateway.name)}
-        for name in list(self._gateways):
-            if name not in wanted:
-                self._gateways.pop(name).stop()
-        jobs = []
-        for name, sidecar in self._gateways.items():
-            local = self._gateway_local(wanted[name], state, sidecar)
-            jobs.append(lambda sidecar=sidecar, local=local: sidecar.change(local, where))
-        node_local = self._node_local(state.cluster, self._node)
-        in_parallel([*jobs, lambda: self._node.change(node_local, where)])
-        for sidecar in self._start_gateways(state, where):
+    def prepare(self, state: State, where: Where) -> dict[Sidecar, Local]:
+        """Start what a state needs, and return what each Envoy is to have; raise EnvoyError for what does not start."""
+        self._start_gateways(state, where)
+        for sidecar in self._gateways.values():
             sidecar.wait_until_ready()
-            sidecar.listen()
+        wanted = {self._gateways[each.name]: self._gateway_local(each, state) for each in self._wanted(state)}
+        return {self._node: self._node_local(state.cluster), **wanted}
+
+    def keep(self, state: State) -> None:
+        """End the gateways that a state does not have."""
+        names = {gateway.name for gateway in self._wanted(state)}
+        for name in [name for name in self._gateways if name not in names]:
+            self._gateways.pop(name).stop()
+
+    def check_ports(self, state: State) -> None:
+        """Raise StartError for a port to be called at that somebody else has."""
+        for address in self.addresses(state):
+            for listening in server.bind(HOST, urlsplit(address.url).port or 0):
+                listening.close()
 
     @property
-    def gateways(self) -> list[Sidecar]:
-        """Return the Envoys of the gateways."""
-        return list(self._gateways.values())
-
-    def change_endpoints(self, where: Where) -> None:
-        """Change who takes calls."""
-        for envoy in self._envoys():
-            envoy.change_endpoints(where)
+    def envoys(self) -> list[Sidecar]:
+        """Return all of them."""
+        return [self._node, *self._gateways.values()]
 
     def look_after(self) -> None:
         """Start again what has ended."""
-        for envoy in self._envoys():
+        for envoy in self.envoys:
             envoy.look_after()
 
     def check(self) -> None:
         """Raise EnvoyError when one of them has ended."""
-        for envoy in self._envoys():
+        for envoy in self.envoys:
             envoy.check()
 
     def stop(self) -> None:
         """End all of them at once."""
-        for envoy in self._envoys():
+        for envoy in self.envoys:
             envoy.stop()
 
     @property
     def is_ready(self) -> bool:
         """Return whether all of them run."""
-        return all(envoy.is_ready for envoy in self._envoys())
+        return all(envoy.is_ready for envoy in self.envoys)
 
     def addresses(self, state: State) -> list[Address]:
         """Return what can be called from outside, what leads to the whole application first."""
@@ -123,23 +119,19 @@ class Outside:
             for name in service.short_names
         )
 
-    def _envoys(self) -> list[Sidecar]:
-        return [self._node, *self._gateways.values()]
-
     def _envoy(self, name: str) -> Sidecar:
         folder = self._guard.folder / f"outside-{next(self._numbers)}"
-        return Sidecar(name, folder, self._guard.group, self._say)
+        return Sidecar(name, folder, self._guard.group, self._say, self._plane)
 
-    def _start_gateways(self, state: State, where: Where) -> list[Sidecar]:
-        """Start those that do not run, without waiting, and return them; they do not listen yet."""
-        started = []
-        for gateway in state.cluster.gateways:
-            if gateway.name not in self._gateways and state.resources(gateway.name):
-                sidecar = self._envoy(gateway.name)
-                sidecar.start(self._gateway_local(gateway, state, sidecar), where, listening=False)
-                self._gateways[gateway.name] = sidecar
-                started.append(sidecar)
-        return started
+    def _wanted(self, state: State) -> list[Gateway]:
+        return [gateway for gateway in state.cluster.gateways if state.resources(gateway.name)]
+
+    def _start_gateways(self, state: State, where: Where) -> None:
+        """Start those that do not run, without waiting; they do not listen yet."""
+        for gateway in self._wanted(state):
+            if gateway.name not in self._gateways:
+                self._gateways[gateway.name] = self._envoy(gateway.name)
+                self._gateways[gateway.name].start(self._gateway_local(gateway, state), where, listening=False)
 
     def _public_ports(self, cluster: Cluster) -> list[tuple[node.Entrance, int]]:
         """Return the ports of what is called from outside: --port for the first, the others count on from there."""
@@ -154,17 +146,17 @@ class Outside:
         ports = {each.key: port for each, port in public}
         return ports[entrance.key] if entrance.key in ports else self._ports.get(("node", entrance.key))
 
-    def _node_local(self, cluster: Cluster, sidecar: Sidecar) -> Local:
+    def _node_local(self, cluster: Cluster) -> Local:
         public = self._public_ports(cluster)
         forwarded = entrances(cluster)
         outbound = {entrance.key: self._port_of(entrance, public) for entrance in forwarded}
-        return Local(node.resources_of(forwarded), Ports(outbound=outbound), sidecar.folder, None)
+        return Local(node.resources_of(forwarded), Ports(outbound=outbound), None)
 
-    def _gateway_local(self, gateway: Gateway, state: State, sidecar: Sidecar) -> Local:
+    def _gateway_local(self, gateway: Gateway, state: State) -> Local:
         resources = state.configuration.resources[gateway.name]
         outbound = {name: self._gateway_port(gateway, name) for name in outbound_names(resources)}
         secrets = self._reader.secrets(gateway, resources, state.cluster)
-        return Local(resources, Ports(outbound=outbound), sidecar.folder, secrets)
+        return Local(resources, Ports(outbound=outbound), secrets)
 
     def _gateway_port(self, gateway: Gateway, listener: str) -> int:
         """Return the port of a gateway's listener: its own number, or 8080 for port 80 and so on."""

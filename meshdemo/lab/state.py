@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import threading
 import traceback
@@ -17,15 +16,11 @@ from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.envoy import node
 from meshdemo.lab.envoy.certificates import Authority
-from meshdemo.lab.envoy.credentials import SHOWN, TRUSTED, check_texts, credentials
-from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
-from meshdemo.lab.envoy.sidecar import EnvoyError, check
-from meshdemo.lab.envoy.standalone import Secrets
+from meshdemo.lab.envoy.control_plane import EnvoyError
+from meshdemo.lab.envoy.credentials import check_texts, credentials
+from meshdemo.lab.envoy.judge import Judge
+from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
-from meshdemo.lab.parallel import in_parallel
-from meshdemo.lab.pods.guard import Guard
-
-_CHECKS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -57,14 +52,13 @@ class State:
 
 
 class Reader:
-    """Reads the files again and again. The folder of `guard` is for what Envoy is to check, and for certificates."""
+    """Reads the files again and again."""
 
-    def __init__(self, paths: Sequence[Path], engine: Engine, guard: Guard) -> None:
+    def __init__(self, paths: Sequence[Path], engine: Engine) -> None:
         self.loader = Loader(paths)
         self._engine = engine
-        self._guard = guard
         self._networks: dict[str, int] = {}
-        self._authority: Authority | None = None
+        self._authority = Authority()
         self._lock = threading.Lock()  # files are read in another thread than pods are started in
 
     def read(self) -> Files:
@@ -79,7 +73,7 @@ class Reader:
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
     def configure(self, files: Files, lingering: Iterable[Pod] = ()) -> State:
-        """Return the state with its configuration, which Envoy accepts; raise ManifestError at the object to blame.
+        """Return the state with its configuration; raise ManifestError.
 
         `lingering` are pods that no file has any more and that take calls until others can. Where several have a name,
         since one was replacing another, the first counts.
@@ -90,10 +84,6 @@ class Reader:
         cluster = dataclasses.replace(files.cluster, pods=tuple(pods.values()))
         with self._any_defect_said():
             configuration = self._engine.configure(cluster)
-            try:
-                self._check(cluster, configuration)
-            except EnvoyError as error:
-                raise ManifestError(self._blame(cluster), str(error)) from None
         return State(files, cluster, configuration)
 
     def secrets(self, of: Pod | Gateway, resources: Resources, cluster: Cluster) -> Secrets | None:
@@ -104,43 +94,46 @@ class Reader:
             return None
         account = of.service_account if isinstance(of, Pod) else of.service
         with self._lock:
-            if self._authority is None:
-                self._authority = Authority(self._guard.folder / "certificates")
             own = self._authority.secrets(of.namespace, account)
-            named = credentials(parts, of.namespace, cluster, own.root.parent)
-            return dataclasses.replace(own, named=named)
+        return dataclasses.replace(own, named=credentials(parts, of.namespace, cluster))
 
-    def _check(self, cluster: Cluster, configuration: Configuration) -> None:
-        """Let Envoy check one pod of each Deployment, and each gateway; raise EnvoyError."""
-        first: dict[str, Pod | Gateway] = {}
-        for pod in cluster.pods:
-            first.setdefault(pod.name.rpartition("-")[0], pod)
-        first |= {f"gateway {gateway.name}": gateway for gateway in cluster.gateways}
-        checks = []
-        for number, of in enumerate(first.values()):
-            resources = configuration.resources.get(of.name)
-            if resources is not None:
-                apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
-                calls = isinstance(of, Gateway) or of.calls
-                ports = _any_ports(apps, outbound_names(resources) if calls else ())
-                local = Local(resources, ports, self._guard.folder, self.secrets(of, resources, cluster))
-                static = local.static(lambda _address, port: port)
-                path = self._guard.folder / f"check-{number}.json"
-                checks.append(functools.partial(check, static, path, self._guard.group))
-        for index in range(0, len(checks), _CHECKS_AT_ONCE):
-            in_parallel(checks[index : index + _CHECKS_AT_ONCE])
+    def renew_certificates(self) -> bool:
+        """Return whether it was time to renew certificates: `secrets` are others from now on."""
+        with self._lock:
+            return self._authority.renew()
 
-    def _blame(self, cluster: Cluster) -> str:
-        """Return the place of the policy without which Envoy accepts the rest, else of all."""
+    def check(self, state: State, judge: Judge) -> None:
+        """Let Envoy judge a state; raise ManifestError at the object to blame."""
+        try:
+            self._check(state.cluster, state.configuration, judge)
+        except EnvoyError as error:
+            raise self.blame(state, error, judge) from None
+
+    def blame(self, state: State, refusal: EnvoyError, judge: Judge) -> ManifestError:
+        """Return the error for what Envoy refuses, at the policy without which it accepts the rest, else at all."""
+        cluster = state.cluster
         for manifest in cluster.policies:
             others = tuple(each for each in cluster.policies if each is not manifest)
             try:
                 without = dataclasses.replace(cluster, policies=others)
-                self._check(without, self._engine.configure(without))
+                self._check(without, self._engine.configure(without), judge)
             except (ManifestError, EnvoyError):
                 continue
-            return manifest.place
-        return self._all_files()
+            return ManifestError(manifest.place, str(refusal))
+        return ManifestError(self._all_files(), str(refusal))
+
+    def _check(self, cluster: Cluster, configuration: Configuration, judge: Judge) -> None:
+        """Let Envoy judge one pod of each Deployment, and each gateway; raise EnvoyError."""
+        first: dict[str, Pod | Gateway] = {}
+        for pod in cluster.pods:
+            first.setdefault(pod.name.rpartition("-")[0], pod)
+        first |= {f"gateway {gateway.name}": gateway for gateway in cluster.gateways}
+        for of in first.values():
+            resources = configuration.resources.get(of.name)
+            if resources is not None:
+                apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
+                calls = isinstance(of, Gateway) or of.calls
+                judge.check(resources, apps, self.secrets(of, resources, cluster), calls=calls)
 
     @contextmanager
     def _any_defect_said(self) -> Iterator[None]:
@@ -157,16 +150,6 @@ class Reader:
 
     def _all_files(self) -> str:
         return ", ".join(shown_path(path) for path in self.loader.paths)
-
-
-def _any_ports(apps: Sequence[int], outbound: Sequence[str]) -> Ports:
-    """Return ports that differ, for a configuration that is only checked."""
-    numbers = iter(range(1024, 65536))
-    return Ports(
-        {port: next(numbers) for port in apps},
-        {port: next(numbers) for port in apps},
-        {name: next(numbers) for name in outbound},
-    )
 
 
 def as_json(state: State) -> str:

@@ -12,7 +12,7 @@ from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.envoy.sidecar import EnvoyError
+from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.pods.replica import Say

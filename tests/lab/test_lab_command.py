@@ -130,7 +130,7 @@ def test_what_the_start_says(up):
     assert re.search(r"\nto call\n  http://127.0.0.1:\d+/  service/proxy\n", text)
     (folder,) = running.folder.iterdir()
     assert folder.stat().st_mode & 0o077 == 0
-    sockets = list(folder.rglob("admin"))
+    sockets = list(folder.rglob("control-plane"))
     assert sockets
     assert all(each.is_socket() and each.stat().st_mode & 0o077 == 0 for each in sockets)
     assert running.end(signal.SIGINT) == 0
@@ -160,8 +160,8 @@ MOMENTS = {
     "the folder is there": lambda running: list(running.folder.iterdir()),
     "the first line is there": lambda running: running.lines,
     "an Envoy is being started": lambda running: list(running.folder.glob("*/*/bootstrap.json")),
-    "an Envoy runs": lambda running: list(running.folder.glob("*/*/admin")),
-    "pods are called": lambda running: len(list(running.folder.glob("*/*/admin"))) > 1,
+    "an Envoy runs": lambda running: list(running.folder.glob("*/*/log")),
+    "two Envoys run": lambda running: len(list(running.folder.glob("*/*/log"))) > 1,
 }
 
 
@@ -376,7 +376,7 @@ def test_a_busy_port():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["yaml", "envoy", "cryptography"])
+@pytest.mark.parametrize("module", ["yaml", "grpc", "google.protobuf", "cryptography"])
 def test_without_the_extra(module):
     """Where a package is missing, the message says what to install."""
     script = f"import sys; sys.modules[{module!r}] = None; from meshdemo.cli import main; main(sys.argv[1:])"

@@ -6,6 +6,7 @@ from support import free_port
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Resources
+from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.outside import Outside, _speaks_tls
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import Ports
@@ -23,18 +24,20 @@ spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{name: http, port
 def outside(tmp_path):
     """Return a function that gives what is outside of files, and their state."""
     guard = Guard()
+    plane = ControlPlane(guard.folder)
 
     def build(text="", *paths):
         path = tmp_path / "more.yaml"
         path.write_text(text)
-        reader = Reader([EXAMPLE, path, *paths], quick, guard)
-        found = Outside(guard, ports, reader, print)
+        reader = Reader([EXAMPLE, path, *paths], quick)
+        found = Outside(guard, plane, ports, reader, print)
         return found, reader.configure(reader.read())
 
     ports = Ports()
     ports.claim("front", free_port())
     build.front = ports.get("front")
     yield build
+    plane.close()
     guard.close()
 
 

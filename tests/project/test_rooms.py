@@ -32,7 +32,7 @@ def imports(path):
             assert not node.level, f"{path} has a relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
-            names = [node.args[0].value]
+            names = [node.args[0].value] if isinstance(node.args[0], ast.Constant) else []
         else:
             continue
         for name in names:

@@ -6,23 +6,18 @@ Keys of a Secret, and where one is looked for, are those of Istio's control plan
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.envoy.standalone import TRUSTED, Credential, secret_names
 from meshdemo.lab.files.manifests import Manifest, ManifestError
 
-#: The fields of Envoy's configuration that name a certificate to show, and one to trust.
-SHOWN = "tls_certificate_sds_secret_configs"
-TRUSTED = "validation_context_sds_secret_config"
 _SCHEMES = ("kubernetes://", "kubernetes-gateway://", "configmap://")
 _AUTHORITY_SUFFIX = "-cacert"
 _PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
@@ -30,31 +25,16 @@ _AUTHORITIES = ("cacert", "ca.crt")
 _NOT_ENCODED = {True: "is not encoded in base64", False: "is not Unicode text"}
 
 
-@dataclass(frozen=True)
-class Credential:
-    """The files of a certificate to show, with its key, or of one to trust, without."""
+def credentials(configuration: Any, namespace: str, cluster: Cluster) -> Mapping[str, Credential]:
+    """Return what every Secret holds that the configuration of a pod or gateway of `namespace` names, by that name.
 
-    certificate: Path
-    key: Path | None = None
-
-
-def credentials(configuration: Any, namespace: str, cluster: Cluster, folder: Path) -> Mapping[str, Credential]:
-    """Return files for every Secret that the configuration of a pod or gateway of `namespace` names, by that name.
-
-    A changed Secret gets files of other names, so that Envoy notices. Raise ManifestError for one that is not there, or
-    holds no certificate.
+    Raise ManifestError for one that is not there, or holds no certificate.
     """
-    found = {}
-    for field, name in sorted(set(_asked(configuration))):
-        if name.startswith(_SCHEMES):
-            values = _look_up(name, namespace, cluster, trusted=field == TRUSTED)
-            digest = hashlib.sha256(b"\0".join(values)).hexdigest()[:16]
-            paths = [folder / f"secret-{digest}-{index}.pem" for index in range(len(values))]
-            for path, value in zip(paths, values, strict=True):
-                path.touch(mode=0o600)
-                path.write_bytes(value)
-            found[name] = Credential(*paths)
-    return found
+    return {
+        name: Credential(*_look_up(name, namespace, cluster, trusted=field == TRUSTED))
+        for field, name in sorted(set(secret_names(configuration)))
+        if name.startswith(_SCHEMES)
+    }
 
 
 def check_texts(cluster: Cluster) -> None:
@@ -62,19 +42,6 @@ def check_texts(cluster: Cluster) -> None:
     for manifest in cluster.others:
         if manifest.group == "" and manifest.kind in ("Secret", "ConfigMap"):
             _texts(manifest)
-
-
-def _asked(value: Any) -> Iterator[tuple[str, str]]:
-    """Return which field names which Secret."""
-    if isinstance(value, list):
-        for inner in value:
-            yield from _asked(inner)
-    elif isinstance(value, dict):
-        for field, inner in value.items():
-            if field in (SHOWN, TRUSTED):
-                yield from ((field, each["name"]) for each in (inner if isinstance(inner, list) else [inner]))
-            else:
-                yield from _asked(inner)
 
 
 def _look_up(name: str, namespace: str, cluster: Cluster, *, trusted: bool) -> list[bytes]:

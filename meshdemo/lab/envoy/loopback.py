@@ -7,16 +7,16 @@ else about a configuration is changed; it comes from an engine, and this does no
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from meshdemo.lab.cluster.model import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
-from meshdemo.lab.envoy.standalone import PASSTHROUGH, Secrets, Standalone, passthrough
+from meshdemo.lab.envoy.control_plane import ADS
+from meshdemo.lab.envoy.messages import Snapshot, pack
+from meshdemo.lab.envoy.standalone import PASSTHROUGH, Secrets, Standalone, passthrough, secret, secret_names
 
 HOST = "127.0.0.1"
 _INBOUND = "virtualInbound"
@@ -87,35 +87,35 @@ def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, st
     return tuple((pattern, listener) for _, pattern, listener in sorted(rules))
 
 
-def file_name(kind: str, name: str) -> str:
-    """Return the name of a file for a resource, whatever the resource's name holds."""
-    return f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-
-
 class Local:
-    """The resources of one pod or gateway as its Envoy here gets them, from files in `folder`."""
+    """The resources of one pod or gateway as its Envoy here gets them."""
 
-    def __init__(self, resources: Resources, ports: Ports, folder: Path, secrets: Secrets | None) -> None:
+    def __init__(self, resources: Resources, ports: Ports, secrets: Secrets | None) -> None:
         self._ports = ports
-        self._folder = folder
         self._resources = resources = resources if ports.outbound else _inbound_only(resources)
-        standalone = Standalone(
-            route_source=lambda name: self.source("routes", name),
-            secrets=secrets,
-            passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters),
-        )
+        standalone = Standalone(passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters))
         self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
         self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
         # A pod that is being replaced has no port for a listener that is new: nobody asks for that one's routes.
-        text = json.dumps(self.listeners)
-        self.routes = [self._adapt(each) for each in resources.routes if json.dumps(each["name"]) in text]
+        names = set(_route_names(self.listeners))
+        self.routes = [self._adapt(each) for each in resources.routes if each["name"] in names]
         self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
+        asked = set(secret_names([*self.listeners, *self.clusters]))
+        self.secrets = [secret(*each, secrets) for each in sorted(asked)] if secrets else []
 
-    def source(self, kind: str, name: str = "") -> Resource:
-        """Return a source that reads a file again when it is moved into the folder."""
-        path = self._folder / (file_name(kind, name) if name else f"{kind}.json")
-        watched = {"path": str(path), "watched_directory": {"path": str(self._folder)}}
-        return {"path_config_source": watched, "resource_api_version": "V3"}
+    def snapshot(self, where: Where, *, listening: bool = True) -> Snapshot:
+        """Return all of it; without `listening` it takes no calls. Raise MessageError for what Envoy does not know."""
+        return {
+            "clusters": pack("clusters", self.clusters),
+            "endpoints": self.endpoints_snapshot(where),
+            "secrets": pack("secrets", self.secrets),
+            "listeners": pack("listeners", self.listeners if listening else []),
+            "routes": pack("routes", self.routes if listening else []),
+        }
+
+    def endpoints_snapshot(self, where: Where) -> Mapping[str, Any]:
+        """Return who takes calls now."""
+        return pack("endpoints", self.endpoints(where).values())
 
     def endpoints(self, where: Where) -> dict[str, Resource]:
         """Return the endpoints by the name of their cluster: those that take calls now."""
@@ -130,33 +130,14 @@ class Local:
             assignments[each["cluster_name"]] = {**each, "endpoints": localities}
         return assignments
 
+    def ports(self) -> list[int]:
+        """Return where its listeners are on loopback."""
+        return sorted(listener["address"]["socket_address"]["port_value"] for listener in self.listeners)
+
     def endpoint_names(self) -> list[str]:
         """Return the names of the endpoints that the clusters ask for."""
         clusters = [cluster for cluster in self.clusters if cluster.get("type") == "EDS"]
         return [cluster["eds_cluster_config"].get("service_name") or cluster["name"] for cluster in clusters]
-
-    def static(self, where: Where) -> Resource:
-        """Return all of it in one piece, for Envoy to check."""
-        routes = {route["name"]: route for route in self.routes}
-        assignments = self.endpoints(where)
-
-        def inlined(value: Any) -> Any:
-            if isinstance(value, dict):
-                if "rds" in value:
-                    name = value["rds"]["route_config_name"]
-                    rest = {key: inlined(inner) for key, inner in value.items() if key != "rds"}
-                    return {**rest, "route_config": routes.get(name, {"name": name})}
-                return {key: inlined(inner) for key, inner in value.items()}
-            return [inlined(inner) for inner in value] if isinstance(value, list) else value
-
-        clusters = []
-        for cluster in self.clusters:
-            if cluster.get("type") == "EDS":
-                name = cluster["eds_cluster_config"].get("service_name") or cluster["name"]
-                rest = {key: value for key, value in cluster.items() if key != "eds_cluster_config"}
-                cluster = {**rest, "type": "STATIC", "load_assignment": assignments[name]}
-            clusters.append(cluster)
-        return {"static_resources": {"listeners": inlined(self.listeners), "clusters": clusters}}
 
     def _listeners(self, listener: Resource) -> list[Resource]:
         if is_inbound(listener):
@@ -200,8 +181,7 @@ class Local:
     def _clusters(self, cluster: Resource) -> list[Resource]:
         name, kind = cluster["name"], cluster.get("type")
         if kind == "EDS":
-            config = {**cluster["eds_cluster_config"]}
-            config["eds_config"] = self.source("endpoints", config.get("service_name") or name)
+            config = {**cluster["eds_cluster_config"], "eds_config": ADS}
             return [self._adapt({**cluster, "eds_cluster_config": config})]
         if name == PASSTHROUGH:
             return [self._adapt(passthrough(cluster))]
@@ -238,11 +218,7 @@ class Local:
 
 
 def _inbound_only(resources: Resources) -> Resources:
-    """Return what a pod that calls nobody needs.
-
-    Each file that an Envoy reads takes an inotify instance, of which all programs of a user have 128 (inotify(7)), and
-    Istio gives every pod the routes and clusters of all Services.
-    """
+    """Return what a pod that calls nobody needs: Istio gives every pod the routes and clusters of all Services."""
     listeners = [listener for listener in resources.listeners if is_inbound(listener)]
     text = json.dumps(listeners)
 
@@ -257,6 +233,19 @@ def _inbound_only(resources: Resources) -> Resources:
         clusters=clusters,
         endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
     )
+
+
+def _route_names(value: Any) -> Iterator[str]:
+    """Return the names of the routes that listeners take from elsewhere."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _route_names(inner)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "rds":
+                yield inner["route_config_name"]
+            else:
+                yield from _route_names(inner)
 
 
 def _inner(locality: Resource) -> list[Resource]:

@@ -1,21 +1,24 @@
 """Envoy configuration for an Envoy that has neither Istio's agent beside it nor Istio's filters in it.
 
-Sources and certificates become files, what only Istio's build has is left out, and outside hosts, whose addresses a
-caller in a cluster looks up itself, are looked up by Envoy.
+Routes and certificates come from the lab's control plane, what only Istio's build has is left out, and outside hosts,
+whose addresses a caller in a cluster looks up itself, are looked up by Envoy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.envoy.credentials import SHOWN, TRUSTED, Credential
+from meshdemo.lab.envoy.control_plane import ACCESS_LOG, ADS
 
+#: The fields of Envoy's configuration that name a certificate to show, and one to trust.
+SHOWN = "tls_certificate_sds_secret_configs"
+TRUSTED = "validation_context_sds_secret_config"
 #: The cluster that leads to whatever address a caller chose.
 PASSTHROUGH = "PassthroughCluster"
 # What the names of filters begin with that only Istio's own build of Envoy has.
@@ -32,38 +35,47 @@ _DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_looku
 
 
 @dataclass(frozen=True)
-class Secrets:
-    """Where the certificate and key of an identity are, the authority's certificate, and those of Secrets by name."""
+class Credential:
+    """A certificate to show, with its key, or one to trust, without, in PEM."""
 
-    chain: Path
-    key: Path
-    root: Path
+    certificate: bytes
+    key: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The certificate and key of an identity, the authority's certificate, and those of Secrets by name."""
+
+    own: Credential
+    root: bytes
     named: Mapping[str, Credential] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Standalone:
-    """Adapts parts of a configuration. `route_source` gives the source of a route by its name."""
+    """Adapts parts of a configuration."""
 
-    route_source: Callable[[str], Resource]
-    secrets: Secrets | None
     #: Whether there is a passthrough cluster.
     passes_through: bool
 
     def adapt(self, value: Any) -> Any:
-        """Return a part with sources and certificates as files, and without what this Envoy lacks."""
+        """Return a part that takes the rest from the control plane and logs to it, without what this Envoy lacks."""
         if isinstance(value, list):
             return [self.adapt(each) for each in value if not _is_istio_only(each)]
         if not isinstance(value, dict):
             return value
         value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
         if "rds" in value:
-            name = value["rds"]["route_config_name"]
-            value["rds"] = {"route_config_name": name, "config_source": self.route_source(name)}
-        if SHOWN in value and self.secrets:
-            value = _with_certificates(value, self.secrets)
-        if "combined_validation_context" in value:
-            value = _with_authorities(value, self.secrets)
+            value["rds"] = {**value["rds"], "config_source": ADS}
+        if SHOWN in value:
+            value[SHOWN] = [{**each, "sds_config": ADS} for each in value[SHOWN]]
+        if TRUSTED in value:
+            value[TRUSTED] = {**value[TRUSTED], "sds_config": ADS}
+        kind = str(value.get("@type", ""))
+        if kind.endswith(".HttpConnectionManager"):
+            value["access_log"] = [*value.get("access_log", []), ACCESS_LOG]
+        if kind.endswith(".http.router.v3.Router"):
+            value["upstream_log"] = [*value.get("upstream_log", []), ACCESS_LOG]
         return {key: self.adapt(inner) for key, inner in value.items()}
 
     def with_lookup(self, value: Any, port: int) -> Any:
@@ -110,40 +122,36 @@ def _is_istio_only(value: Any) -> bool:
     return isinstance(value, dict) and str(value.get("name", "")).startswith(_ISTIO_ONLY)
 
 
-def _with_certificates(value: Resource, secrets: Secrets) -> Resource:
-    """Take the certificates to show from files instead of from Istio's agent."""
-    value = dict(value)
-    pairs = [_certificate(each["name"], secrets) for each in value.pop(SHOWN)]
-    value["tls_certificates"] = [
-        {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}} for chain, key in pairs
-    ]
-    return value
+def secret_names(value: Any) -> Iterator[tuple[str, str]]:
+    """Return which field of a configuration names which secret."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from secret_names(inner)
+    elif isinstance(value, dict):
+        for field_name, inner in value.items():
+            if field_name in (SHOWN, TRUSTED):
+                yield from ((field_name, each["name"]) for each in (inner if isinstance(inner, list) else [inner]))
+            else:
+                yield from secret_names(inner)
 
 
-def _certificate(name: str, secrets: Secrets) -> tuple[str | Path, str | Path | None]:
-    """Return the files of a certificate and its key: those in a Secret, named files, or the identity's own."""
-    if name.startswith(_FILE_CERTIFICATE):
-        chain, _, key = name.removeprefix(_FILE_CERTIFICATE).partition("~")
-        return chain, key
-    if name == _OWN:
-        return secrets.chain, secrets.key
-    return secrets.named[name].certificate, secrets.named[name].key
-
-
-def _with_authorities(value: Resource, secrets: Secrets | None) -> Resource:
-    """Take the authorities to trust from a file: the one that is named, those of the system, or the lab's own."""
-    value = dict(value)
-    combined = value.pop("combined_validation_context")
-    name = combined.get(TRUSTED, {}).get("name", "")
+def secret(field_name: str, name: str, secrets: Secrets) -> Resource:
+    """Return the secret that a field names: one of the files, a file itself, or the identity's own and its root."""
+    if field_name == SHOWN:
+        if name.startswith(_FILE_CERTIFICATE):
+            chain, _, key = name.removeprefix(_FILE_CERTIFICATE).partition("~")
+            pair = {"certificate_chain": {"filename": chain}, "private_key": {"filename": key}}
+        else:
+            shown = secrets.own if name == _OWN else secrets.named[name]
+            pair = {"certificate_chain": _inline(shown.certificate), "private_key": _inline(shown.key or b"")}
+        return {"name": name, "tls_certificate": pair}
     if name.startswith(_FILE_ROOT):
         path = name.removeprefix(_FILE_ROOT)
-        root = DEFAULT_CA_BUNDLE_PATH if path == _SYSTEM_ROOTS else path
-    elif secrets is not None and name in secrets.named:
-        root = str(secrets.named[name].certificate)
-    elif secrets is not None:
-        root = str(secrets.root)
+        trusted: Resource = {"filename": DEFAULT_CA_BUNDLE_PATH if path == _SYSTEM_ROOTS else path}
     else:
-        raise ValueError(f"no certificates for {name}")
-    context = combined.get("default_validation_context", {})
-    value["validation_context"] = {**context, "trusted_ca": {"filename": root}}
-    return value
+        trusted = _inline(secrets.named[name].certificate if name in secrets.named else secrets.root)
+    return {"name": name, "validation_context": {"trusted_ca": trusted}}
+
+
+def _inline(value: bytes) -> Resource:
+    return {"inline_bytes": base64.b64encode(value).decode()}

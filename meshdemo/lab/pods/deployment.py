@@ -25,11 +25,15 @@ class _Slot:
 
 
 class Pods:
-    """The pods that run, by name. `configure` gives the sidecar of each what it needs."""
+    """The pods that run, by name.
 
-    def __init__(self, around: Surroundings, configure: Configure) -> None:
+    `configure` gives the sidecar of each what it needs; `publish` returns when all callers know who takes calls.
+    """
+
+    def __init__(self, around: Surroundings, configure: Configure, publish: Callable[[], object]) -> None:
         self._around = around
         self._configure = configure
+        self._publish = publish
         self._deployments: frozenset[str] = frozenset()
         self._wanted: dict[str, Wanted] = {}
         self._slots: dict[str, _Slot] = {}
@@ -76,31 +80,32 @@ class Pods:
         pod = self.taking_calls.get(address)
         return pod.port_of(port) if pod else None
 
-    def step(self) -> list[RunningPod]:
-        """Do what there is to do now, and return the pods that have just been taken out of traffic.
-
-        Whoever calls has to tell all sidecars, and then `retire` these.
-        """
+    def step(self) -> None:
+        """Do what there is to do now: who leaves is taken out of traffic first, and then ended."""
         for pod in self.present:
             pod.look_after()
-        taken_out = self._replace()
-        for name, wanted in self._wanted.items():
-            if name not in self._slots:
-                self._slots[name] = _Slot(self._start(wanted))
-        self._roll()
-        taken_out += self._remove()
+        taken_out: list[RunningPod] = []
+        try:
+            self._replace(taken_out)
+            for name, wanted in self._wanted.items():
+                if name not in self._slots:
+                    self._slots[name] = _Slot(self._start(wanted))
+            self._roll()
+            self._remove(taken_out)
+        finally:
+            former = self.taking_calls
+            ready = [slot.current for slot in self._slots.values() if slot.current.is_ready]
+            self.taking_calls = {pod.pod.address: pod for pod in ready}
+            self._leaving += taken_out
+            try:
+                if self.taking_calls != former:
+                    self._publish()
+            finally:
+                for pod in taken_out:
+                    pod.retire()
         for pod in [pod for pod in self._leaving if pod.has_ended]:
             pod.end()
             self._leaving.remove(pod)
-        ready = [slot.current for slot in self._slots.values() if slot.current.is_ready]
-        self.taking_calls = {pod.pod.address: pod for pod in ready}
-        return taken_out
-
-    def retire(self, pods: Iterable[RunningPod]) -> None:
-        """Let pods drain and end that get no new calls any more."""
-        for pod in pods:
-            pod.retire()
-            self._leaving.append(pod)
 
     def _takes_calls(self, slot: _Slot) -> bool:
         return self.taking_calls.get(slot.current.pod.address) is slot.current
@@ -111,13 +116,13 @@ class Pods:
         try:
             pod.start(self._configure(pod), self.where)
         except BaseException:
-            self.retire([pod])
+            pod.retire()
+            self._leaving.append(pod)
             raise
         return pod
 
-    def _replace(self) -> list[RunningPod]:
+    def _replace(self, taken_out: list[RunningPod]) -> None:
         """Let new pods that are ready take the place of the old ones, and drop those that are outdated."""
-        taken_out = []
         for name, slot in self._slots.items():
             if slot.incoming is None:
                 continue
@@ -127,7 +132,6 @@ class Pods:
             elif slot.incoming.is_ready:
                 taken_out.append(slot.current)
                 slot.current, slot.incoming = slot.incoming, None
-        return taken_out
 
     def _roll(self) -> None:
         """Start the replacement of one pod of each Deployment; never fewer are ready than there are to be."""
@@ -140,20 +144,18 @@ class Pods:
                 busy.add(_deployment(name))
                 slot.incoming = self._start(wanted)
 
-    def _remove(self) -> list[RunningPod]:
+    def _remove(self, taken_out: list[RunningPod]) -> None:
         """Take out what is not wanted any more.
 
         What a Deployment has too many of goes once the others are ready; what has no Deployment any more, which may
         have got another name, once all are.
         """
         patient = time.monotonic() < self._changed_at + _PATIENCE_SECONDS
-        taken_out = []
         for name in [name for name in self._slots if name not in self._wanted]:
             deployment = _deployment(name)
             waits = self.not_ready(deployment if deployment in self._deployments else None)
             if not (waits and patient):
                 taken_out.append(self._slots.pop(name).current)
-        return taken_out
 
 
 def _deployment(pod: str) -> str:

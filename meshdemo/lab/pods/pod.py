@@ -9,6 +9,7 @@ from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster, Pod, Template
 from meshdemo.lab.engine import Resources
+from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
@@ -22,6 +23,7 @@ class Surroundings:
 
     folder: Path
     process_group: int
+    plane: ControlPlane
     ports: PortBook
     say: Say
     #: Variables of every container; where its manifest says otherwise, that counts.
@@ -61,7 +63,7 @@ class RunningPod:
         self.ports = Ports(apps, inbound, outbound)
         self.sidecar: Sidecar | None = None
         if wanted.has_sidecar:
-            self.sidecar = Sidecar(self.pod.name, around.folder / key, around.process_group, around.say)
+            self.sidecar = Sidecar(self.pod.name, around.folder / key, around.process_group, around.say, around.plane)
         self.replicas = [self._replica(number) for number in range(len(self.pod.containers))]
 
     def _replica(self, number: int) -> Replica:
@@ -102,7 +104,7 @@ class RunningPod:
 
     def local(self, resources: Resources, secrets: Secrets | None) -> Local:
         """Return its configuration for loopback."""
-        return Local(resources, self.ports, self._around.folder / self.key, secrets)
+        return Local(resources, self.ports, secrets)
 
     def start(self, local: Local | None, where: Where) -> None:
         """Start everything, without waiting."""
@@ -130,6 +132,7 @@ class RunningPod:
         """End the sidecar, and give its folder and the ports back."""
         if self.sidecar:
             self.sidecar.stop()
+            self._around.plane.remove(self.sidecar.subscriber)
             shutil.rmtree(self.sidecar.folder, ignore_errors=True)
         for kind, numbers in (("app", self.ports.apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
             for number in numbers:

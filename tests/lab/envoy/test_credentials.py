@@ -8,7 +8,8 @@ from istiod_support import self_signed
 from lab_support import manifest
 
 from meshdemo.lab.cluster.model import Cluster
-from meshdemo.lab.envoy.credentials import SHOWN, TRUSTED, check_texts, credentials
+from meshdemo.lab.envoy.credentials import check_texts, credentials
+from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED
 from meshdemo.lab.files.manifests import ManifestError
 
 CERTIFICATE, KEY = self_signed("demo.example.com")
@@ -25,9 +26,9 @@ def cluster(kind="Secret", name="demo", namespace="istio-system", **fields):
     return dataclasses.replace(NOTHING, others=(manifest(document),))
 
 
-def find(names, cluster, folder, field=SHOWN, namespace="istio-system"):
+def find(names, cluster, field=SHOWN, namespace="istio-system"):
     configuration = [{"chains": [{"tls": {field: [{"name": name} for name in names]}}]}]
-    return credentials(configuration, namespace, cluster, folder)
+    return credentials(configuration, namespace, cluster)
 
 
 @pytest.mark.parametrize(
@@ -50,42 +51,32 @@ def find(names, cluster, folder, field=SHOWN, namespace="istio-system"):
     ],
     ids=["tls", "generic", "text"],
 )
-def test_a_certificate_to_show(tmp_path, name, namespace, fields):
-    """A Secret is found by the names that Istio has for it; its key is nobody else's to read."""
-    found = find([name], cluster(**fields), tmp_path, namespace=namespace)[name]
-    assert (found.certificate.read_bytes(), found.key.read_bytes()) == (CERTIFICATE, KEY)
-    assert found.key.stat().st_mode & 0o077 == 0
+def test_a_certificate_to_show(name, namespace, fields):
+    """A Secret is found by the names that Istio has for it."""
+    found = find([name], cluster(**fields), namespace=namespace)[name]
+    assert (found.certificate, found.key) == (CERTIFICATE, KEY)
 
 
 @pytest.mark.parametrize("secret", ["demo", "demo-cacert"])
 @pytest.mark.parametrize("key", ["ca_crt", "cacert"])
-def test_a_certificate_to_trust(tmp_path, secret, key):
+def test_a_certificate_to_trust(secret, key):
     """An authority's certificate stands in the same Secret, or in one of its own."""
     name = "kubernetes://demo-cacert"
-    found = find([name], cluster(name=secret, data=encoded(**{key: CERTIFICATE})), tmp_path, TRUSTED)[name]
-    assert found.certificate.read_bytes() == CERTIFICATE
+    found = find([name], cluster(name=secret, data=encoded(**{key: CERTIFICATE})), TRUSTED)[name]
+    assert found.certificate == CERTIFICATE
     assert found.key is None
 
 
-def test_an_authority_in_a_config_map(tmp_path):
+def test_an_authority_in_a_config_map():
     """The Gateway API takes an authority's certificate from a ConfigMap, which holds plain text."""
     name = "configmap://default/demo-cacert"
     given = cluster("ConfigMap", namespace="default", data={"ca.crt": CERTIFICATE.decode()})
-    assert find([name], given, tmp_path, TRUSTED)[name].certificate.read_bytes() == CERTIFICATE
+    assert find([name], given, TRUSTED)[name].certificate == CERTIFICATE
 
 
-def test_others_are_not_looked_up(tmp_path):
+def test_others_are_not_looked_up():
     """What is no Secret is none: an identity of the mesh, a file."""
-    assert find(["default", "file-cert:a~b"], NOTHING, tmp_path) == {}
-
-
-def test_a_change_has_other_files(tmp_path):
-    """Another content has files of its own, and the same content the same ones."""
-    first = cluster(data=encoded(cert=CERTIFICATE, key=KEY))
-    certificate, key = self_signed("demo.example.com")
-    other = cluster(data=encoded(cert=certificate, key=key))
-    one, two, again = (find(["kubernetes://demo"], given, tmp_path) for given in (first, other, first))
-    assert one == again != two
+    assert find(["default", "file-cert:a~b"], NOTHING) == {}
 
 
 @pytest.mark.parametrize(
@@ -100,10 +91,10 @@ def test_a_change_has_other_files(tmp_path):
         (cluster(data=encoded(cert=CERTIFICATE, key=OTHER_KEY)), "Secret/demo: data.key: is not the key of cert"),
     ],
 )
-def test_what_is_no_certificate(tmp_path, given, problem):
+def test_what_is_no_certificate(given, problem):
     """What Envoy could not load is said with its place."""
     with pytest.raises(ManifestError, match=problem):
-        find(["kubernetes://demo"], given, tmp_path)
+        find(["kubernetes://demo"], given)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A cluster's configuration on loopback: other ports and files, and nothing else."""
+"""A cluster's configuration on loopback: other ports, and nothing else."""
 
 import json
 
@@ -9,7 +9,8 @@ from support import documents
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.loopback import Local, Ports, connect_rules, file_name, is_inbound, outbound_names
+from meshdemo.lab.envoy.control_plane import ADS
+from meshdemo.lab.envoy.loopback import Local, Ports, connect_rules, is_inbound, outbound_names
 
 CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
 
@@ -51,17 +52,17 @@ def test_where_calls_leave(cluster):
     assert rules[-1] == (":", "virtualOutbound")
 
 
-def test_outbound_listeners(tmp_path):
+def test_outbound_listeners():
     """Each outbound listener gets its port on loopback, which nobody else may share."""
     resources = Resources([{**listener("0.0.0.0_80", 80), "bind_to_port": False}])
     assert outbound_names(resources) == ["0.0.0.0_80"]
-    (found,) = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), tmp_path, None).listeners
+    (found,) = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), None).listeners
     assert found["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 21000}}
     assert found["enable_reuse_port"] is False
     assert "bind_to_port" not in found
 
 
-def test_inbound_listeners(tmp_path):
+def test_inbound_listeners():
     """Of the inbound listener each port of the pod gets one, with the chains that are for it."""
 
     def chain(name, **match):
@@ -76,7 +77,7 @@ def test_inbound_listeners(tmp_path):
     inbound = {**listener("virtualInbound", 15006, chains=chains), "listener_filters": filters}
     assert is_inbound(inbound)
     ports = Ports(apps={3030: 21000, 9: 21001}, inbound={3030: 21002, 9: 21003})
-    found = {each["name"]: each for each in Local(Resources([inbound]), ports, tmp_path, None).listeners}
+    found = {each["name"]: each for each in Local(Resources([inbound]), ports, None).listeners}
     mine, others = found["virtualInbound_3030"], found["virtualInbound_9"]
     assert mine["address"]["socket_address"]["port_value"] == 21002
     assert [each["name"] for each in mine["filter_chains"]] == ["mine"]
@@ -85,21 +86,21 @@ def test_inbound_listeners(tmp_path):
     assert [each["name"] for each in mine["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
 
 
-def test_own_clusters(tmp_path):
+def test_own_clusters():
     """What leads to the pod's own program leads to its port on loopback."""
     clusters = [
         {"name": "inbound|3030||", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"},
         {"name": "inbound|9||", "type": "ORIGINAL_DST"},
         {"name": "InboundPassthroughCluster", "type": "ORIGINAL_DST"},
     ]
-    local = Local(Resources(clusters=clusters), Ports(apps={3030: 21000}), tmp_path, None)
+    local = Local(Resources(clusters=clusters), Ports(apps={3030: 21000}), None)
     found = {each["name"]: each for each in local.clusters}
     assert set(found) == {"inbound|3030||", "InboundPassthroughCluster|3030"}
     at = found["inbound|3030||"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
     assert at == {"socket_address": {"address": "127.0.0.1", "port_value": 21000}}
 
 
-def test_endpoints(tmp_path):
+def test_endpoints():
     """Only pods that take calls are endpoints, hashed by the address of the cluster; outside addresses stay."""
     name = "outbound|80||a"
     resources = Resources(
@@ -107,7 +108,7 @@ def test_endpoints(tmp_path):
         clusters=[eds(name), eds("outbound|80||b")],
         endpoints=[endpoints(name, ("10.244.0.1", 3030), ("10.244.0.2", 3030), ("192.0.2.1", 80)), endpoints("c")],
     )
-    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), tmp_path, None)
+    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), None)
     found = local.endpoints(lambda address, port: 22000 if (address, port) == ("10.244.0.1", 3030) else None)
     assert set(found) == {name, "outbound|80||b"}
     assert found["outbound|80||b"] == {"cluster_name": "outbound|80||b"}
@@ -117,7 +118,7 @@ def test_endpoints(tmp_path):
     assert outside["endpoint"]["address"]["socket_address"]["address"] == "192.0.2.1"
 
 
-def test_a_listener_without_a_port(tmp_path):
+def test_a_listener_without_a_port():
     """A listener that has no port here is not there, and neither are its routes."""
     found = []
     for number in (80, 81):
@@ -125,40 +126,55 @@ def test_a_listener_without_a_port(tmp_path):
         chain = {"filters": [{"name": "http", "typed_config": manager}]}
         found.append(listener(f"0.0.0.0_{number}", number, chains=[chain]))
     resources = Resources(found, routes=[{"name": "80"}, {"name": "81"}])
-    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), tmp_path, None)
+    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), None)
     assert [each["name"] for each in local.listeners] == ["0.0.0.0_80"]
     assert local.routes == [{"name": "80"}]
 
 
-def test_a_pod_that_calls_nobody(tmp_path):
-    """What nobody uses is not there, since Envoy would watch a file for it."""
+def test_a_pod_that_calls_nobody():
+    """What nobody uses is not there."""
     resources = Resources(
         [listener("0.0.0.0_80", 80), listener("virtualInbound", 15006)],
         routes=[{"name": "80"}],
         clusters=[eds("outbound|80||a"), {"name": "BlackHoleCluster", "type": "STATIC"}],
         endpoints=[endpoints("outbound|80||a", ("10.244.0.1", 3030))],
     )
-    local = Local(resources, Ports(apps={3030: 21000}, inbound={3030: 21001}), tmp_path, None)
+    local = Local(resources, Ports(apps={3030: 21000}, inbound={3030: 21001}), None)
     assert [each["name"] for each in local.clusters] == ["BlackHoleCluster"]
     assert (local.routes, local.endpoints(lambda *_: 1)) == ([], {})
 
 
-def test_the_names_of_files():
-    """No name of a resource leads anywhere as the name of a file, and no two are the same."""
-    names = {file_name("routes", name) for name in ("80", "../80", "a" * 1000, "a\0", "outbound|80||a")}
-    assert len(names) == 5
-    assert all(len(name) < 50 and "/" not in name for name in names)
+def rds(value):
+    """Return where listeners take their routes from."""
+    if isinstance(value, list):
+        return [found for each in value for found in rds(each)]
+    if not isinstance(value, dict):
+        return []
+    return [value["rds"]] if "rds" in value else rds(list(value.values()))
 
 
-def test_the_split_lesson(cluster, tmp_path):
-    """The lesson's weights come through as they are, with the route in a file of its own."""
+def test_a_snapshot():
+    """All of it is messages by name; without listening there are neither listeners nor routes."""
+    resources = Resources([listener("0.0.0.0_80", 80)], clusters=[eds("a")], endpoints=[endpoints("a")])
+    local = Local(resources, Ports(outbound={"0.0.0.0_80": 21000}), None)
+    found = local.snapshot(lambda *_: None)
+    assert {kind: list(each) for kind, each in found.items()} == {
+        "clusters": ["a"],
+        "endpoints": ["a"],
+        "secrets": [],
+        "listeners": ["0.0.0.0_80"],
+        "routes": [],
+    }
+    assert local.ports() == [21000]
+    assert not local.snapshot(lambda *_: None, listening=False)["listeners"]
+
+
+def test_the_split_lesson(cluster):
+    """The lesson's weights come through as they are, and the listener takes its routes from the control plane."""
     resources = quick.configure(cluster).resources["proxy-1"]
     ports = {name: 21000 + index for index, name in enumerate(outbound_names(resources))}
-    local = Local(resources, Ports(apps={3030: 22000}, outbound=ports), tmp_path, None)
+    local = Local(resources, Ports(apps={3030: 22000}, outbound=ports), None)
     text = json.dumps(local.routes)
     assert '"weight": 75' in text
     assert '"weight": 25' in text
-    assert file_name("routes", "80") in json.dumps(local.listeners)
-    static = json.dumps(local.static(lambda _address, port: port))
-    assert "rds" not in static
-    assert "EDS" not in static
+    assert {"route_config_name": "80", "config_source": ADS} in rds(local.listeners)

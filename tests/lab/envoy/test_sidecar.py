@@ -2,18 +2,20 @@
 
 import dataclasses
 import http.client
+import signal
 import socket
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from support import free_port, get, http_response, is_refused, read_request, wait_until
 
 from meshdemo.lab.engine import Resources
+from meshdemo.lab.envoy import control_plane
 from meshdemo.lab.envoy import sidecar as sidecar_module
+from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
-from meshdemo.lab.envoy.sidecar import EnvoyError, Sidecar, check
+from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.pods.guard import Guard
 
 TYPE = "type.googleapis.com/envoy.extensions.filters."
@@ -53,15 +55,16 @@ def guard():
 class Running:
     """An Envoy with its ports on loopback, and the lines that it says."""
 
-    def __init__(self, guard):
+    def __init__(self, guard, plane):
         self.lines = []
         self.ports = {}
-        self.sidecar = Sidecar("test", guard.folder / "test", guard.group, self.lines.append)
+        self.plane = plane
+        self.sidecar = Sidecar("test", guard.folder / "test", guard.group, self.lines.append, plane)
 
     def local(self, found):
         for name in outbound_names(found):
             self.ports.setdefault(name, free_port())
-        return Local(found, Ports(outbound=self.ports), self.sidecar.folder, None)
+        return Local(found, Ports(outbound=self.ports), None)
 
     def start(self, found, **options):
         self.sidecar.start(self.local(found), nobody, **options)
@@ -74,8 +77,8 @@ class Running:
 
         wait_until(look, "Envoy")
 
-    def change(self, found):
-        self.sidecar.change(self.local(found), nobody)
+    def change(self, found, where=None):
+        return change({self.sidecar: self.local(found)}, where or nobody, self.plane)
 
     def answer(self, name="a"):
         return get(self.ports[name])[2]
@@ -87,9 +90,11 @@ def nobody(address, port):
 
 @pytest.fixture
 def running(guard):
-    found = Running(guard)
+    plane = ControlPlane(guard.folder)
+    found = Running(guard, plane)
     yield found
     found.sidecar.stop()
+    plane.close()
 
 
 def test_changes(running):
@@ -107,11 +112,11 @@ def test_changes(running):
 
 
 def test_without_listening(running):
-    """Before `listen` nothing can be called; when that returns it can."""
+    """Before the first change nothing can be called; when that returns it can."""
     running.start(resources("one", "a"), listening=False)
     assert is_refused(running.ports["a"])
-    running.sidecar.listen()
-    assert running.answer() == "one"
+    assert running.change(resources("two", "a")) == []
+    assert running.answer() == "two"
 
 
 def test_a_port_that_is_taken(running, tcp_server):
@@ -120,8 +125,8 @@ def test_a_port_that_is_taken(running, tcp_server):
     running.ports["a"] = server.port
     running.start(resources("one", "a"), listening=False)
     started = time.monotonic()
-    with pytest.raises(EnvoyError, match=r"(?s)does not take the change:.*cannot bind"):
-        running.sidecar.listen()
+    with pytest.raises(EnvoyError, match=r"does not accept this: a: cannot bind"):
+        running.change(resources("one", "a"))
     assert time.monotonic() - started < 4
 
 
@@ -129,18 +134,19 @@ def test_a_change_that_is_refused(running):
     """What Envoy refuses is an error with its reason, the former state stays, and the next good change is taken."""
     running.start(resources("one", "a"))
     bad = {"name": "bad", "type": "STATIC", "connect_timeout": "-1s"}
-    with pytest.raises(EnvoyError, match="does not take the change"):
+    with pytest.raises(EnvoyError, match="Envoy does not accept this: "):
         running.change(resources("two", "a", extra_cluster=bad))
     assert running.answer() == "one"
     running.change(resources("three", "a"))
     assert running.answer() == "three"
-    with pytest.raises(EnvoyError, match="does not take the change"):
+    with pytest.raises(EnvoyError, match="Envoy does not accept this: "):
         running.change(resources("four", "a", max_direct_response_body_size_bytes=1))
     running.change(resources("five", "a"))
     assert running.answer() == "five"
 
 
-def test_a_name_server_that_does_not_answer(running):
+@pytest.mark.parametrize("kind", ["STRICT_DNS", "LOGICAL_DNS"])
+def test_a_name_server_that_does_not_answer(running, kind):
     """A change holds for all else while a host's address is still being looked up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
@@ -155,7 +161,7 @@ def test_a_name_server_that_does_not_answer(running):
         host = {"endpoint": {"address": {"socket_address": {"address": "known.example", "port_value": 443}}}}
         outside = {
             "name": "outside",
-            "type": "STRICT_DNS",
+            "type": kind,
             "connect_timeout": "1s",
             "typed_dns_resolver_config": resolver,
             "load_assignment": {"cluster_name": "outside", "endpoints": [{"lb_endpoints": [host]}]},
@@ -179,47 +185,48 @@ def test_no_call_is_lost_by_changes(running):
     connection.close()
 
 
-def test_what_comes_to_a_pod(running):
-    """A change of a listener for what comes to the pod is told from all others."""
+def test_one_that_hangs(running, monkeypatch):
+    """One that hangs holds up no change for long, counts as one without calls, and gets the state of now later."""
+    monkeypatch.setattr(control_plane, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(sidecar_module, "_SILENT_SECONDS", 0.0)
     running.start(resources("one", "a"))
-    running.change(resources("two", "a"))
-    assert not running.sidecar.has_new_inbound
-    inbound = Resources([{**resources("x", "a").listeners[0], "name": "virtualInbound"}])
-    running.sidecar.change(Local(inbound, Ports(inbound={3030: free_port()}), running.sidecar.folder, None), nobody)
-    assert running.sidecar.has_new_inbound
-    running.change(resources("three", "a"))
-    assert running.sidecar.has_new_inbound
-    running.change(resources("four", "a"))
-    assert not running.sidecar.has_new_inbound
+    running.sidecar._process.send_signal(signal.SIGSTOP)
+    assert running.change(resources("two", "a")) == ["test"]
+    wait_until(lambda: running.sidecar.look_after() or not running.sidecar.is_ready, "the silence to be noticed")
+    assert running.lines == ["Envoy of test does not answer, and gets no calls until it does"]
+    assert running.change(resources("three", "a")) == []
+    running.sidecar._process.send_signal(signal.SIGCONT)
+    running.wait_until_ready()
+    assert running.answer() == "three"
 
 
-def test_connections_are_renewed(running, tcp_server):
-    """After a renewal calls go over a new connection, and the one that was under way is answered."""
-    held = threading.Event()
+def test_endpoints(running, tcp_server):
+    """Who takes calls changes without a cluster being replaced: its connections are kept."""
 
     def behave(connection):
-        while request := read_request(connection):
-            if b"GET /called/slow" in request:
-                held.wait(20)
+        while read_request(connection):
             connection.sendall(http_response(b"answer"))
 
-    server = tcp_server(behave)
-    running.start(resources("one", "a"))
-    endpoint = {"endpoint": {"address": {"socket_address": {"address": "10.244.0.1", "port_value": 80}}}}
-    assignment = {"cluster_name": "a", "endpoints": [{"lb_endpoints": [endpoint]}]}
-    found = dataclasses.replace(resources("one", "a"), endpoints=[assignment])
-    running.sidecar.change(running.local(found), lambda address, port: server.port)
-    port = running.ports["a"]
-    wait_until(lambda: get(port, "/called")[2] == "answer", "the endpoint")
-    assert [get(port, "/called")[2] for _ in range(5)] == ["answer"] * 5
-    assert server.connections == 1
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(get, port, "/called/slow")
-        running.sidecar.renew_connections()
-        assert get(port, "/called")[2] == "answer"
-        held.set()
-        assert slow.result(20)[2] == "answer"
-    assert server.connections >= 2
+    server, other = tcp_server(behave), tcp_server(behave)
+    found = [
+        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": 80}}}}
+        for address in ("10.244.0.1", "10.244.0.2")
+    ]
+    assignment = {"cluster_name": "a", "endpoints": [{"lb_endpoints": found}]}
+    running.start(dataclasses.replace(resources("one", "a"), endpoints=[assignment]))
+    ports = {"10.244.0.1": server.port}
+
+    def taken():
+        running.sidecar.change_endpoints(lambda address, port: ports.get(address))
+        running.plane.wait([running.sidecar.subscriber])
+        return {get(running.ports["a"], "/called")[0] for _ in range(10)}
+
+    assert taken() == {200}
+    ports["10.244.0.2"] = other.port
+    assert taken() == {200}
+    assert (server.connections, other.connections) == (1, 1)
+    ports.clear()
+    assert taken() == {503}
 
 
 def test_one_that_ends(running):
@@ -249,37 +256,26 @@ def test_a_program_that_does_not_run(running, monkeypatch):
         running.sidecar.wait_until_ready()
 
 
-def test_the_admin_interface(running):
-    """It is a Unix socket that only its user can open."""
+def test_one_that_ran_long(running, monkeypatch):
+    """One that ran long before it ended has earned a short pause again."""
+    monkeypatch.setattr(sidecar_module, "_LONGEST_PAUSE_SECONDS", 0.0)
     running.start(resources("one", "a"))
-    admin = running.sidecar.folder / "admin"
-    assert admin.is_socket()
-    assert admin.stat().st_mode & 0o077 == 0
+    running.sidecar._pause_seconds = 8.0
+    running.sidecar._process.kill()
+    running.sidecar._process.wait()
+    running.sidecar.look_after()
+    assert running.lines[-1].splitlines()[-1] == "starting it again in 0.5 s"
 
 
-def static(route):
-    found = resources("one", "a")
-    found.routes[0]["virtual_hosts"][0]["routes"].insert(0, route)
-    return found
+def test_its_environment(running, monkeypatch):
+    """Nothing of this program's environment is in an Envoy's, so that no policy can read it."""
+    monkeypatch.setenv("SECRET_OF_THE_SHELL", "x")
+    running.start(resources("one", "a"))
+    assert Path(f"/proc/{running.sidecar._process.pid}/environ").read_bytes() == b""
 
 
-def test_check(guard):
-    """Envoy judges a configuration before anything is changed, and says why it refuses one."""
-
-    def checked(found):
-        local = Local(found, Ports(outbound={"a": 21000}), guard.folder, None)
-        check(local.static(nobody), guard.folder / "check.json", guard.group)
-
-    checked(resources("one", "a"))
-    checked(static({"match": {"safe_regex": {"regex": "/[a-z]{400}"}}, "direct_response": {"status": 200}}))
-    regex = {"match": {"safe_regex": {"regex": "("}}, "direct_response": {"status": 200}}
-    with pytest.raises(EnvoyError, match=r"^Envoy does not accept this: missing \)"):
-        checked(static(regex))
-    assert not (guard.folder / "check.json").exists()
-
-
-def test_check_where_envoy_does_not_run(guard, monkeypatch):
+def test_where_envoy_does_not_run(running, monkeypatch):
     """Where the program cannot run that is said."""
     monkeypatch.setattr(sidecar_module, "program", lambda: "/no/such/envoy")
     with pytest.raises(EnvoyError, match="Envoy does not run on this system"):
-        check({}, guard.folder / "check.json", guard.group)
+        running.sidecar.start(running.local(resources("one", "a")), nobody)

@@ -1,19 +1,28 @@
 """Configuration for an Envoy without Istio's agent and Istio's filters."""
 
-from pathlib import Path
+import base64
 
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from meshdemo.lab.envoy.credentials import Credential
-from meshdemo.lab.envoy.standalone import Secrets, Standalone, passthrough
+from meshdemo.lab.envoy.control_plane import ACCESS_LOG, ADS
+from meshdemo.lab.envoy.standalone import (
+    SHOWN,
+    TRUSTED,
+    Credential,
+    Secrets,
+    Standalone,
+    passthrough,
+    secret,
+    secret_names,
+)
 
 TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
-def standalone(secrets=None, passes_through=False):
-    return Standalone(lambda name: {"file": name}, secrets, passes_through)
+def standalone(passes_through=False):
+    return Standalone(passes_through)
 
 
 def test_filters_of_istio_are_left_out():
@@ -24,59 +33,67 @@ def test_filters_of_istio_are_left_out():
     assert found == {"filters": [{"name": "envoy.a"}], "per_filter": {"envoy.y": 2}}
 
 
-def test_routes_are_files():
-    """A route comes from its file."""
-    found = standalone().adapt({"rds": {"route_config_name": "80", "config_source": {"ads": {}}}})
-    assert found == {"rds": {"route_config_name": "80", "config_source": {"file": "80"}}}
-
-
-def test_certificates_are_files(tmp_path):
-    """Certificates come from files: the identity's own, one in a Secret, and one that is named as a file."""
-    named = {
-        "kubernetes://mine": Credential(tmp_path / "c", tmp_path / "k"),
-        "kubernetes://mine-cacert": Credential(tmp_path / "a"),
-    }
-    secrets = Secrets(tmp_path / "chain", tmp_path / "key", tmp_path / "root", named)
-
-    def adapted(*names, trusted="ROOTCA"):
-        value = {
-            "tls_certificate_sds_secret_configs": [{"name": name} for name in names],
-            "combined_validation_context": {
-                "default_validation_context": {"match": 1},
-                "validation_context_sds_secret_config": {"name": trusted},
-            },
+def test_sources():
+    """Routes and certificates come from the control plane."""
+    sds = {"name": "default", "sds_config": {"api_config_source": {}}}
+    found = standalone().adapt(
+        {
+            "rds": {"route_config_name": "80", "config_source": {"api_config_source": {}}},
+            "tls": [{SHOWN: [sds]}, {"combined_validation_context": {TRUSTED: sds}}],
         }
-        return standalone(secrets).adapt(value)
+    )
+    assert found["rds"] == {"route_config_name": "80", "config_source": ADS}
+    own = {"name": "default", "sds_config": ADS}
+    assert found["tls"] == [{SHOWN: [own]}, {"combined_validation_context": {TRUSTED: own}}]
+    assert sorted(secret_names(found)) == [(SHOWN, "default"), (TRUSTED, "default")]
 
-    own = adapted("default")
-    assert own["tls_certificates"][0]["certificate_chain"] == {"filename": str(tmp_path / "chain")}
-    assert own["validation_context"] == {"match": 1, "trusted_ca": {"filename": str(tmp_path / "root")}}
-    found = adapted("kubernetes://mine", "file-cert:/etc/c.pem~/etc/k.pem", trusted="kubernetes://mine-cacert")
-    assert [each["private_key"]["filename"] for each in found["tls_certificates"]] == [
-        str(tmp_path / "k"),
-        "/etc/k.pem",
-    ]
-    assert found["tls_certificates"][1]["certificate_chain"] == {"filename": "/etc/c.pem"}
-    assert found["validation_context"]["trusted_ca"] == {"filename": str(tmp_path / "a")}
+
+def test_access_logs():
+    """Each request and each try is logged to the control plane, beside what a policy wants."""
+    manager = {"@type": "type.googleapis.com/x.HttpConnectionManager", "access_log": [{"name": "a"}]}
+    manager["http_filters"] = [{"typed_config": {"@type": ROUTER}}]
+    found = standalone().adapt(manager)
+    assert found["access_log"] == [{"name": "a"}, ACCESS_LOG]
+    assert found["http_filters"][0]["typed_config"]["upstream_log"] == [ACCESS_LOG]
+
+
+def inline(value):
+    return {"inline_bytes": base64.b64encode(value).decode()}
+
+
+SECRETS = Secrets(
+    Credential(b"chain", b"key"),
+    b"root",
+    {"kubernetes://mine": Credential(b"c", b"k"), "kubernetes://mine-cacert": Credential(b"a")},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "chain", "key"),
+    [
+        ("default", inline(b"chain"), inline(b"key")),
+        ("kubernetes://mine", inline(b"c"), inline(b"k")),
+        ("file-cert:/etc/c.pem~/etc/k.pem", {"filename": "/etc/c.pem"}, {"filename": "/etc/k.pem"}),
+    ],
+)
+def test_certificates(name, chain, key):
+    """A certificate is the identity's own, one in a Secret, or one that is named as a file."""
+    expected = {"name": name, "tls_certificate": {"certificate_chain": chain, "private_key": key}}
+    assert secret(SHOWN, name, SECRETS) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "root"),
-    [("ROOTCA", "root"), ("file-root:system", DEFAULT_CA_BUNDLE_PATH), ("file-root:/etc/ca.pem", "/etc/ca.pem")],
+    [
+        ("ROOTCA", inline(b"root")),
+        ("kubernetes://mine-cacert", inline(b"a")),
+        ("file-root:system", {"filename": DEFAULT_CA_BUNDLE_PATH}),
+        ("file-root:/etc/ca.pem", {"filename": "/etc/ca.pem"}),
+    ],
 )
-def test_authorities_are_files(tmp_path, name, root):
-    """Whom to trust comes from a file: the lab's own authority, the system's, or a named one."""
-    value = {
-        "combined_validation_context": {
-            "default_validation_context": {"match": 1},
-            "validation_context_sds_secret_config": {"name": name, "sds_config": {}},
-        }
-    }
-    secrets = Secrets(tmp_path / "chain", tmp_path / "key", Path("root"))
-    found = {"validation_context": {"match": 1, "trusted_ca": {"filename": root}}}
-    assert standalone(secrets).adapt(value) == found
-    if name != "ROOTCA":
-        assert standalone().adapt(value) == found
+def test_authorities(name, root):
+    """Whom to trust is the lab's own authority, one in a Secret, the system's, or one that is named as a file."""
+    assert secret(TRUSTED, name, SECRETS) == {"name": name, "validation_context": {"trusted_ca": root}}
 
 
 def test_outside_hosts_are_looked_up():

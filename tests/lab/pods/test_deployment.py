@@ -48,7 +48,7 @@ def pods(monkeypatch):
     """Return pods without any."""
     monkeypatch.setattr(deployment, "RunningPod", PlayedPod)
     PlayedPod.started = []
-    return Pods(None, lambda pod: None)
+    return Pods(None, lambda pod: None, lambda: None)
 
 
 def want(pods, *names, version="1", deployments=("a",)):
@@ -56,9 +56,10 @@ def want(pods, *names, version="1", deployments=("a",)):
 
 
 def step(pods):
-    """Do what there is to do, and let those go that were taken out; return their names and versions."""
-    taken_out = pods.step()
-    pods.retire(taken_out)
+    """Do what there is to do; return the names and versions of those that were taken out of traffic."""
+    before = {id(pod) for pod in PlayedPod.started if pod.was_retired}
+    pods.step()
+    taken_out = [pod for pod in pods.present if pod.was_retired and id(pod) not in before]
     return [(pod.pod.name, pod.wanted.template.service_account) for pod in taken_out]
 
 

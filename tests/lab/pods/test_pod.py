@@ -9,6 +9,7 @@ from support import documents
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
+from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
 from meshdemo.lab.pods.ports import Ports
 
@@ -20,9 +21,11 @@ def cluster():
 
 @pytest.fixture
 def around(tmp_path):
-    return Surroundings(
-        tmp_path, 0, Ports(), print, {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"}, {"CHANGES_FILE": "c"}
+    plane = ControlPlane(tmp_path)
+    yield Surroundings(
+        tmp_path, 0, plane, Ports(), print, {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"}, {"CHANGES_FILE": "c"}
     )
+    plane.close()
 
 
 def template_of(cluster, name):

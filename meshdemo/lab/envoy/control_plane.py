@@ -1,0 +1,370 @@
+"""The control plane of the lab: a gRPC server that every Envoy takes its configuration from, and that it logs to.
+
+It speaks ADS in its state-of-the-world form (Envoy, "xDS REST and gRPC protocol"): each Envoy asks for kinds of
+resources on one stream, gets what has changed of them, and acknowledges each response or says why it refuses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from meshdemo.lab.engine import Resource
+from meshdemo.lab.envoy.messages import URLS, Snapshot, api
+
+#: How a resource says that what it refers to comes from here.
+ADS: Resource = {"ads": {}, "resource_api_version": "V3"}
+_DISCOVERY_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+# The metadata by which an Envoy says which one it is.
+_KEY = "meshdemo-envoy"
+_CLUSTER = "meshdemo-control-plane"
+# Longer than any sound Envoy takes on a busy machine; one that does not answer holds up no edit any further.
+_ANSWER_SECONDS = 5.0
+_LOOK_UP_SECONDS = 0.3
+# An Envoy that hangs is found within this time, and counts as not there.
+_KEEPALIVE = [
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+# Each Envoy has two streams, and a new one may begin before the one before has ended. Threads are made as needed.
+_MOST_STREAMS = 512
+_MOST_LOG_ENTRIES = 10_000
+_LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
+#: An access log that is heard here.
+ACCESS_LOG: Resource = {
+    "name": "meshdemo",
+    "typed_config": {
+        "@type": _LOG,
+        "common_config": {
+            "log_name": "meshdemo",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": _CLUSTER}},
+            "buffer_flush_interval": "0.05s",
+        },
+        "additional_request_headers_to_log": ["x-request-id"],
+    },
+}
+_EMPTY: Snapshot = {kind: {} for kind in URLS}
+_KINDS = {url: kind for kind, url in URLS.items()}
+# The kinds of which each response holds all that there are.
+_COMPLETE = ("clusters", "listeners")
+# What is no part of the reason of a refusal.
+_NOISE = re.compile(r"^Error adding/updating \w+\(s\) |goo\.gle/\w+ +")
+
+
+class EnvoyError(Exception):
+    """Envoy did not start, refused a configuration, or ended; `str()` says why."""
+
+
+@dataclass
+class _Subscription:
+    """What an Envoy asks for of one kind, and what it was sent of it."""
+
+    names: frozenset[str]
+    sent: dict[str, Any] = field(default_factory=dict)
+    nonce: str = ""
+    is_answered: bool = True
+    #: Whether it is not waited for (see `ControlPlane.wait`).
+    is_put_off: bool = False
+    has_changed: bool = False
+
+
+class _Stream:
+    """One connection of an Envoy. Responses are put into a queue, from which gRPC takes them; None ends it."""
+
+    def __init__(self) -> None:
+        self.responses: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.subscriptions: dict[str, _Subscription] = {}
+
+
+class Subscriber:
+    """One Envoy as the control plane sees it, whether it is connected or not."""
+
+    def __init__(self, key: str, name: str) -> None:
+        self.key = key
+        self.name = name
+        self.offered = _EMPTY
+        #: Why it has refused what it was sent last, by kind.
+        self.refusals: dict[str, str] = {}
+        #: Whether it did not answer in time; it is not waited for until it does.
+        self.is_silent = False
+        self.stream: _Stream | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether it has a stream."""
+        return self.stream is not None
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether it has acknowledged all that it is to have."""
+        if self.stream is None or self.refusals:
+            return False
+        for kind, offered in self.offered.items():
+            subscription = self.stream.subscriptions.get(kind)
+            if subscription is None:
+                is_missing = bool(offered) or kind in _COMPLETE
+            else:
+                is_missing = kind not in _COMPLETE and not offered.keys() <= subscription.names
+            if is_missing or (subscription and not (subscription.is_answered or subscription.is_put_off)):
+                return False
+        return True
+
+
+class ControlPlane:
+    """The server, on a Unix socket in `folder`, which nobody but the user may open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = folder / "control-plane"
+        self._subscribers: dict[str, Subscriber] = {}
+        self._answers = threading.Condition()
+        self._nonces = itertools.count(1)
+        #: The last entries of the Envoys' access logs, each with the name of its pod or gateway.
+        self.log: deque[tuple[str, Any]] = deque(maxlen=_MOST_LOG_ENTRIES)
+        #: Is called with each of them.
+        self.hear: Callable[[str, Any], object] = lambda _name, _entry: None
+        discovery = api("envoy.service.discovery.v3.discovery_pb2")
+        access_log = api("envoy.service.accesslog.v3.als_pb2")
+        self._cluster_type = api("envoy.config.cluster.v3.cluster_pb2").Cluster
+        self._response_type = discovery.DiscoveryResponse
+        self._log_response_type = access_log.StreamAccessLogsResponse
+        serve = grpc.stream_stream_rpc_method_handler(
+            self._serve,
+            request_deserializer=discovery.DiscoveryRequest.FromString,
+            response_serializer=discovery.DiscoveryResponse.SerializeToString,
+        )
+        hear = grpc.stream_unary_rpc_method_handler(
+            self._hear_log,
+            request_deserializer=access_log.StreamAccessLogsMessage.FromString,
+            response_serializer=access_log.StreamAccessLogsResponse.SerializeToString,
+        )
+        self._server = grpc.server(ThreadPoolExecutor(_MOST_STREAMS), options=_KEEPALIVE)
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(_DISCOVERY_SERVICE, {"StreamAggregatedResources": serve}),
+                grpc.method_handlers_generic_handler(_LOG_SERVICE, {"StreamAccessLogs": hear}),
+            )
+        )
+        self._server.add_insecure_port(f"unix:{self._socket}")
+        self._server.start()
+        self._socket.chmod(0o600)
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.stop(0).wait()
+
+    def bootstrap(self, subscriber: Subscriber) -> Resource:
+        """Return the parts of an Envoy's bootstrap that connect it."""
+        protocol = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        options = {"@type": f"type.googleapis.com/{protocol}", "explicit_http_config": {"http2_protocol_options": {}}}
+        endpoint = {"endpoint": {"address": {"pipe": {"path": str(self._socket)}}}}
+        cluster = {
+            "name": _CLUSTER,
+            "type": "STATIC",
+            "typed_extension_protocol_options": {protocol: options},
+            "load_assignment": {"cluster_name": _CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        }
+        retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+        service = {
+            "envoy_grpc": {"cluster_name": _CLUSTER, "retry_policy": retry},
+            "initial_metadata": [{"key": _KEY, "value": subscriber.key}],
+        }
+        ads = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [service]}
+        return {
+            "node": {"id": subscriber.name, "cluster": "meshdemo"},
+            "static_resources": {"clusters": [cluster]},
+            "dynamic_resources": {"ads_config": ads, "lds_config": ADS, "cds_config": ADS},
+        }
+
+    def add(self, key: str, name: str) -> Subscriber:
+        """Return a new subscriber; `key` tells it from all others, `name` is that of its pod or gateway."""
+        with self._answers:
+            self._subscribers[key] = Subscriber(key, name)
+            return self._subscribers[key]
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber."""
+        with self._answers:
+            self._subscribers.pop(subscriber.key, None)
+
+    def offer(self, offers: Mapping[Subscriber, Snapshot]) -> None:
+        """Send Envoys what they are to have, without waiting; those that connect later get it then."""
+        with self._answers:
+            for subscriber, snapshot in offers.items():
+                subscriber.offered = snapshot
+                self._send(subscriber)
+
+    def change(self, offers: Mapping[Subscriber, Snapshot]) -> list[Subscriber]:
+        """Put a change in force in all Envoys, or in none, and return those that do not answer.
+
+        No call is lost by it: clusters come before what refers to them, and go after it. Raise EnvoyError with the
+        reason of one that refuses it; then all have what they had before.
+        """
+        former = {subscriber: subscriber.offered for subscriber in offers}
+        try:
+            self._take({each: _staged(former[each], new, former[each]) for each, new in offers.items()})
+            self._take({each: _staged(former[each], new, new) for each, new in offers.items()})
+            self._take(offers)
+        except EnvoyError:
+            # What listens goes back first, while all that it may refer to is still there.
+            for part in ({each: _staged(each.offered, {}, former[each]) for each in offers}, former):
+                self.offer(part)
+                self.wait(offers)
+            raise
+        return [each for each in offers if each.is_silent]
+
+    def wait(self, subscribers: Iterable[Subscriber]) -> None:
+        """Return when all have acknowledged or refused what they are to have; note those that have not in time.
+
+        An Envoy acknowledges clusters when it has looked all their hosts up; nobody waits for a name server.
+        """
+        started = time.monotonic()
+        with self._answers:
+            waiting = {each for each in subscribers if not each.is_silent}
+            while waiting := {
+                each for each in waiting if each.is_connected and not each.is_current and not each.refusals
+            }:
+                self._answers.wait(_LOOK_UP_SECONDS)
+                waited = time.monotonic() - started
+                for each in waiting if waited > _LOOK_UP_SECONDS else ():
+                    self._put_off(each)
+                    each.is_silent = waited > _ANSWER_SECONDS
+                waiting = {each for each in waiting if not each.is_silent}
+
+    def _put_off(self, subscriber: Subscriber) -> None:
+        """Do not wait for the clusters of one that looks hosts up."""
+        clusters = subscriber.stream.subscriptions.get("clusters") if subscriber.stream else None
+        if clusters and not clusters.is_answered and any(map(self._is_looked_up, clusters.sent.values())):
+            clusters.is_put_off = True
+            self._send(subscriber)
+
+    def _is_looked_up(self, message: Any) -> bool:
+        cluster = self._cluster_type()
+        message.Unpack(cluster)
+        return cluster.type in (cluster.STRICT_DNS, cluster.LOGICAL_DNS)
+
+    def _take(self, offers: Mapping[Subscriber, Snapshot]) -> None:
+        self.offer(offers)
+        self.wait(offers)
+        for subscriber in offers:
+            for reason in subscriber.refusals.values():
+                raise EnvoyError(f"Envoy does not accept this: {reason}")
+
+    def _send(self, subscriber: Subscriber) -> None:
+        """Send what has changed since it was sent last, of each kind one response at a time."""
+        stream = subscriber.stream
+        if stream is None:
+            return
+        for kind, url in URLS.items():
+            subscription, offered = stream.subscriptions.get(kind), subscriber.offered[kind]
+            if subscription is None or not (subscription.is_answered or subscription.is_put_off):
+                continue
+            wanted = (
+                offered if kind in _COMPLETE else {name: offered[name] for name in subscription.names & offered.keys()}
+            )
+            changed = {name: each for name, each in wanted.items() if subscription.sent.get(name) != each}
+            is_complete = kind in _COMPLETE and subscription.nonce and subscription.sent.keys() <= wanted.keys()
+            if not changed and (is_complete or kind not in _COMPLETE):
+                continue
+            subscription.has_changed = bool(changed)
+            subscription.sent = dict(wanted)
+            subscription.is_answered = subscription.is_put_off = False
+            subscriber.refusals.pop(kind, None)
+            subscription.nonce = str(next(self._nonces))
+            stream.responses.put(
+                self._response_type(
+                    version_info=subscription.nonce,
+                    nonce=subscription.nonce,
+                    type_url=url,
+                    resources=(wanted if kind in _COMPLETE else changed).values(),
+                )
+            )
+
+    def _serve(self, requests: Any, context: Any) -> Iterator[Any]:
+        """Serve one Envoy."""
+        key = dict(context.invocation_metadata()).get(_KEY, "")
+        stream = _Stream()
+        with self._answers:
+            subscriber = self._subscribers.get(key)
+            if subscriber is not None:
+                subscriber.stream, subscriber.refusals = stream, {}
+        if subscriber is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such Envoy")
+            raise RuntimeError("unreachable")
+
+        def follow() -> None:
+            with contextlib.suppress(grpc.RpcError):  # the stream has ended
+                for request in requests:
+                    self._hear_request(subscriber, stream, request)
+
+        def end() -> None:
+            stream.responses.put(None)
+            with self._answers:
+                if subscriber.stream is stream:
+                    subscriber.stream = None
+                self._answers.notify_all()
+
+        if not context.add_callback(end):
+            end()
+        threading.Thread(target=follow, name=f"requests of {subscriber.name}", daemon=True).start()
+        yield from iter(stream.responses.get, None)
+
+    def _hear_request(self, subscriber: Subscriber, stream: _Stream, request: Any) -> None:
+        kind = _KINDS.get(request.type_url)
+        if kind is None:
+            return
+        names = frozenset(request.resource_names)
+        with self._answers:
+            if subscriber.stream is not stream:
+                return
+            subscriber.is_silent = False
+            subscription = stream.subscriptions.setdefault(kind, _Subscription(names))
+            if not subscription.is_answered and request.response_nonce == subscription.nonce:
+                subscription.is_answered = True
+                if request.HasField("error_detail"):
+                    subscriber.refusals[kind] = _reason(request.error_detail.message)
+                if kind == "clusters" and subscription.has_changed and "endpoints" in stream.subscriptions:
+                    stream.subscriptions["endpoints"].sent = {}  # a cluster that is replaced needs its own again
+            elif names == subscription.names:
+                subscription.sent = {}  # it asks again for what it has
+            elif kind not in _COMPLETE:
+                subscription.sent = {name: sent for name, sent in subscription.sent.items() if name in names}
+            subscription.names = names
+            self._send(subscriber)
+            self._answers.notify_all()
+
+    def _hear_log(self, requests: Any, _context: Any) -> Any:
+        """Hear what one Envoy logs."""
+        name = ""
+        with contextlib.suppress(grpc.RpcError):  # the stream has ended
+            for message in requests:
+                name = message.identifier.node.id or name
+                for entry in message.http_logs.log_entry:
+                    self.log.append((name, entry))
+                    self.hear(name, entry)
+        return self._log_response_type()
+
+
+def _staged(former: Snapshot, new: Snapshot, last: Snapshot) -> Snapshot:
+    """Return what others refer to, former and new, with the listeners and routes of `last`."""
+    both = {kind: {**former[kind], **new.get(kind, {})} for kind in ("clusters", "endpoints", "secrets")}
+    return {**both, "listeners": last["listeners"], "routes": last["routes"]}
+
+
+def _reason(message: str) -> str:
+    return _NOISE.sub("", " ".join(message.split()))
