@@ -185,9 +185,11 @@ def _interfaces(host: str) -> str:
     "--filename",
     "filenames",
     multiple=True,
-    metavar="FILE|FOLDER",
+    metavar="FILE|FOLDER|URL",
     help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; - is standard input. Repeatable.",
 )
+@option("-R", "--recursive", is_flag=True, help="Take the files of all folders in a folder that -f names, too.")
+@option("-n", "--namespace", help="Namespace of the manifests: there is only default here.")
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @option(
@@ -204,6 +206,8 @@ def up_command(
     faults: Faults,
     replicas: int,
     filenames: tuple[str, ...],
+    recursive: bool,
+    namespace: str | None,
     istiod: bool,
     dry_run: bool,
     allow_code: bool,
@@ -216,8 +220,12 @@ def up_command(
     With -f it runs what the manifests describe instead: each replica is a process, and a real Envoy is the sidecar, as
     in meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is applied.
     """
+    if namespace not in (None, "default"):
+        raise click.UsageError(f"-n {namespace}: there is only the namespace default here.")
     if filenames:
-        _up_with_manifests(ctx, filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code)
+        _up_with_manifests(
+            ctx, filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code, recursive=recursive
+        )
         return
     if dry_run or istiod or allow_code:
         name = "--dry-run" if dry_run else "--istiod" if istiod else "--allow-code"
@@ -254,6 +262,7 @@ def _up_with_manifests(
     istiod: bool,
     dry_run: bool,
     allow_code: bool,
+    recursive: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
@@ -263,7 +272,7 @@ def _up_with_manifests(
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} cannot be combined with -f: the manifests say it.")
     command = _import_lab("-f")
-    command.up(filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code)
+    command.up(filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code, recursive=recursive)
     server.exit_process()
 
 

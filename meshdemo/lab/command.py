@@ -18,6 +18,7 @@ from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
 from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.sources import folders_below, parse_source
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.serving.server import ServeOptions
 
@@ -25,9 +26,10 @@ from meshdemo.serving.server import ServeOptions
 _PROGRESS_SECONDS = 30.0
 
 
-def paths_of(filenames: Sequence[str]) -> list[Path]:
-    """Return the files that `-f` names: as with kubectl several by commas, and `-` for standard input."""
-    return [Path(name) for filename in filenames for name in filename.split(",") if name]
+def paths_of(filenames: Sequence[str], *, recursive: bool = False) -> list[Path]:
+    """Return the files that `-f` names: as with kubectl several by commas, URLs, and `-` for standard input."""
+    paths = [parse_source(name) for filename in filenames for name in filename.split(",") if name]
+    return folders_below(paths) if recursive else paths
 
 
 def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
@@ -38,11 +40,19 @@ def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
     return bundled_path or path
 
 
-def up(filenames: Sequence[str], serving: ServeOptions, *, istiod: bool, dry_run: bool, allow_code: bool) -> None:
+def up(
+    filenames: Sequence[str],
+    serving: ServeOptions,
+    *,
+    istiod: bool,
+    dry_run: bool,
+    allow_code: bool,
+    recursive: bool = False,
+) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
     say = functools.partial(click.echo, err=True)
-    paths = [_here_or_bundled(path, say) for path in paths_of(filenames)]
+    paths = [_here_or_bundled(path, say) for path in paths_of(filenames, recursive=recursive)]
     try:
         engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:

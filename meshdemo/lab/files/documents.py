@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
@@ -14,6 +15,8 @@ _DEPTH_LIMIT = 100
 # So many characters count as one value more.
 _TEXT_UNIT = 64
 _SHOWN_LENGTH = 40
+_JSON = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
 _MERGE = "tag:yaml.org,2002:merge"
 # Go knows no numbers such as 1:30, which are texts to kubectl.
 _NUMBERS = {
@@ -52,7 +55,43 @@ def not_a_string(value: Any) -> str:
 
 
 def parse(text: str) -> list[tuple[int, Any]]:
-    """Return the documents that are not empty, each with its first line; raise DocumentError."""
+    """Return the documents that are not empty, each with its first line; raise DocumentError.
+
+    They are YAML, or objects of JSON one after the other.
+    """
+    starts = _json_starts(text)
+    if len(starts) > 1:
+        parts = [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+        lines = [text.count("\n", 0, start) for start in starts]
+        # A tab between two values is a space; within a string JSON has none.
+        found = [(line, _parse_yaml(part.replace("\t", " "), line)) for line, part in zip(lines, parts, strict=True)]
+        return [(line + number, document) for line, documents in found for number, document in documents]
+    return _parse_yaml(text, 0)
+
+
+def _json_starts(text: str) -> list[int]:
+    """Return where each object begins, where all of a text is objects of JSON; none otherwise."""
+    starts: list[int] = []
+    position = _SPACE.match(text, 0).end()  # type: ignore[union-attr]
+    try:
+        while text.startswith("{", position):
+            starts.append(position)
+            _, position = _JSON.raw_decode(text, position)
+            position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        return []
+    return starts if position == len(text) else []
+
+
+def _parse_yaml(text: str, before: int) -> list[tuple[int, Any]]:
+    """Return the documents of YAML; in errors lines count from `before`."""
+    try:
+        return _documents(text)
+    except DocumentError as error:
+        raise DocumentError(error.line + before if error.line else None, str(error)) from None
+
+
+def _documents(text: str) -> list[tuple[int, Any]]:
     documents: list[tuple[int, Any]] = []
     loader: _Yaml | None = None
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,15 @@ from meshdemo.escaping import printable_message
 from meshdemo.lab.files import documents
 from meshdemo.lab.files.documents import not_a_string as not_a_string
 from meshdemo.lab.files.documents import shown as shown
+from meshdemo.lab.files.sources import STDIN as STDIN
+from meshdemo.lab.files.sources import SourceError, Sources
+from meshdemo.lab.files.sources import files_of as files_of
+from meshdemo.lab.files.sources import shown_path as shown_path
 
 #: The only namespace there is here.
 NAMESPACE = "default"
 #: Where Istio's own gateways run, and look for the Secrets with their certificates.
 SYSTEM = "istio-system"
-#: What `-f -` reads.
-STDIN = Path("-")
 
 ISTIO = "networking.istio.io"
 SECURITY = "security.istio.io"
@@ -51,9 +52,6 @@ KINDS: dict[tuple[str, str], tuple[str, ...]] = {
     (GATEWAY_API, "TCPRoute"): ("v1", "v1alpha2"),
     (GATEWAY_API, "BackendTLSPolicy"): ("v1", "v1alpha3"),
 }
-_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
-# An object that an API server stores may have some 1.5 MiB; a file of more than this is none of ours.
-_FILE_LIMIT_BYTES = 2 * 1024 * 1024
 # Reasons of Envoy, some lines long, fit in; keys and paths of a hostile file do not.
 _LINE_LENGTH = 2000
 # RFC 1123 as Kubernetes has it ("Object Names and IDs"): no such name leads anywhere as a part of a path.
@@ -103,11 +101,6 @@ class Manifest:
         return f"{shown_path(self.path)}: {self.label}"
 
 
-def shown_path(path: Path) -> str:
-    """Return a path as a person gave it."""
-    return "standard input" if path == STDIN else str(path)
-
-
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `, did you mean X?` for a word that is nearly one of `known`, else nothing."""
     lower = {each.lower(): each for each in known}
@@ -115,26 +108,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f", did you mean {lower[near[0]]}?" if near else ""
 
 
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """Return the files that `-f` means: a file itself, of a folder its YAML and JSON files in order."""
-    files: list[Path] = []
-    for path in paths:
-        try:
-            if path.is_dir():
-                files += sorted(inner for inner in path.iterdir() if inner.suffix in _SUFFIXES and inner.is_file())
-                continue
-        except OSError:
-            pass  # reading it will say why
-        files.append(path)
-    return files
-
-
 class Loader:
-    """Reads the files of `paths` again and again; standard input only once, since it cannot be read twice."""
+    """Reads the files of `paths` again and again; what cannot be read twice is read once (see Sources)."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], sources: Sources | None = None) -> None:
         self.paths = tuple(paths)
-        self._stdin: bytes | None = None
+        self._sources = sources or Sources()
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
 
@@ -147,7 +126,11 @@ class Loader:
         notes = []
         texts = {}
         for path in files_of(self.paths):
-            texts[shown_path(path)] = text = self._read(path)
+            try:
+                text = self._sources.read(path)
+            except SourceError as error:
+                raise ManifestError(shown_path(path), str(error)) from None
+            texts[shown_path(path)] = text
             for manifest in _parse(path, text):
                 earlier = manifests.pop(manifest.id, None)
                 if earlier is not None:
@@ -155,33 +138,6 @@ class Loader:
                 manifests[manifest.id] = manifest
         self.texts = texts
         return list(manifests.values()), notes
-
-    def _read(self, path: Path) -> str:
-        place = shown_path(path)
-        try:
-            if path == STDIN:
-                if self._stdin is None:
-                    if sys.stdin is None:
-                        raise ManifestError(place, "is closed")
-                    self._stdin = sys.stdin.buffer.read(_FILE_LIMIT_BYTES + 1)
-                data = self._stdin
-            else:
-                if path.is_dir():
-                    raise ManifestError(place, "is a folder that cannot be read")
-                if not path.is_file():
-                    raise ManifestError(place, "is not a file" if path.exists() else "does not exist")
-                with path.open("rb") as file:
-                    data = file.read(_FILE_LIMIT_BYTES + 1)
-            text = data.decode("utf-8-sig")
-        except OSError as error:
-            raise ManifestError(place, f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-        except ValueError as error:
-            if not isinstance(error, UnicodeError):  # such as a path with a NUL
-                raise ManifestError(place, f"cannot be read: {error}") from None
-            raise ManifestError(place, "not YAML: not encoded in UTF-8") from None
-        if len(data) > _FILE_LIMIT_BYTES:
-            raise ManifestError(place, f"holds more than {_FILE_LIMIT_BYTES // 1024**2} MiB")
-        return text
 
 
 def _parse(path: Path, text: str) -> list[Manifest]:
@@ -204,11 +160,14 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
     for field, text in (("apiVersion", api_version), ("kind", kind)):
         if not _WORD.fullmatch(text):
             raise ManifestError(f"{place}: {field}", f"{shown(text)} is not a valid {field}")
-    if kind == "List" and api_version == "v1":
+    if kind.endswith("List") and (kind == "List" or "items" in document):
         items = document.get("items") or []
         if not isinstance(items, list):
-            raise ManifestError(f"{place}: List: items", f"{shown(items)} is not a list")
-        return [manifest for item in items for manifest in _objects(path, line, item)]
+            raise ManifestError(f"{place}: {kind}: items", f"{shown(items)} is not a list")
+        # In a list of one kind the objects need not say which it is.
+        own = {"apiVersion": api_version, "kind": kind.removesuffix("List")} if kind != "List" else {}
+        whole = [{**own, **item} if isinstance(item, dict) else item for item in items]
+        return [manifest for item in whole for manifest in _objects(path, line, item)]
     group, slash, version = api_version.rpartition("/")
     name = _name(document, kind, f"{place}: {kind}", group if slash else "")
     manifest = Manifest(path, line, group, version, kind, name, document)

@@ -91,3 +91,17 @@ def test_what_is_refused(text, line, words):
 def test_shown(value, text):
     """A value is shown in short, whatever it is."""
     assert shown(value) == text
+
+
+def test_objects_of_json_one_after_the_other():
+    """Objects of JSON follow each other as programs write them, with or without space and tabs between."""
+    assert parse('{"a": 1}\n{\n\t"b": [2]}{"c": {}}\n') == [(1, {"a": 1}), (2, {"b": [2]}), (3, {"c": {}})]
+
+
+def test_a_mistake_behind_an_object_of_json():
+    """What is wrong in a later object has its line."""
+    with pytest.raises(DocumentError, match="duplicate key 'a'") as error:
+        parse('{"b": 1}\n\n{"a": 1,\n"a": 2}')
+    assert error.value.line == 4
+    with pytest.raises(DocumentError, match="not YAML"):
+        parse('{"b": 1}\n{"a": }')

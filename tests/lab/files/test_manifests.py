@@ -1,7 +1,7 @@
 """Files of Kubernetes objects: what is read, in which order, and what is refused with its place."""
 
 import io
-import os
+from pathlib import Path
 
 import pytest
 
@@ -83,10 +83,9 @@ def test_standard_input_that_is_closed(monkeypatch):
 
 
 def test_files_that_cannot_be_read(write, tmp_path):
-    """A file that is missing, a pipe, and what is not UTF-8 are named."""
+    """A file that is missing, a device, and what is not UTF-8 are named."""
     assert refusal(tmp_path / "none.yaml").endswith("none.yaml: does not exist")
-    os.mkfifo(tmp_path / "pipe")
-    assert refusal(tmp_path / "pipe").endswith("pipe: is not a file")
+    assert refusal(Path("/dev/null")).endswith("/dev/null: is not a file")
     write("a.yaml", "").write_bytes(b"\xff")
     assert "not encoded in UTF-8" in refusal(tmp_path / "a.yaml")
     write("a.yaml", "").write_bytes(b"\xef\xbb\xbf" + (SERVICE % "web").encode())
@@ -130,3 +129,21 @@ def test_suggestion():
     assert suggestion("wieght", ["weight", "host"]) == ", did you mean weight?"
     assert suggestion("LEAST_CON", ["LEAST_CONN"]) == ", did you mean LEAST_CONN?"
     assert suggestion("x", ["weight"]) == ""
+
+
+LIST = """apiVersion: networking.istio.io/v1
+kind: VirtualServiceList
+items: [{metadata: {name: a}}, {apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: b}}]
+"""
+
+
+def test_lists_of_one_kind(write):
+    """A list of one kind holds objects that need not say which kind they are of."""
+    found = load(write("a.yaml", LIST))[0]
+    assert [(each.label, each.group, each.version) for each in found] == [
+        ("VirtualService/a", "networking.istio.io", "v1"),
+        ("VirtualService/b", "networking.istio.io", "v1"),
+    ]
+    assert refusal(write("a.yaml", "apiVersion: v1\nkind: ServiceList\nitems: 5")).endswith(
+        "ServiceList: items: 5 is not a list"
+    )

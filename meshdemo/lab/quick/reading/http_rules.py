@@ -27,6 +27,7 @@ from meshdemo.lab.quick.rules.model import (
     StringMatch,
     Target,
 )
+from meshdemo.lab.quick.rules.refusing import refused
 
 #: A match that every call is like.
 EVERYTHING = Match(path=StringMatch("prefix", "/"))
@@ -55,6 +56,8 @@ def _path(fields: Fields) -> StringMatch:
     """Return what the path has to be; a prefix is one of whole segments, whether or not it ends with a slash."""
     value, place = "/" if fields["value"] is None else fields["value"], f"{fields.place}.value"
     if fields["type"] == "RegularExpression":
+        if not value:
+            raise refused(place, "is empty, and Envoy takes no empty expression")
         return StringMatch("regex", Regex().parse(value, place))
     _PATH.parse(value, place)
     if re.search(r"//|/\.\.?(?=/|$)|%2[fF]", value):
