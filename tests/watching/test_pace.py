@@ -120,6 +120,34 @@ def test_requests_and_duration_together(tcp_server):
     assert len(list(watch)) == 7
 
 
+def test_a_stop_counts_as_no_time(tcp_server):
+    """Calls during which the process was stopped have no time and are not late; the pace goes on where it was."""
+    server = tcp_server(replying(http_response(b"ok")))
+    watch = Watch(Upstream(server.url), headers={}, requests=0, rate=100, concurrency=64)
+    samples = (each for each in watch.poll(0.05) if each)
+    before = list(itertools.islice(samples, 10))
+    wait_until(lambda: server.connections >= 40, "calls that nobody looks at, as in a stop")
+    connections = server.connections
+    watch.leave_out_stop()
+    assert watch.stopped_seconds >= 0.2
+    during = list(itertools.islice(samples, connections - 10))
+    assert sum(each.seconds is None for each in during) >= 20
+    assert not any(each.late for each in during if each.seconds is None)
+    after = list(itertools.islice(samples, 64 + 10))[64:]  # behind those that were waiting then
+    watch.stop()
+    assert all(each.seconds is not None for each in before + after)
+
+
+def test_going_on_without_a_stop_changes_nothing(tcp_server):
+    """SIGCONT alone is no stop: what is shorter than 0.2 s is a busy machine."""
+    watch = Watch(
+        Upstream(tcp_server(replying(http_response(b"ok"))).url), headers={}, requests=5, rate=0, concurrency=1
+    )
+    for _ in watch.poll(0.05):
+        watch.leave_out_stop()
+    assert not 0 < watch.stopped_seconds < 0.2
+
+
 def test_what_is_under_way_is_known(tcp_server):
     """After it was stopped no call begins, and those that have begun and not ended are a number."""
     release, asked = threading.Event(), []

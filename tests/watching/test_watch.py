@@ -361,6 +361,7 @@ def test_stopped_in_a_pipe(tcp_server, number, handler):
     assert re.search(r"^\d+ requests in .*\nStopped early: [3-9] calls were under way and not counted\.$", stdout, re.M)
 
 
+@pytest.mark.thorough  # real seconds; test_pace.py has the same with a stop that is only told of
 def test_a_stop_of_the_process_is_left_out(tcp_server):
     """While it is stopped no call is due: the pace goes on where it was, and no time counts the stop."""
     seen = []
