@@ -44,10 +44,7 @@ def create_web_servers(replicas: int, faults: Faults, *, access_log: bool) -> li
 
 
 def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callable[[int, int], object]) -> None:
-    """Serve the whole application until a signal; `started` is told the port of the proxy, and that of the service.
-
-    All but the proxy listens on loopback alone.
-    """
+    """Serve the whole application, all but the proxy on loopback; `started` is told its and the service's port."""
     sockets = server.bind(serving.host, serving.port)
     service = create_service(create_web_servers(replicas, faults, access_log=serving.access_log))
     service_port = Server(service, server.bind(server.LOOPBACK, 0), serving.threads).port

@@ -17,9 +17,6 @@ from meshdemo.serving import wsgi
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-# What each request of the proxy has of its own.
-_OWN_HEADERS = frozenset({"connection", "content-length", "host"})
-
 
 def create_app(
     upstream: Upstream,
@@ -97,8 +94,8 @@ def create_app(
         status = 200 if not pass_status else outcome.status if 200 <= outcome.status <= 599 else 502
         if not as_json:
             return wsgi.answer(environ, start_response, status, _as_text(outcome, milliseconds))
-        sent = map(str.lower, wsgi.request_headers(environ))
-        left_out = [name for name in sent if name not in headers and name not in _OWN_HEADERS]
+        own = {"connection", "content-length", "host"}  # of the request that this proxy makes
+        left_out = [name for name in map(str.lower, wsgi.request_headers(environ)) if name not in own | headers.keys()]
         return wsgi.answer(environ, start_response, status, _as_json(outcome, milliseconds, left_out), *changed)
 
     return app

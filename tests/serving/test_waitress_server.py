@@ -164,3 +164,59 @@ def test_forwarded_headers_are_shown(serve):
     headers = json.loads(get(port, **sent)[2])["headers"]
     assert headers["X-Forwarded-Client-Cert"] == "By=spiffe://a"
     assert headers["X-Forwarded-For"] == "192.0.2.7"
+
+
+@pytest.fixture
+def running():
+    """Serve an application whose answers are as long as the query says."""
+
+    def app(environ, start_response):
+        return wsgi.answer(environ, start_response, 200, "x" * int(environ["QUERY_STRING"] or 1))
+
+    started = Server(app, server.bind("127.0.0.1", 0), 2)
+    yield started
+    started.close()
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["on a new connection", "on a kept connection"])
+def test_a_request_that_is_still_in_the_kernel_at_the_end(running, is_kept):
+    """What a client has sent before the end is answered, though the server has not looked at it yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+    if is_kept:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+
+    def send_and_end():  # the server's own thread does it, so that it has seen nothing of the request
+        connection.request("GET", "/?7")
+        if is_kept:
+            running._close_unneeded_connections(0.0)
+        else:
+            running._stop_listening()
+
+    running._in_loop(send_and_end)
+    assert connection.getresponse().read() == b"xxxxxxx\n"
+    connection.close()
+
+
+def test_who_has_an_answer_to_read_makes_room_last(running):
+    """In a crowd an idle connection is closed before one whose client still reads, though it was idle for less long."""
+    (listener,) = running._listeners
+    length = 16 * 1024 * 1024
+    with socket.socket() as reading, socket.socket() as idle:
+        reading.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for client, target in ((reading, b"/?%d" % length), (idle, b"/")):
+            client.settimeout(20)
+            client.connect(("127.0.0.1", running.port))
+            client.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+            wait_until(lambda: listener.active_channels, "the connection")
+            wait_until(lambda: not any(each.requests for each in listener.active_channels.values()), "the answer")
+        while not idle.recv(4096).endswith(b"x\n"):
+            pass
+        listener._connection_limit = len(listener._map) - 1
+        running._in_loop(listener._make_room)
+        assert idle.recv(1) == b""
+        received = 0
+        while received < length:
+            more = reading.recv(1024 * 1024)
+            assert more
+            received += len(more)
