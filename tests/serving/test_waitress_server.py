@@ -208,10 +208,10 @@ def test_who_has_an_answer_to_read_makes_room_last(running):
             client.settimeout(20)
             client.connect(("127.0.0.1", running.port))
             client.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
-            wait_until(lambda: listener.active_channels, "the connection")
-            wait_until(lambda: not any(each.requests for each in listener.active_channels.values()), "the answer")
+            wait_until(lambda: any(each.total_outbufs_len for each in listener.active_channels.values()), "an answer")
         while not idle.recv(4096).endswith(b"x\n"):
             pass
+        wait_until(lambda: not any(each.requests for each in listener.active_channels.values()), "the end of both")
         listener._connection_limit = len(listener._map) - 1
         running._in_loop(listener._make_room)
         assert idle.recv(1) == b""
