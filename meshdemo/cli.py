@@ -334,7 +334,7 @@ def lesson_command(
 
 @main.group("istiod", cls=Group)
 def istiod_group() -> None:
-    """Compile, find or remove Istio's own control plane.
+    """Compile or remove Istio's own control plane.
 
     `meshdemo up -f ... --istiod` compiles it at first use; this does the same by hand.
     """
@@ -344,12 +344,6 @@ def istiod_group() -> None:
 def istiod_build_command() -> None:
     """Compile it, unless that has been done, and print where it is."""
     click.echo(_import_lab("meshdemo istiod").make_istiod().executable)
-
-
-@istiod_group.command("where")
-def istiod_where_command() -> None:
-    """Print where it is."""
-    click.echo(_import_lab("meshdemo istiod").build.find().executable)
 
 
 @istiod_group.command("remove")

@@ -20,6 +20,7 @@ _LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filte
 _ENDS = ("panic: ", "fatal error: ")
 _LINES = 20
 _READ_SECONDS = 2.0
+_ANEW = "run meshdemo istiod remove, and then meshdemo istiod build"
 _PLACE = "Istio's control plane"
 # What a patch of an EnvoyFilter may name beside the resources that an engine answers with.
 _UNDELIVERED = ("BOOTSTRAP", "EXTENSION_CONFIG")
@@ -111,7 +112,9 @@ class Istiod:
             said = [each for each in self._errors if each.strip()]
             # What Go says before it tells what everything was about.
             reason = next((each for each in said if each.startswith(_ENDS)), said[0] if said else "it gives no reason")
-            self._reason = f"ended with status {status}: {reason}"
+            # Killed by a signal before its first answer: as a file is that was cut off.
+            hint = f": {_ANEW}" if status < 0 and not self._answers else ""
+            self._reason = f"ended with status {status}: {reason}{hint}"
             self.close()
             return ""
         return line
@@ -132,9 +135,7 @@ class Istiod:
             )
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise ManifestError(
-                _PLACE, f"cannot be started: {reason}: run meshdemo istiod remove, and then meshdemo istiod build"
-            ) from None
+            raise ManifestError(_PLACE, f"cannot be started: {reason}: {_ANEW}") from None
         self._reader = Thread(target=self._hear, args=(process.stderr,), daemon=True)
         self._reader.start()
         self._process = process

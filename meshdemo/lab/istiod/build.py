@@ -6,15 +6,14 @@ definitions of Istio's and the Gateway API's objects, by which an API server wou
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshdemo.errors import StartError
+from meshdemo.lab.pods.guard import Guard
 
 #: The version that the lab's sidecars say they have; go.mod names the module's version that belongs to it.
 ISTIO_VERSION = "1.32.0"
 
 _SOURCE = Path(__file__).parent
+# Beside which the extra `istiod` installs Go.
+_PYTHON = Path(sys.executable)
 _SOURCES = ("main.go", "go.mod", "go.sum")
 _PROGRAM = "istiod"
 _MODULE = "istio.io/istio"
@@ -38,6 +40,8 @@ _DEFINITIONS = {
 # What a build needs of disk, in GiB: the modules and Go's own intermediate results, measured, and some to spare.
 _NEEDED_GIB = 5
 _REPORT_SECONDS = 1.0
+# What the names of folders begin with in which it is compiled.
+_MAKING = "making-"
 _GO = re.compile(r"go(\d+)\.(\d+)")
 
 Say = Callable[[str], object]
@@ -70,7 +74,10 @@ def module_version() -> str:
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "meshdemo" / "istiod"
+    try:
+        return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "meshdemo" / "istiod"
+    except RuntimeError:
+        raise BuildError("there is no home folder to keep Istio's control plane in: set XDG_CACHE_HOME") from None
 
 
 def find() -> Program:
@@ -82,10 +89,12 @@ def find() -> Program:
 
 
 def remove() -> int:
-    """Remove every version from the cache, and return how many bytes that were."""
+    """Remove every version from the cache, and return how many bytes that were; raise BuildError where any stays."""
     cache = _cache()
     size = sum(path.lstat().st_size for path in cache.rglob("*") if path.is_file())
-    shutil.rmtree(cache, ignore_errors=True)
+    _remove_tree(cache)
+    if cache.exists():
+        raise BuildError(f"{cache} cannot be removed: does all in it belong to you?")
     return size
 
 
@@ -113,13 +122,14 @@ def make(say: Say, show: Say) -> Program:
         say(f"compiling Istio {ISTIO_VERSION}'s control plane, once, with {go}")
         say("This takes about 5 minutes on two processors, and downloads 140 MB of modules unless Go has them already.")
         say(f"It keeps 150 MB in {made}; `meshdemo istiod remove` removes them.")
-        work = Path(tempfile.mkdtemp(prefix="making-", dir=made.parent))
+        # However this process ends, Go ends with it, and its folder is removed.
+        guard = Guard(made.parent, _MAKING)
         try:
-            _compile(go, work, show)
+            _compile(go, guard, show)
             shutil.rmtree(made, ignore_errors=True)
-            (work / "made").rename(made)
+            (guard.folder / "made").rename(made)
         finally:
-            _remove_tree(work)
+            guard.close()
     return find()
 
 
@@ -132,16 +142,16 @@ def _lock(cache: Path, say: Say) -> Iterator[None]:
         except OSError:
             say("another meshdemo is compiling it: waiting for that.")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in cache.glob("making-*"):
+        for left in cache.glob(f"{_MAKING}*"):
             _remove_tree(left)
         yield
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove a folder; Go's modules in it are write-protected."""
-    for inner in path.rglob("*"):
-        if inner.is_dir() and not inner.is_symlink():
-            inner.chmod(0o700)
+    """Remove a folder as far as that can be; Go's modules in it are write-protected."""
+    for inner, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):  # somebody else's
+            Path(inner).chmod(0o700)
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -149,7 +159,7 @@ def _find_go() -> str:
     """Return Go's program: from PATH, else from the extra `istiod`; raise BuildError when none is new enough."""
     wanted = _GO.search("go" + re.findall(r"^go (\S+)", (_SOURCE / "go.mod").read_text(), re.MULTILINE)[0])
     too_old = ""
-    beside = str(Path(sys.executable).parent / "go")
+    beside = str(_PYTHON.parent / "go")
     for candidate in (shutil.which("go"), beside if os.access(beside, os.X_OK) else None):
         if candidate is None:
             continue
@@ -166,10 +176,11 @@ def _find_go() -> str:
     )
 
 
-def _compile(go: str, work: Path, show: Say) -> None:
-    source, made = work / "source", work / "made"
-    source.mkdir()
-    made.mkdir()
+def _compile(go: str, guard: Guard, show: Say) -> None:
+    work, group = guard.folder, guard.group
+    source, made, temporary = work / "source", work / "made", work / "temporary"
+    for folder in (source, made, temporary):
+        folder.mkdir()
     for name in _SOURCES:
         shutil.copyfile(_SOURCE / name, source / name)
     environment = {
@@ -177,8 +188,11 @@ def _compile(go: str, work: Path, show: Say) -> None:
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly",
         "GOWORK": "off",
+        "GOTMPDIR": str(temporary),
+        "TMPDIR": str(temporary),
     }
-    known = _output([go, "env", "GOMODCACHE"], source, environment)
+    environment.setdefault("HOME", str(work))  # Go does not start without
+    known = _output([go, "env", "GOMODCACHE"], source, environment, group)
     if not Path(known).is_dir():  # this user has no Go at work: leave nothing of it behind
         environment |= {"GOPATH": str(work / "go"), "GOMODCACHE": str(work / "modules"), "GOCACHE": str(work / "cache")}
     modules = len(re.findall(r"^\t\S+ v", (source / "go.mod").read_text(), re.MULTILINE))
@@ -186,9 +200,10 @@ def _compile(go: str, work: Path, show: Say) -> None:
         [go, "list", "-deps", "."],
         source,
         environment,
+        group,
         lambda count: show(f"downloading modules: {count} of up to {modules}"),
     )
-    packages = len(_output([go, "list", "-deps", "."], source, environment).splitlines())
+    packages = len(_output([go, "list", "-deps", "."], source, environment, group).splitlines())
     started = time.monotonic()
 
     def report(count: int) -> None:
@@ -196,20 +211,24 @@ def _compile(go: str, work: Path, show: Say) -> None:
         show(f"compiling: {count} of up to {packages} packages, {minutes}:{seconds:02} minutes")
 
     flags = ["-v", "-trimpath", "-ldflags", f"-s -w -X main.version={ISTIO_VERSION}", "-o", str(made / _PROGRAM)]
-    _run([go, "build", *flags, "."], source, environment, report)
-    module = Path(_output([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], source, environment))
+    _run([go, "build", *flags, "."], source, environment, group, report)
+    module = Path(_output([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], source, environment, group))
     for name, path in _DEFINITIONS.items():
         shutil.copyfile(module / path, made / name)
 
 
-def _output(command: list[str], where: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
+def _output(command: list[str], where: Path, environment: dict[str, str], group: int) -> str:
+    done = subprocess.run(
+        command, cwd=where, env=environment, capture_output=True, text=True, check=False, process_group=group
+    )
     if done.returncode:
         raise BuildError(_reason(done.stderr))
     return done.stdout.strip()
 
 
-def _run(command: list[str], where: Path, environment: dict[str, str], report: Callable[[int], object]) -> None:
+def _run(
+    command: list[str], where: Path, environment: dict[str, str], group: int, report: Callable[[int], object]
+) -> None:
     """Run a step of the build, and report how many lines it has told so far, once a second at most."""
     lines: list[str] = []
     reported = 0.0
@@ -220,7 +239,7 @@ def _run(command: list[str], where: Path, environment: dict[str, str], report: C
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        process_group=0,
+        process_group=group,
     ) as process:
         try:
             for line in process.stderr or ():
@@ -228,11 +247,11 @@ def _run(command: list[str], where: Path, environment: dict[str, str], report: C
                 if time.monotonic() >= reported + _REPORT_SECONDS:
                     reported = time.monotonic()
                     report(len(lines))
-            if process.wait():
-                raise BuildError(_reason("".join(lines)))
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
+        except BaseException:
+            process.kill()  # what it has started is the guard's to end
+            raise
+        if process.wait():
+            raise BuildError(_reason("".join(lines)))
 
 
 def _reason(errors: str) -> str:

@@ -17,6 +17,7 @@ _PROGRAM = """
 import json, os, shutil, signal, sys, tempfile
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 ready, is_ready = os.pipe()
 lives, living = os.pipe()
 leader = os.fork()
@@ -28,7 +29,7 @@ if leader == 0:
     os.read(lives, 1)
     os.killpg(0, signal.SIGKILL)
 os.read(ready, 1)
-folder = tempfile.mkdtemp(prefix="meshdemo-", dir=sys.argv[1])
+folder = tempfile.mkdtemp(prefix=sys.argv[2], dir=sys.argv[1])
 try:
     print(json.dumps([folder, leader]), flush=True)
     sys.stdin.read()
@@ -37,6 +38,11 @@ except OSError:
 os.killpg(leader, signal.SIGKILL)
 os.waitpid(leader, 0)
 for _ in range(50):
+    for inner in [each[0] for each in os.walk(folder)]:
+        try:
+            os.chmod(inner, 0o700)  # Go's modules are write-protected
+        except OSError:
+            pass
     shutil.rmtree(folder, ignore_errors=True)
     if not os.path.exists(folder):
         break
@@ -49,10 +55,13 @@ _LONGEST_FOLDER = 60
 class Guard:
     """A folder and a process group that end with this process, however it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path | None = None, prefix: str = "meshdemo-") -> None:
+        """Make the folder in `parent`, or where temporary ones are; raise StartError."""
         temporary = tempfile.gettempdir()
+        if parent is None:
+            parent = Path(temporary if len(temporary) <= _LONGEST_FOLDER else "/tmp")  # noqa: S108
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, temporary if len(temporary) <= _LONGEST_FOLDER else "/tmp"],  # noqa: S108
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, str(parent), prefix],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -62,7 +71,7 @@ class Guard:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             self.close()
-            raise StartError(f"cannot make a folder in {temporary}, or start a process that ends all others.")
+            raise StartError(f"cannot make a folder in {parent}, or start a process that ends all others.")
         folder, group = json.loads(line)
         #: A folder that nobody else may look into.
         self.folder = Path(folder)

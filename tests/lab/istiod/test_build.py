@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -32,6 +34,8 @@ if step == "version":
 elif step == "env":
     print(told["modules"])
 elif step == "build":
+    (here / "compiler").write_text(str(os.getpid()))
+    (pathlib.Path(os.environ["TMPDIR"]) / "half").write_text("")
     print("one\\ntwo", file=sys.stderr, flush=True)
     while (here / "wait").exists():
         time.sleep(0.02)
@@ -77,7 +81,7 @@ def cache(tmp_path, monkeypatch):
     """Return the folder of this user's cache, and let no Go be found."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "none" / "python"))
+    monkeypatch.setattr(build, "_PYTHON", tmp_path / "none" / "python")
     return tmp_path / "cache" / "meshdemo" / "istiod"
 
 
@@ -185,7 +189,7 @@ def test_a_newer_go_does(go, version):
 def test_the_go_of_the_extra(go, monkeypatch):
     """Without a Go on PATH the one beside Python is taken, as the extra installs it, and none loads another Go."""
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(sys, "executable", str(go.folder / "python"))
+    monkeypatch.setattr(build, "_PYTHON", go.folder / "python")
     assert make()
     assert {call[1]["GOTOOLCHAIN"] for step in ("version", "list", "build") for call in go.calls(step)} == {"local"}
 
@@ -288,6 +292,61 @@ def test_ctrl_c(go, cache):
     assert not build.folder().exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_ending(go, cache, number):
+    """However the command is ended, Go ends with it, and nothing is left, not even in the temporary folder."""
+    (go.folder / "wait").touch()
+    environment = {**os.environ, "TMPDIR": str(cache.parents[2])}
+    process = subprocess.Popen(
+        [PYTHON, "-m", "meshdemo", "istiod", "build"], env=environment, stderr=subprocess.DEVNULL, process_group=0
+    )
+    try:
+        wait_until(lambda: (go.folder / "compiler").exists() and list(cache.glob("making-*/temporary/half")), "Go")
+        before = {path.name for path in cache.parents[2].iterdir()}
+        process.send_signal(number)
+        assert process.wait(20) != 0
+        compiler = Path("/proc") / (go.folder / "compiler").read_text()
+        wait_until(lambda: not compiler.exists(), "the end of Go")
+        wait_until(lambda: left(cache) == [], "an empty cache")
+        assert not build.folder().exists()
+        assert {path.name for path in cache.parents[2].iterdir()} == before
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_without_a_home(cache, monkeypatch):
+    """A user without a home folder is told what to do, in one line."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", classmethod(_no_home))
+    done = run("build")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "Error: there is no home folder to keep Istio's control plane in: set XDG_CACHE_HOME\n",
+    )
+
+
+def _no_home(_):
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_go_without_home(go, cache, monkeypatch):
+    """Where HOME is not set, Go gets one that goes with the build."""
+    monkeypatch.delenv("HOME")
+    make()
+    assert go.calls("build")[0][1]["HOME"].startswith(f"{cache}/making-")
+
+
+def test_removing_what_is_protected(cache):
+    """What Go has write-protected is removed, too."""
+    modules = cache / "making-1" / "modules"
+    modules.mkdir(parents=True)
+    (modules / "x.go").write_text("text")
+    modules.chmod(0o500)
+    assert build.remove() == 4
+    assert not cache.exists()
+
+
 def test_whose_go_it_is(go, cache, tmp_path):
     """Who works with Go keeps the modules there; for who does not, nothing of Go's is left behind."""
     make()
@@ -323,22 +382,23 @@ def run(*args):
 
 
 def test_build_by_command(go):
-    """`build` says what it does on standard error and prints where the program is, which `where` prints, too."""
+    """`build` says what it does on standard error and prints where the program is; again it says nothing more."""
     done = run("build")
     assert (done.exit_code, done.stdout) == (0, f"{build.find().executable}\n")
     assert "compiling Istio" in done.stderr
-    assert run("where").stdout == done.stdout
     again = run("build")
     assert (again.stdout, again.stderr) == (done.stdout, "")
 
 
-def test_remove_by_command(go):
-    """`remove` says how much that was; then `where` fails with what to do."""
+def test_remove_by_command(go, cache, monkeypatch):
+    """`remove` says how much that was; what cannot be removed is named, with status 1."""
     run("build")
     assert run("remove").stdout == "removed 0 MB\n"
-    done = run("where")
+    run("build")
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    done = run("remove")
     assert done.exit_code == 1
-    assert done.stderr == "Error: Istio's control plane has not been compiled: run meshdemo istiod build\n"
+    assert done.stderr == f"Error: {cache} cannot be removed: does all in it belong to you?\n"
 
 
 def test_without_go_by_command(cache):
