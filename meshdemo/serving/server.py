@@ -6,7 +6,6 @@ import errno
 import functools
 import math
 import os
-import queue
 import signal
 import socket
 import threading
@@ -107,40 +106,49 @@ def serve(
     From here on nothing that this process writes to its standard streams holds it up.
     """
     streams.unblock()
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-
+    signals = _Signals()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: signals.put(number))
+        signal.signal(number, lambda number, _frame: signals.add(number))
     log_refused = None
     if options.access_log:
         app, log_refused = wsgi.with_access_log(app, name), functools.partial(wsgi.log_refused, name)
     server = Server(app, sockets, options.threads, log_refused)
     started(server.port)
-    if _next_signal(signals) == signal.SIGINT:
+    if signals.next() == signal.SIGINT:
         return
     server.drain()
-    if _next_signal(signals, options.drain_seconds):
+    if signals.next(options.drain_seconds):
         return
     closing = threading.Thread(target=server.close, daemon=True)
     closing.start()
     while closing.is_alive():
-        if _next_signal(signals, _POLL_SECONDS):
+        if signals.next(_POLL_SECONDS):
             return
 
 
-def _next_signal(signals: queue.SimpleQueue[int], seconds: float = math.inf) -> int | None:
-    """Return the next signal, or None after `seconds`.
+class _Signals:
+    """The signals that have arrived, in order."""
 
-    Waits in turns: a signal may be given to any thread, and its handler runs in this one only once that wakes (Python,
-    "signal", execution of handlers).
-    """
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            return signals.get(timeout=min(left, _TURN_SECONDS))
-        except queue.Empty:
-            pass
-    return None
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._arrived = threading.Semaphore(0)
+
+    def add(self, number: int) -> None:
+        """Take one, in the handler of a signal."""
+        self._numbers.append(number)
+        self._arrived.release()
+
+    def next(self, seconds: float = math.inf) -> int | None:
+        """Return the next one, or None after `seconds`.
+
+        Waits in turns: a signal may be given to any thread, and its handler runs in this one only once that wakes
+        (Python, "signal", execution of handlers).
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._arrived.acquire(timeout=min(left, _TURN_SECONDS)):
+                return self._numbers.pop(0)
+        return None
 
 
 def exit_process(code: int = 0) -> NoReturn:

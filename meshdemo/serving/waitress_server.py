@@ -67,6 +67,7 @@ class Server:
         probed = wsgi.with_probes(app, lambda: not self._draining)
         adjustments = Adjustments(
             ident="meshdemo",
+            listen="",  # the sockets are there already
             # What a mesh adds, X-Forwarded-Client-Cert for one, is what people want to see.
             clear_untrusted_proxy_headers=False,
             connection_limit=2 * _CONNECTION_LIMIT,  # never reached: a listener has a limit of its own
