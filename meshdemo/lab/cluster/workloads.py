@@ -258,11 +258,11 @@ def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
 
 
 def _selector(manifest: Manifest) -> dict[str, str]:
-    """Return the labels of the pods that a Gateway of Istio is for, none where they are not labels."""
-    try:
-        return LABELS.parse(_spec(manifest).get("selector"), manifest.place)
-    except ManifestError:
+    """Return the labels of the pods that a Gateway of Istio is for, none where they are not strings."""
+    selector = _spec(manifest).get("selector")
+    if not isinstance(selector, dict) or not all(isinstance(value, str) for value in selector.values()):
         return {}
+    return LABELS.parse(selector, f"{manifest.place}: spec.selector")
 
 
 def _gateway_ports(manifest: Manifest) -> Iterable[int]:
