@@ -127,8 +127,9 @@ class BoundedResponse(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         length = self.headers.get("Content-Length", "0")
-        if not self.chunked and not re.fullmatch(r"[0-9]+", length.strip(" \t")):
-            raise http.client.HTTPException("Content-Length that is no number")  # RFC 9112, 6.3
+        if not self.chunked and not re.fullmatch(r"[0-9]{1,18}", length.strip(" \t")):
+            # RFC 9112, 6.3; http.client reads to the end of the connection where int() takes no so long text.
+            raise http.client.HTTPException("Content-Length that is no number")
         # Where two rules say how long the body is, what one leaves over another counts to it (RFC 9112, 6.3).
         rules = [name for name in self.headers if name.lower() in ("content-length", "transfer-encoding")]
         if self._is_last or len(rules) > 1:
