@@ -185,17 +185,18 @@ class Lab:
         cluster = state.files.cluster
         outside = self._outside.service_rules(state.cluster)
         wanted = {}
-        for deployment in cluster.deployments:
-            for pod in cluster.pods_of(deployment.name):
-                if pod.calls and not pod.in_mesh:
-                    wanted[pod.name] = Wanted(pod, deployment.template, rules=outside)
-                else:
-                    wanted[pod.name] = wanted_pod(pod, deployment.template, state.resources(pod.name), cluster)
+        templates = {deployment.name: deployment.template for deployment in cluster.deployments}
+        for pod in state.pods:
+            template = templates[pod.name.rpartition("-")[0]]
+            if pod.calls and not pod.in_mesh:
+                wanted[pod.name] = Wanted(pod, template, rules=outside)
+            else:
+                wanted[pod.name] = wanted_pod(pod, template, state.resources(pod.name), cluster)
         return self._pods.want([deployment.name for deployment in cluster.deployments], wanted)
 
     def _local(self, pod: RunningPod) -> Local | None:
         """Return the configuration of a pod's sidecar, None for one without."""
-        resources = self.state.resources(pod.pod.name)
+        resources = self.state.resources_of(pod.pod)
         if resources is None or pod.sidecar is None:
             return None
         return pod.local(resources, self._reader.secrets(pod.pod, resources, self.state.cluster))
@@ -255,8 +256,8 @@ class Lab:
 
     def _has_gone(self) -> bool:
         """Return whether the configuration holds pods that no file has, and that are not there any more."""
-        names = {pod.pod.name for pod in self._pods.present} | {pod.name for pod in self.state.files.cluster.pods}
-        return any(pod.name not in names for pod in self.state.cluster.pods)
+        there = {pod.pod.address for pod in self._pods.present} | {pod.address for pod in self.state.pods}
+        return any(pod.address not in there for pod in self.state.cluster.pods)
 
     def _apply(self, state: State) -> None:
         """Put a state in force, say what is different; raise EnvoyError, with all as it was, where it is refused."""

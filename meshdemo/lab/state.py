@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster, Gateway, Pod
-from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.cluster.workloads import addresses, read_cluster
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.envoy import node
 from meshdemo.lab.envoy.certificates import Authority
@@ -21,6 +21,9 @@ from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
+
+# What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.
+_FORMER = "former"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Files:
 
 @dataclass(frozen=True)
 class State:
-    """Files, and what an engine makes of them. `cluster` may have more pods: those that linger (see `configure`)."""
+    """Files, and what an engine makes of them. `cluster` may have more pods: those that run (see `configure`)."""
 
     files: Files
     cluster: Cluster
@@ -49,6 +52,19 @@ class State:
     def resources(self, name: str) -> Resources | None:
         """Return what the Envoy of a pod or gateway gets, None for one without."""
         return self.configuration.resources.get(name)
+
+    @property
+    def pods(self) -> list[Pod]:
+        """Return the pods that there are to be."""
+        names = {pod.name for pod in self.files.cluster.pods}
+        return [pod for pod in self.cluster.pods if pod.name in names]
+
+    def resources_of(self, running: Pod) -> Resources | None:
+        """Return what the Envoy of a running pod gets; None for one without, or that is not in this state."""
+        found = next(
+            (pod for pod in self.cluster.pods if _is_same(pod, running) and pod.address == running.address), None
+        )
+        return self.resources(found.name) if found else None
 
 
 class Reader:
@@ -72,16 +88,13 @@ class Reader:
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
-    def configure(self, files: Files, lingering: Iterable[Pod] = ()) -> State:
+    def configure(self, files: Files, running: Iterable[Pod] = ()) -> State:
         """Return the state with its configuration; raise ManifestError.
 
-        `lingering` are pods that no file has any more and that take calls until others can. Where several have a name,
-        since one was replacing another, the first counts.
+        `running` are the pods that there are. One that differs from the pod of its name in the files, or that no file
+        has any more, is there as well: it keeps its address, ports and identity until it has gone, as in Kubernetes.
         """
-        pods: dict[str, Pod] = {}
-        for pod in (*files.cluster.pods, *lingering):
-            pods.setdefault(pod.name, pod)
-        cluster = dataclasses.replace(files.cluster, pods=tuple(pods.values()))
+        cluster = dataclasses.replace(files.cluster, pods=tuple(_with_running(files.cluster.pods, tuple(running))))
         with self._any_defect_said():
             configuration = self._engine.configure(cluster)
         return State(files, cluster, configuration)
@@ -150,6 +163,32 @@ class Reader:
 
     def _all_files(self) -> str:
         return ", ".join(shown_path(path) for path in self.loader.paths)
+
+
+def _is_same(one: Pod, other: Pod) -> bool:
+    """Return whether two pods differ in nothing but name and address."""
+    return dataclasses.replace(one, name=other.name, address=other.address) == other
+
+
+def _with_running(wanted: Iterable[Pod], running: Sequence[Pod]) -> list[Pod]:
+    """Return the pods that are to be, and those that run and are none of them, each with an address of its own."""
+    pods = []
+    for pod in wanted:
+        namesakes = [each for each in running if each.name == pod.name]
+        address = next((each.address for each in namesakes if _is_same(pod, each)), None)
+        if address is None:
+            # The first of them takes calls; another one is not ready, and is given up for this one.
+            first = namesakes[0].address if namesakes else ""
+            free = [each for each in addresses(pod) if each != first]
+            address = next((each for each in free if each not in {other.address for other in namesakes}), free[0])
+        pods.append(dataclasses.replace(pod, address=address))
+    names = {pod.name for pod in pods}
+    for each in running:
+        if all(each.address != pod.address for pod in pods):
+            pods.append(dataclasses.replace(each, name=each.name + _FORMER if each.name in names else each.name))
+            names.add(pods[-1].name)
+    unique = {pod.name: pod for pod in reversed(pods)}
+    return [pod for pod in pods if unique[pod.name] is pod]
 
 
 def as_json(state: State) -> str:

@@ -75,6 +75,40 @@ def test_other_environment(running):
     assert set(running.call("/failsometimes", count=60).statuses) == {500}
 
 
+def test_another_port(running):
+    """While a named port gets another number, each pod takes calls at its own, and none is lost."""
+    running.edit("policy.yaml", (K8S / "istio/all-v1.yaml").read_text())
+    header = "kind: Deployment\nmetadata:\n  name: webserverv1\n"
+    before, _, after = EXAMPLE.read_text().partition(header)
+    after = after.replace("Webserver V1]", "Webserver V1, --port, '3131']", 1)
+    after = after.replace("containerPort: 3030", "containerPort: 3131", 1)
+    with running.load() as calls:
+        running.edit("example.yaml", before + header + after)
+        running.wait_for_line("rolled out")
+    assert not calls.lost
+    assert running.call(count=60).statuses == {200: 60}
+    assert len(running.call(count=60).pods["Webserver V1"]) == 3
+
+
+def test_a_proxy_that_gets_a_sidecar(running):
+    """A proxy that comes into the mesh takes over from the one outside of it without loss."""
+    label = 'sidecar.istio.io/inject: "false"'
+    text = EXAMPLE.read_text()
+    head, _, tail = text.partition("kind: Deployment\nmetadata:\n  name: proxy")
+    outside = tail.replace(
+        "template:\n    metadata:\n      labels:\n", f"template:\n    metadata:\n      labels:\n        {label}\n", 1
+    )
+    assert outside != tail
+    running.edit("example.yaml", f"{head}kind: Deployment\nmetadata:\n  name: proxy{outside}")
+    running.wait_for_line("rolled out")
+    since = len(running.lines)
+    with running.load() as calls:
+        running.edit("example.yaml", text)
+        running.wait_for_line("rolled out", since)
+    assert not calls.lost
+    assert len(calls) > 50
+
+
 def test_an_argument_that_cannot_be(running):
     """Where new pods do not start, the old ones go on and the reason is said; a mended file is rolled out."""
     with running.load() as calls:

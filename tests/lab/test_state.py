@@ -63,23 +63,37 @@ def test_a_state():
     assert state.notes[0].endswith("split.yaml: VirtualService/webserver: seen")
 
 
-def test_pods_that_linger():
-    """Pods that no file has any more are part of the cluster that is configured, each name once."""
+def test_pods_that_run():
+    """A pod that is as the files say keeps its address; one that no file has any more is there as well, once."""
     reader = Reader([EXAMPLE], Engine())
     files = reader.read()
-    gone = dataclasses.replace(files.cluster.pods[0], name="gone-1")
-    state = reader.configure(files, [*files.cluster.pods, gone, dataclasses.replace(gone, labels={"app": "former"})])
+    moved = dataclasses.replace(files.cluster.pods[0], address="10.244.0.101")
+    gone = dataclasses.replace(moved, name="gone-1", address="10.244.9.1")
+    state = reader.configure(files, [moved, *files.cluster.pods[1:], gone, dataclasses.replace(gone, labels={})])
     assert [pod.name for pod in state.cluster.pods][7:] == ["gone-1"]
+    assert state.cluster.pods[0] == moved
+    assert state.pods == list(state.cluster.pods[:7])
+    assert state.resources_of(moved) == state.resources("proxy-1")
+    assert state.resources_of(gone) is None
     assert len(state.files.cluster.pods) == 7
 
 
-def test_pods_of_one_name_that_linger():
-    """Of a pod and the one that it was to be replaced by, when neither is in the files any more, the first counts."""
+def test_pods_that_are_replaced():
+    """A pod that differs from the running one of its name has another address, whichever of the two that one has."""
     reader = Reader([EXAMPLE], Engine())
     files = reader.read()
-    fields = {**vars(files.cluster.pods[0]), "name": "gone-1"}
-    first, second = (files.cluster.pods[0].__class__(**{**fields, "address": address}) for address in ("::1", "::2"))
-    assert reader.configure(files, [first, second]).cluster.pods[7:] == (first,)
+    first = files.cluster.pods[0]
+    old = dataclasses.replace(first, service_account="former")
+    state = reader.configure(files, [old])
+    new = state.cluster.pods[0]
+    assert (new.name, new.service_account) == (first.name, first.service_account)
+    assert new.address != old.address
+    assert state.cluster.pods[7:] == (dataclasses.replace(old, name=f"{old.name}former"),)
+    assert state.cluster.pods_of("proxy") == [new, state.cluster.pods[7]]
+    back = reader.configure(files, [dataclasses.replace(old, address=new.address)])
+    assert back.cluster.pods[0].address == old.address
+    given_up = dataclasses.replace(old, address=new.address, service_account="given-up")
+    assert reader.configure(files, [old, given_up]).cluster.pods[0] == new
 
 
 def test_who_is_to_blame(judge, tmp_path):

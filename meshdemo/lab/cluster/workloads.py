@@ -140,6 +140,12 @@ def _deployment(manifest: Manifest, notes: list[str]) -> Deployment:
     return Deployment(manifest.name, manifest.place, replicas, read_template(template, notes))
 
 
+def addresses(pod: Pod) -> list[str]:
+    """Return the addresses that a pod can have: while another one replaces it, that one has the second."""
+    network, _, number = pod.address.rpartition(".")
+    return [pod.address, f"{network}.{int(number) + _MOST_PODS}"]
+
+
 def _pods(deployments: Sequence[Deployment], networks: dict[str, int]) -> list[Pod]:
     pods: list[Pod] = []
     names = {deployment.name for deployment in deployments}
