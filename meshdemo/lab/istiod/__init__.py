@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
-from threading import Thread
+from threading import Event, Thread, Timer
 from typing import IO, Any
 
 from meshdemo.lab.cluster.model import Cluster
@@ -24,6 +24,9 @@ _ANEW = "run meshdemo istiod remove, and then meshdemo istiod build"
 _PLACE = "Istio's control plane"
 # What a patch of an EnvoyFilter may name beside the resources that an engine answers with.
 _UNDELIVERED = ("BOOTSTRAP", "EXTENSION_CONFIG")
+# How long an answer may take: many times what it does, also where the machine has other things to do.
+_ANSWER_SECONDS = 20.0
+_WORKLOAD_SECONDS = 0.5
 # Each answer takes some megabytes that Istio's packages never give back: after so many the program is started anew.
 _ANSWERS = 100
 
@@ -41,6 +44,7 @@ class Istiod:
         self._process: subprocess.Popen[str] | None = None
         self._errors: list[str] = []
         self._reason = ""
+        self._late = ""
         self._answers = 0
         self._has_told = False
 
@@ -61,6 +65,9 @@ class Istiod:
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
         filters = set() if self._has_told else _istio_filters(answer["workloads"])
         notes = [_LEFT_OUT + ", ".join(sorted(filters))] if filters else []
+        if self._late:
+            notes.append(self._late)
+            self._late = ""
         notes += _closed_ports(cluster, resources)
         self._has_told = True
         return Configuration(resources, tuple(notes), tuple(_advice(answer.get("messages") or [])))
@@ -82,7 +89,8 @@ class Istiod:
         A program that ends is started anew, and asked once more: what ended it may have been an earlier request.
         """
         text = json.dumps(request) + "\n"
-        line = self._exchange(text) or self._exchange(text)
+        seconds = _ANSWER_SECONDS + _WORKLOAD_SECONDS * len(request["workloads"])
+        line = self._exchange(text, seconds) or self._exchange(text, seconds)
         if not line:
             raise ManifestError(_PLACE, self._reason)
         self._answers += 1
@@ -91,11 +99,23 @@ class Istiod:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _exchange(self, text: str) -> str:
-        """Return the line that answers a request, empty when the program has ended; `_reason` says why."""
+    def _exchange(self, text: str, seconds: float) -> str:
+        """Return the line that answers a request, empty when the program has ended; `_reason` says why.
+
+        A program that gives no answer for `seconds` is ended.
+        """
         process = self._process or self._start()
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a process without its pipes")
+        is_late = Event()
+
+        def end_late() -> None:
+            is_late.set()
+            process.kill()
+
+        timer = Timer(seconds, end_late)
+        timer.daemon = True
+        timer.start()
         try:
             process.stdin.write(text)
             process.stdin.flush()
@@ -106,6 +126,8 @@ class Istiod:
         except BaseException:
             self.close()  # half a request was sent, or half an answer read
             raise
+        finally:
+            timer.cancel()
         if not line.endswith("\n"):
             status = process.wait()
             self._reader.join(_READ_SECONDS)
@@ -115,6 +137,9 @@ class Istiod:
             # Killed by a signal before its first answer: as a file is that was cut off.
             hint = f": {_ANEW}" if status < 0 and not self._answers else ""
             self._reason = f"ended with status {status}: {reason}{hint}"
+            if is_late.is_set():
+                self._reason = f"gave no answer for {seconds:g} s"
+                self._late = f"{_PLACE} {self._reason}, and was started again"
             self.close()
             return ""
         return line

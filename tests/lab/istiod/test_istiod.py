@@ -1,6 +1,8 @@
 """Istio's control plane as an engine: what it refuses, what it advises, and what becomes of it when it ends."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -204,6 +206,50 @@ def test_an_interrupted_request(stand_in, example, monkeypatch):
     wait_until(lambda: process.poll() is not None, "the end of the program")
     stand_in.answers(EMPTY)
     assert stand_in.engine.configure(example).resources == {}
+
+
+def test_one_that_hangs(stand_in, example, monkeypatch):
+    """A program that is stopped is started again after some seconds, which is said once, and the edit is applied."""
+    monkeypatch.setattr(istiod_module, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(istiod_module, "_WORKLOAD_SECONDS", 0.0)
+    stand_in.answers(EMPTY, EMPTY, EMPTY)
+    stand_in.engine.configure(example)
+    os.kill(stand_in.engine._process.pid, signal.SIGSTOP)
+    notes = stand_in.engine.configure(example).notes
+    assert notes == ("Istio's control plane gave no answer for 2 s, and was started again",)
+    assert stand_in.engine.configure(example).notes == ()
+    assert len(stand_in.lines("starts")) == 2
+
+
+def test_one_that_always_hangs(stand_in, example, monkeypatch):
+    """When it gives no answer twice, that is the problem; the next edit is tried again."""
+    monkeypatch.setattr(istiod_module, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(istiod_module, "_WORKLOAD_SECONDS", 0.0)
+    stand_in.answers("wait", "wait", EMPTY)
+    with pytest.raises(ManifestError, match=r"^Istio's control plane: gave no answer for 1 s$"):
+        stand_in.engine.configure(example)
+    assert stand_in.engine.configure(example).resources == {}
+
+
+def test_one_that_was_cut_off(stand_in, example):
+    """A program that a signal ends before its first answer, as where its file was cut off, is to be built anew."""
+    Path(build.find().executable).write_text("#!/bin/sh\nkill -SEGV $$\n")
+    with pytest.raises(ManifestError, match=r"status -11: .*: run meshdemo istiod remove, and then meshdemo istiod b"):
+        stand_in.engine.configure(example)
+
+
+def test_its_environment(stand_in, example, monkeypatch):
+    """Nothing of the shell's environment reaches it: PILOT_ENABLE_... would change what it makes."""
+    monkeypatch.setenv("PILOT_ENABLE_GATEWAY_API", "false")
+    program = Path(build.find().executable)
+    code = '(here / "environment").write_text(chr(10).join(["names:", *os.environ]))\n'
+    program.write_text(
+        program.read_text().replace("import json,", "import os, json,").replace("print(", code + "print(", 1)
+    )
+    stand_in.answers(EMPTY)
+    stand_in.engine.configure(example)
+    assert stand_in.lines("environment")[0] == "names:"
+    assert "PILOT_ENABLE_GATEWAY_API" not in stand_in.lines("environment")
 
 
 def test_closing(stand_in, example):
