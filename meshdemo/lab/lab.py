@@ -27,7 +27,7 @@ from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
 from meshdemo.lab.pods.ports import Ports
-from meshdemo.lab.pods.replica import Say
+from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.state import Reader, State, as_json
 
 _POLL_SECONDS = 0.05
@@ -60,9 +60,14 @@ def dry_run(paths: Sequence[Path], engine: Engine) -> tuple[str, tuple[str, ...]
 
 
 class Lab:
-    """The manifests at `paths`, running. `say` takes lines for the person at the terminal."""
+    """The manifests at `paths`, running.
 
-    def __init__(self, paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say) -> None:
+    `say` takes lines for the person at the terminal, `log` what pods log, which is said like all else without it.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say, log: Log | None = None
+    ) -> None:
         self._options = options
         self._stopped = False
         self._out = say
@@ -88,6 +93,7 @@ class Lab:
                 plane=self._plane,
                 ports=ports,
                 say=self._say,
+                log=log or (lambda pod, line: self._say(f"{pod} | {line}")),
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
                 proxy_environment={"CHANGES_FILE": str(self._marks.path)},
             )

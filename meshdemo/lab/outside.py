@@ -26,10 +26,15 @@ _SHIFT = 8000
 
 @dataclass(frozen=True)
 class Address:
-    """Something that can be called from outside: what it is, and its URL."""
+    """Something that can be called from outside: what it is, its URL, and the port in it.
+
+    `gateway_port` is the number that a gateway's port has in its object, None for all else.
+    """
 
     name: str
     url: str
+    port: int
+    gateway_port: int | None = None
 
 
 class Outside:
@@ -98,7 +103,8 @@ class Outside:
     def addresses(self, state: State) -> list[Address]:
         """Return what can be called from outside, what leads to the whole application first."""
         found = [
-            Address(entrance.name, f"http://{HOST}:{port}/") for entrance, port in self._public_ports(state.cluster)
+            Address(entrance.name, f"http://{HOST}:{port}/", port)
+            for entrance, port in self._public_ports(state.cluster)
         ]
         for gateway in state.cluster.gateways:
             resources = state.resources(gateway.name)
@@ -107,7 +113,9 @@ class Outside:
             for name in outbound_names(resources):
                 port = self._gateway_port(gateway, name)
                 scheme = "https" if _speaks_tls(resources, name) else "http"
-                found.append(Address(f"gateway {gateway.name}, port {_number(name)}", f"{scheme}://{HOST}:{port}/"))
+                number = _number(name)
+                label = f"gateway {gateway.name}, port {number}"
+                found.append(Address(label, f"{scheme}://{HOST}:{port}/", port, number))
         return found
 
     def service_rules(self, cluster: Cluster) -> tuple[tuple[str, str | int], ...]:

@@ -25,9 +25,7 @@ _GATEWAY_SHIFT = 8000
 _PRIVILEGED = 1024
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 40.0
-# A pod's line of the access log, "webserverv2-1 | 2026-11-22T14:39:11.868Z webserver 127.0.0.1 GET /x 200 3.8ms".
-_LOGGED = re.compile(r"(?P<pod>\S+) \| (?P<line>\d{4}-\d\d-\d\dT\S+ .*)")
-# How many of them are kept of each pod.
+# How many lines are kept of what each pod logs.
 _LINES = 10_000
 
 
@@ -47,7 +45,7 @@ class LabStage:
         paths = [lesson.folder / EXAMPLE, lesson.path]
         try:
             if self._lab is None:
-                self._lab = Lab(paths, self._engine, self._options, self._hear)
+                self._lab = Lab(paths, self._engine, self._options, self._say, self._log)
                 self._start(self._lab)
             else:
                 self._lab.follow(paths)
@@ -87,13 +85,11 @@ class LabStage:
         if self._lab:
             self._lab.stop()
 
-    def _hear(self, line: str) -> None:
-        """Pass on what the lab says, but keep the access log for those who ask for it."""
-        logged = _LOGGED.fullmatch(line)
-        if logged:
-            self._logs[logged["pod"]].append(logged["line"])
-        else:
-            self._say(line)
+    def _log(self, pod: str, line: str) -> None:
+        """Keep what a pod logs for those who ask for it; what is no line of the access log is said at once."""
+        self._logs[pod].append(line)
+        if not line[:1].isdigit():  # each begins with the time
+            self._say(f"{pod} | {line}")
 
     def _start(self, lab: Lab) -> None:
         try:
@@ -118,10 +114,9 @@ class LabStage:
         """Return where the ports that lessons name are here."""
         ports = {}
         for index, address in enumerate(self._lab.addresses() if self._lab else ()):
-            port = int(address.url.rpartition(":")[2].strip("/"))
-            gateway = re.fullmatch(r"gateway .*, port (\d+)", address.name)
-            number = int(gateway[1]) if gateway else _FRONT + index
-            ports[number + _GATEWAY_SHIFT if gateway and number < _PRIVILEGED else number] = port
+            number = address.gateway_port or _FRONT + index
+            is_shifted = address.gateway_port is not None and number < _PRIVILEGED
+            ports[number + _GATEWAY_SHIFT if is_shifted else number] = address.port
         return ports
 
 

@@ -14,7 +14,7 @@ from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.pods.ports import Ports as PortBook
-from meshdemo.lab.pods.replica import Replica, Say
+from meshdemo.lab.pods.replica import Log, Replica, Say
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Surroundings:
     plane: ControlPlane
     ports: PortBook
     say: Say
+    log: Log
     #: Variables of every container; where its manifest says otherwise, that counts.
     environment: Mapping[str, str]
     #: Variables of every proxy, whatever its manifest says.
@@ -86,6 +87,7 @@ class RunningPod:
             grace_seconds=self.wanted.template.grace_seconds,
             process_group=self._around.process_group,
             say=self._around.say,
+            log=self._around.log,
         )
 
     @property

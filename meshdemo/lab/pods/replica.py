@@ -22,6 +22,8 @@ _STABLE_SECONDS = 30.0
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "PYTHONPATH", "SYSTEMROOT", "TMPDIR", "TZ")
 
 Say = Callable[[str], object]
+#: Takes a line that a pod has written to its standard error, by the pod's name.
+Log = Callable[[str, str], object]
 
 
 class Replica:
@@ -29,7 +31,7 @@ class Replica:
 
     It listens on `port` of loopback. `arguments` are added to the container's own; `environment` is all that there is
     beside what a process needs from its surroundings.
-    `say` takes a line for the person at the terminal.
+    `say` takes a line for the person at the terminal, `log` what the program writes to its standard error.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Replica:
         grace_seconds: float,
         process_group: int,
         say: Say,
+        log: Log,
     ) -> None:
         self.name = name
         self.port = port
@@ -54,6 +57,7 @@ class Replica:
         self._grace_seconds = grace_seconds
         self._process_group = process_group
         self._say = say
+        self._log = log
         self._ready = False
         self._retired = threading.Event()
         self._starting = threading.Lock()
@@ -142,7 +146,7 @@ class Replica:
     def _relay(self, lines: IO[str]) -> None:
         with lines:
             for line in lines:
-                self._say(f"{self.name} | {line.rstrip()}")
+                self._log(self.name, line.rstrip())
 
     def _watch(self, process: subprocess.Popen[str], listening: threading.Event) -> None:
         """Probe until the process has ended; end it when it is retired, or does not live any more."""

@@ -23,7 +23,7 @@ def cluster():
 def around(tmp_path):
     plane = ControlPlane(tmp_path)
     yield Surroundings(
-        tmp_path, 0, plane, Ports(), print, {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"}, {"CHANGES_FILE": "c"}
+        tmp_path, 0, plane, Ports(), print, print, {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"}, {"CHANGES_FILE": "c"}
     )
     plane.close()
 

@@ -32,6 +32,7 @@ def replica():
             grace_seconds=grace_seconds,
             process_group=0,
             say=lines.append,
+            log=lambda pod, line: lines.append(f"{pod} | {line}"),
         )
         found.lines = lines
         started.append(found)
