@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +69,10 @@ def up(
         raise click.UsageError(str(error)) from None
     except EnvoyError as error:
         raise StartError(str(error)) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StartError(f"no space is left for temporary files in {tempfile.gettempdir()}") from None
 
 
 def choose_engine(*, istiod: bool, allow_code: bool = False) -> Engine:

@@ -153,7 +153,8 @@ class Reader:
         """Make one line of any error that is none about the files, as of one that is."""
         try:
             yield
-        except ManifestError:
+        except ManifestError as error:
+            self.loader.locate(error)
             raise
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]

@@ -363,7 +363,9 @@ def test_what_would_not_run(tmp_path):
     path.write_text(SPLIT.read_text().replace("weight: 75", "weight: -1"))
     done = run("-f", EXAMPLE, "-f", path, "--dry-run")
     assert done.returncode == 2
-    assert "bad.yaml: VirtualService/webserver: spec.http[0].route[0].weight: -1" in done.stderr
+    assert re.search(
+        r"bad.yaml, line \d+, column \d+: VirtualService/webserver: spec.http\[0\].route\[0\].weight: -1", done.stderr
+    )
     assert done.stdout == ""
 
 

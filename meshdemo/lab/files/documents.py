@@ -69,6 +69,61 @@ def parse(text: str) -> list[tuple[int, Any]]:
     return _parse_yaml(text, 0)
 
 
+def locate(text: str, line: int, kind: str, name: str, path: str) -> tuple[int, int] | None:
+    """Return line and column, from 1, of a field such as `spec.http[0].route`, or of the nearest one that is there.
+
+    `line` is where the document begins that is the object, or the list that holds it.
+    """
+    starts = _json_starts(text)
+    before = 0
+    for start in starts if len(starts) > 1 else ():
+        if text.count("\n", 0, start) + 1 == line:
+            text, before = text[start:].replace("\t", " "), line - 1
+            break
+    try:
+        root = next(each for each in yaml.compose_all(text, _Yaml) if each.start_mark.line + 1 + before == line)
+    except (yaml.YAMLError, RecursionError, StopIteration, AttributeError):
+        return None
+    node = _item(root, kind, name)
+    mark, rest = node.start_mark, path
+    while rest:
+        key, node, rest = _step(node, rest)
+        if key is None:
+            break
+        mark = key.start_mark
+    return mark.line + 1 + before, mark.column + 1
+
+
+def _item(root: yaml.Node, kind: str, name: str) -> yaml.Node:
+    """Return the object of a list that has a kind and a name, else what the document is."""
+    for item in _values(root).get("items", root).value if "items" in _values(root) else ():
+        metadata = _values(item).get("metadata")
+        found = _values(metadata).get("name") if metadata else None
+        own = _values(item).get("kind")
+        if found is not None and found.value == name and (own is None or own.value == kind):
+            return item  # type: ignore[no-any-return]
+    return root
+
+
+def _values(node: yaml.Node) -> dict[str, yaml.Node]:
+    return {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+
+
+def _step(node: yaml.Node, path: str) -> tuple[yaml.Node | None, yaml.Node, str]:
+    """Return the node that names the first part of a path, what it holds, and the rest; None where it is not there."""
+    index = re.match(r"\[(\d+)\]", path)
+    if index and isinstance(node, yaml.SequenceNode) and int(index[1]) < len(node.value):
+        item = node.value[int(index[1])]
+        return item, item, path[index.end() :].removeprefix(".")
+    # Keys may hold dots: the longest one that fits is meant.
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    for key, value in sorted(pairs, key=lambda pair: -len(pair[0].value)):
+        rest = path.removeprefix(key.value)
+        if len(rest) < len(path) and (not rest or rest[0] in ".["):
+            return key, value, rest.removeprefix(".")
+    return None, node, ""
+
+
 def _json_starts(text: str) -> list[int]:
     """Return where each object begins, where all of a text is objects of JSON; none otherwise."""
     starts: list[int] = []

@@ -57,15 +57,29 @@ _LINE_LENGTH = 2000
 # RFC 1123 as Kubernetes has it ("Object Names and IDs"): no such name leads anywhere as a part of a path.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME_LENGTH = 253
+_FIELD = re.compile(r"\[?((?:spec|metadata)[^\s:]*): ")
 _WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9./]{0,300}")
 
 
 class ManifestError(Exception):
-    """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place."""
+    """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place.
+
+    `line` and `column`, from 1, are those of the field, once `Loader.locate` has found it in the `file`.
+    """
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(printable_message(f"{place}: {problem}"))
+        super().__init__(place, problem)
         self.place = place
+        self.problem = problem
+        self.file: str | None = None
+        self.line: int | None = None
+        self.column: int | None = None
+
+    def __str__(self) -> str:
+        place = self.place
+        if self.file is not None and self.line is not None:
+            place = f"{self.file}, line {self.line}, column {self.column}{place.removeprefix(self.file)}"
+        return printable_message(f"{place}: {self.problem}")
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,24 @@ class Loader:
         self._sources = sources or Sources()
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
+        self._manifests: list[Manifest] = []
+
+    def locate(self, error: ManifestError) -> None:
+        """Tell an error about a field of what was read last where the field stands, as far as that can be found.
+
+        A reason of Istio's definitions begins with the field.
+        """
+        for manifest in self._manifests:
+            if error.place == manifest.place or error.place.startswith(f"{manifest.place}: "):
+                path = error.place[len(manifest.place) + 2 :]
+                named = _FIELD.match(error.problem)
+                if not path and named:
+                    path = named[1]
+                file = shown_path(manifest.path)
+                found = documents.locate(self.texts[file], manifest.line, manifest.kind, manifest.name, path)
+                if found:
+                    error.file, (error.line, error.column) = file, found
+                return
 
     def load(self) -> tuple[list[Manifest], list[str]]:
         """Return the objects of all files, and a note for each that another of the same name replaces.
@@ -136,7 +168,7 @@ class Loader:
                 if earlier is not None:
                     notes.append(f"{earlier.place}: replaced by the one in {shown_path(manifest.path)}")
                 manifests[manifest.id] = manifest
-        self.texts = texts
+        self.texts, self._manifests = texts, list(manifests.values())
         return list(manifests.values()), notes
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshdemo.lab.files.documents import DocumentError, parse, shown
+from meshdemo.lab.files.documents import DocumentError, locate, parse, shown
 
 
 def only(text):
@@ -105,3 +105,43 @@ def test_a_mistake_behind_an_object_of_json():
     assert error.value.line == 4
     with pytest.raises(DocumentError, match="not YAML"):
         parse('{"b": 1}\n{"a": }')
+
+
+OBJECTS = """# a comment
+kind: Service
+metadata: {name: a, labels: {app.kubernetes.io/name: x}}
+---
+kind: List
+items:
+  - kind: Service
+    metadata: {name: a}
+    spec:
+      ports:
+        - port: 80
+        - port: x
+  - metadata: {name: b}
+    spec: {ports: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "path", "expected"),
+    [
+        (2, "a", "", (2, 1)),
+        (2, "a", "metadata.labels.app.kubernetes.io/name", (3, 30)),
+        (5, "a", "spec.ports[1].port", (12, 11)),
+        (5, "a", "spec.ports[1].targetPort", (12, 11)),
+        (5, "a", "spec.ports[7]", (10, 7)),
+        (5, "b", "spec.ports", (14, 12)),
+        (3, "a", "spec", None),
+    ],
+)
+def test_where_a_field_stands(line, name, path, expected):
+    """Line and column of a field are found, of what is nearest where it is missing."""
+    assert locate(OBJECTS, line, "Service", name, path) == expected
+
+
+def test_where_a_field_stands_in_json():
+    """In objects of JSON that follow each other, too."""
+    text = '{"kind": "A"}\n{\n\t"kind": "B",\n\t"spec": {"x": 1}}'
+    assert locate(text, 2, "B", "", "spec.x") == (4, 11)

@@ -147,3 +147,36 @@ def test_lists_of_one_kind(write):
     assert refusal(write("a.yaml", "apiVersion: v1\nkind: ServiceList\nitems: 5")).endswith(
         "ServiceList: items: 5 is not a list"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "problem", "words"),
+    [
+        ("spec.http[0].timeout", "is odd", "line 6, column 7: VirtualService/a: spec.http[0].timeout: is odd"),
+        (
+            "",
+            "spec.http[0].timeout: Invalid value",
+            "line 6, column 7: VirtualService/a: spec.http[0].timeout: Invalid value",
+        ),
+        ("", "is odd", "line 1, column 1: VirtualService/a: is odd"),
+    ],
+)
+def test_positions(write, place, problem, words):
+    """An error about a field is told where it stands, whichever engine names it."""
+    head = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n"
+    text = head + "spec:\n  http:\n    - timeout: 5\n"
+    loader = Loader([write("a.yaml", text)])
+    ((manifest,), _) = loader.load()
+    error = ManifestError(f"{manifest.place}: {place}" if place else manifest.place, problem)
+    loader.locate(error)
+    assert str(error) == f"{manifest.path}, {words}"
+    assert error.file == str(manifest.path)
+
+
+def test_no_position(write):
+    """An error about something else stays as it is."""
+    loader = Loader([write("a.yaml", SERVICE % "a")])
+    loader.load()
+    error = ManifestError("elsewhere.yaml: Service/a: spec", "is odd")
+    loader.locate(error)
+    assert (str(error), error.line) == ("elsewhere.yaml: Service/a: spec: is odd", None)
