@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import platform
 import resource
@@ -23,8 +24,8 @@ from bench import meshdemo, own, running, shown, start
 RATES = (50, 200, 500)
 #: Asked of `watch` until it says that it cannot.
 LADDER = (100, 200, 300, 400, 500, 600, 700, 800, 1000, 1200)
-# hey makes its calls in so many workers, each at its part of the rate.
-_WORKERS = 10
+# hey makes its calls in workers that all begin at the same moments: half as many again as the answers keep busy.
+_SPARE = 1.5
 
 
 def watch(url, rate, seconds):
@@ -45,9 +46,10 @@ def watch(url, rate, seconds):
     }
 
 
-def hey(program, url, rate, seconds):
-    """Return the same of one run of hey, as far as it says it."""
-    command = [program, "-z", f"{seconds}s", "-c", str(_WORKERS), "-q", str(rate / _WORKERS), "-disable-keepalive"]
+def hey(program, url, rate, milliseconds, seconds):
+    """Return the same of one run of hey, as far as it says it, where answers take about so many milliseconds."""
+    workers = math.ceil(rate * milliseconds / 1000 * _SPARE)
+    command = [program, "-z", f"{seconds}s", "-c", str(workers), "-q", str(rate / workers), "-disable-keepalive"]
     command += ["-H", "Accept: application/json", "-o", "csv", url]
     rows = csv.DictReader(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines())
     times = sorted(float(row["response-time"]) * 1000 for row in rows)
@@ -61,9 +63,11 @@ def hey(program, url, rate, seconds):
 def beside_hey(program, servers, repetitions, seconds):
     """Return rows of times, watch beside hey, in turn."""
     rows = []
-    for name, url in servers.items():
+    for name, (url, milliseconds) in servers.items():
         for rate in RATES:
-            pairs = [(watch(url, rate, seconds), hey(program, url, rate, seconds)) for _ in range(repetitions)]
+            pairs = [
+                (watch(url, rate, seconds), hey(program, url, rate, milliseconds, seconds)) for _ in range(repetitions)
+            ]
             cells = [shown([each[0]["rate"] / rate for each in pairs], "{:.3f}")]
             for which in ("median", "p95"):
                 mine, other = ([each[index][which] for each in pairs] for index in (0, 1))
@@ -100,16 +104,22 @@ def main():
     parser.add_argument("--hey", default=str(Path.home() / "go/bin/hey"), help="where hey is")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
+    parser.add_argument("--only", choices=["rates", "times"], help="measure only this")
     chosen = parser.parse_args()
     with running(meshdemo("webserver")) as (_, fast), running(start(*own("slow", 20))) as (_, slow):
-        servers = {"web server": f"http://127.0.0.1:{fast}/", "after 20 ms": f"http://127.0.0.1:{slow}/"}
-        kept = ladder(servers["web server"], chosen.repetitions, chosen.seconds)
-        times = beside_hey(chosen.hey, servers, chosen.repetitions, chosen.seconds)
+        servers = {"web server": (f"http://127.0.0.1:{fast}/", 2), "after 20 ms": (f"http://127.0.0.1:{slow}/", 20)}
+        heading = ("asked of `watch`", "part that was kept", "began late, %", "processor time a call, µs")
+        tables = []
+        if chosen.only != "times":
+            tables.append((heading, *ladder(servers["web server"][0], chosen.repetitions, chosen.seconds)))
+        columns = [f"{which}: {what}" for which in ("median", "95 %") for what in ("watch, ms", "hey, ms", "ratio")]
+        if chosen.only != "rates":
+            rows = beside_hey(chosen.hey, servers, chosen.repetitions, chosen.seconds)
+            tables.append((("server and rate", "part of the rate", *columns), *rows))
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
           f"{chosen.repetitions} repetitions of {chosen.seconds:g} s: median (lowest to highest)\n")  # fmt: skip
-    print_table(("asked of `watch`", "part that was kept", "began late, %", "processor time a call, µs"), *kept)
-    columns = [f"{which}: {what}" for which in ("median", "95 %") for what in ("watch, ms", "hey, ms", "ratio")]
-    print_table(("server and rate", "part of the rate", *columns), *times)
+    for table in tables:
+        print_table(*table)
 
 
 if __name__ == "__main__":
