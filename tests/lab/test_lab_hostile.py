@@ -200,7 +200,7 @@ HOSTILE = {
     "a hook": (deployment({"lifecycle": {}}), "containers[0].lifecycle: is not supported here"),
     "a probe that runs a command": (
         deployment({"livenessProbe": {"exec": {"command": ["true"]}}}),
-        "livenessProbe.httpGet: is missing",
+        "livenessProbe.exec: is not supported here: nothing is run in a container here",
     ),
     "a probe that never times out": (
         probe(timeoutSeconds=float("inf")).replace("Infinity", ".inf"),

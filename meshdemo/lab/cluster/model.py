@@ -27,9 +27,12 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Probe:
-    """An HTTP probe (Kubernetes, "Configure Liveness, Readiness and Startup Probes", defaults included)."""
+    """A probe (Kubernetes, "Configure Liveness, Readiness and Startup Probes", defaults included).
 
-    path: str
+    It asks for a path by HTTP; without one a TCP connection is all that it wants.
+    """
+
+    path: str | None
     port: int
     initial_delay_seconds: float = 0
     period_seconds: float = 10

@@ -51,11 +51,10 @@ _PROBE = Object(
         "successThreshold": Integer(1, 1000),
         "failureThreshold": Integer(1, 1_000_000),
         "terminationGracePeriodSeconds": Number(1, 86400),
-        "exec": Refused("only HTTP probes are"),
-        "tcpSocket": Refused("only HTTP probes are"),
-        "grpc": Refused("only HTTP probes are"),
-    },
-    ("httpGet",),
+        "tcpSocket": Object({"port": PortReference(), "host": Refused(ONLY_HERE)}, ("port",)),
+        "exec": Refused("nothing is run in a container here, only httpGet and tcpSocket are"),
+        "grpc": Refused("only httpGet and tcpSocket are"),
+    }
 )
 _CONTAINER = Object(
     {
@@ -243,7 +242,12 @@ def _probe(container: Fields, name: str, ports: Sequence[tuple[str, int]]) -> Pr
     probe = container[name]
     if probe is None:
         return None
-    request = probe["httpGet"]
+    request = probe["httpGet"] or probe["tcpSocket"]
+    if request is None:
+        raise probe.error("httpGet", "is missing, as is tcpSocket")
+    if probe["httpGet"] and probe["tcpSocket"]:
+        raise probe.error("tcpSocket", "cannot be combined with httpGet")
+    path = (probe["httpGet"]["path"] or "/") if probe["httpGet"] else None
     port = request["port"]
     number = dict(ports).get(port) if isinstance(port, str) else port
     if number is None:
@@ -262,4 +266,4 @@ def _probe(container: Fields, name: str, ports: Sequence[tuple[str, int]]) -> Pr
         "failure_threshold": probe["failureThreshold"],
         "grace_seconds": probe["terminationGracePeriodSeconds"],
     }
-    return Probe(request["path"] or "/", number, **{key: value for key, value in given.items() if value is not None})
+    return Probe(path, number, **{key: value for key, value in given.items() if value is not None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 import time
 
@@ -56,6 +57,12 @@ class Probing:
             self.failed = True
 
     def _answers(self) -> bool:
+        if self.probe.path is None:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), self.probe.timeout_seconds).close()
+            except OSError:
+                return False
+            return True
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self.probe.timeout_seconds)
         try:
             connection.request("GET", self.probe.path)

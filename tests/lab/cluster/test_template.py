@@ -112,3 +112,13 @@ def test_more_refusals():
         container(livenessProbe={**request, "successThreshold": 2})
     with pytest.raises(ManifestError, match="nothing listens at 9 here, only at 3030"):
         container(livenessProbe={"httpGet": {"port": 9}})
+
+
+def test_a_tcp_probe():
+    """A TCP probe has a port and no path, and goes with no other."""
+    found = container(readinessProbe={"tcpSocket": {"port": 3030}})
+    assert (found.readiness.path, found.readiness.port) == (None, 3030)
+    with pytest.raises(ManifestError, match="tcpSocket: cannot be combined with httpGet"):
+        container(readinessProbe={"tcpSocket": {"port": 3030}, "httpGet": {"port": 3030}})
+    with pytest.raises(ManifestError, match="httpGet: is missing, as is tcpSocket"):
+        container(readinessProbe={"periodSeconds": 1})

@@ -1,5 +1,6 @@
 """Probes, by Kubernetes' thresholds."""
 
+import socket
 import threading
 import time
 
@@ -108,3 +109,13 @@ def test_stop(probing):
     wait_until(lambda: found.passing, "success")
     found.stop()
     wait_until(lambda: "probe" not in [each.name for each in threading.enumerate()], "its thread to end")
+
+
+def test_a_tcp_probe():
+    """A probe without a path succeeds where somebody listens, and fails where nobody does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        probing = Probing(Probe(None, 3030, period_seconds=0.05, failure_threshold=1), server.getsockname()[1], "tcp")
+        probing.start()
+        wait_until(lambda: probing.passing, "a probe that succeeds")
+    wait_until(lambda: probing.failed, "a probe that fails")
+    probing.stop()
