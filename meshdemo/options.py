@@ -155,7 +155,7 @@ fault_options = as_one(
         type=WholeNumber(400, 599, "a status"),
         default=webserver.DEFAULT_FAULTS.fail_status,
         envvar="FAIL_STATUS",
-        help="Status with which /failsometimes fails.",
+        help="Status, from 400 to 599, with which /failsometimes fails.",
     ),
     option(
         "--slow-ratio",
