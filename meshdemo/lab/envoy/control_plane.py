@@ -81,7 +81,6 @@ class _Subscription:
     is_answered: bool = True
     #: Whether it is not waited for (see `ControlPlane.wait`).
     is_put_off: bool = False
-    has_changed: bool = False
 
 
 class _Stream:
@@ -281,7 +280,9 @@ class ControlPlane:
             is_complete = kind in _COMPLETE and subscription.nonce and subscription.sent.keys() <= wanted.keys()
             if not changed and (is_complete or kind not in _COMPLETE):
                 continue
-            subscription.has_changed = bool(changed)
+            if kind == "clusters" and changed and "endpoints" in stream.subscriptions:
+                # A cluster that is replaced needs its endpoints again, and clusters are acknowledged after that.
+                stream.subscriptions["endpoints"].sent = {}
             subscription.sent = dict(wanted)
             subscription.is_answered = subscription.is_put_off = False
             subscriber.refusals.pop(kind, None)
@@ -338,8 +339,6 @@ class ControlPlane:
                 subscription.is_answered = True
                 if request.HasField("error_detail"):
                     subscriber.refusals[kind] = _reason(request.error_detail.message)
-                if kind == "clusters" and subscription.has_changed and "endpoints" in stream.subscriptions:
-                    stream.subscriptions["endpoints"].sent = {}  # a cluster that is replaced needs its own again
             elif names == subscription.names:
                 subscription.sent = {}  # it asks again for what it has
             elif kind not in _COMPLETE:

@@ -111,6 +111,17 @@ def test_changes(running):
     wait_until(lambda: is_refused(running.ports["a"]), "the listener to close")
 
 
+def test_a_cluster_that_is_replaced(running):
+    """A cluster that is replaced by another one of its name gets its endpoints again, and nobody waits for long."""
+    running.start(resources("one", "a", "b"))
+    found = resources("two", "a", "b")
+    found.clusters[0]["connect_timeout"] = "2s"
+    started = time.monotonic()
+    assert running.change(found) == []
+    assert time.monotonic() - started < 3
+    assert running.answer() == "two"
+
+
 def test_without_listening(running):
     """Before the first change nothing can be called; when that returns it can."""
     running.start(resources("one", "a"), listening=False)
