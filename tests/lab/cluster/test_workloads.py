@@ -87,6 +87,9 @@ def test_what_is_said_and_what_is_not():
     objects = [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}},
         {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "a"}},
+        {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "metadata": {"name": "a"}},
+        {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "a"}},
+        {"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant", "metadata": {"name": "a"}},
         {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}},
         {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "a"}},
     ]
@@ -114,6 +117,30 @@ def test_protocols(port, protocol, is_http):
     assert found.ports[0].protocol == protocol
     assert found.ports[0].is_http == is_http
     assert found.ports[0].target == 80
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("allocateLoadBalancerNodePorts", False),
+        ("externalTrafficPolicy", "Local"),
+        ("healthCheckNodePort", 30000),
+        ("internalTrafficPolicy", "Cluster"),
+        ("ipFamilies", ["IPv4"]),
+        ("ipFamilyPolicy", "SingleStack"),
+        ("loadBalancerClass", "a"),
+        ("loadBalancerIP", "10.0.0.1"),
+        ("loadBalancerSourceRanges", ["10.0.0.0/8"]),
+        ("publishNotReadyAddresses", True),
+        ("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 1}}),
+    ],
+)
+def test_how_a_cluster_carries_a_service(field, value):
+    """What a Service says about the network of a cluster is read and changes nothing here."""
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}
+    plain = read({**service, "spec": {"ports": [{"port": 80}]}})
+    said = read({**service, "spec": {"ports": [{"port": 80}], field: value}})
+    assert (said.services, said.notes) == (plain.services, ())
 
 
 def test_gateways():

@@ -1,5 +1,6 @@
 """What Istio's control plane is told of a cluster: the objects that an API server would hold."""
 
+import pytest
 import yaml
 from quick_support import EXAMPLE, virtual_service
 from support import documents
@@ -77,12 +78,13 @@ def test_a_pod_outside_the_mesh(tmp_path):
     assert "outsider-1" not in {each["name"] for each in request["workloads"]}
 
 
-def test_where_a_pod_is(tmp_path):
+@pytest.mark.parametrize("label", ["istio-locality", "topology.istio.io/locality"])
+def test_where_a_pod_is(tmp_path, label):
     """A pod says where it is with dots, since a label has no slash, and its sidecar with slashes."""
-    request = told(tmp_path, deployment("near", {"istio-locality": "here.a.b", "version": "v1.2"}))
-    assert objects(request, "Pod")["near-1"]["metadata"]["labels"]["istio-locality"] == "here.a.b"
+    request = told(tmp_path, deployment("near", {label: "here.a.b", "version": "v1.2"}))
+    assert objects(request, "Pod")["near-1"]["metadata"]["labels"][label] == "here.a.b"
     (labels,) = [each["labels"] for each in request["workloads"] if each["name"] == "near-1"]
-    assert (labels["istio-locality"], labels["version"]) == ("here/a/b", "v1.2")
+    assert (labels[label], labels["version"]) == ("here/a/b", "v1.2")
 
 
 def test_services(tmp_path):
