@@ -6,8 +6,7 @@ here. What the policies mean is not known here either.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,13 +229,3 @@ class Cluster:
 def matches(labels: Labels, selector: Labels) -> bool:
     """Return whether `labels` include all of `selector`."""
     return all(labels.get(key) == value for key, value in selector.items())
-
-
-def full_host(host: str, services: Iterable[Service]) -> str:
-    """Return the full name of a host where it is that of a Service, else the host itself.
-
-    Istio completes a name without a dot by namespace and domain (ResolveShortnameToFQDN).
-    """
-    short = re.sub(rf"\.{NAMESPACE}(\.svc(\.cluster\.local)?)?$", "", host)
-    names = {service.name for service in services}
-    return f"{short}.{NAMESPACE}.{DOMAIN}" if short in names else host

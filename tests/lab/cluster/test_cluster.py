@@ -6,7 +6,7 @@ import pytest
 from lab_support import EXAMPLE, manifest
 from support import ROOT, documents
 
-from meshdemo.lab.cluster.model import Pod, full_host, matches
+from meshdemo.lab.cluster.model import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 
 
@@ -29,16 +29,13 @@ def test_no_word_of_envoy(name):
 
 @pytest.mark.parametrize("name", ["webserver", "webserver.default", "webserver.default.svc"])
 def test_hosts(cluster, name):
-    """A Service is found by each of its names, and each is completed."""
+    """A Service is found by each of its names."""
     assert cluster.service(name).host == "webserver.default.svc.cluster.local"
-    assert full_host(name, cluster.services) == "webserver.default.svc.cluster.local"
 
 
 def test_other_hosts(cluster):
-    """What is no Service stays as it is."""
+    """What is no Service is not found."""
     assert cluster.service("example.com") is None
-    assert full_host("example.com", cluster.services) == "example.com"
-    assert full_host("webserver.elsewhere", cluster.services) == "webserver.elsewhere"
 
 
 def test_endpoints(cluster):

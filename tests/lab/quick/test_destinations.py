@@ -191,6 +191,15 @@ def test_levels_of_a_policy():
     assert merged(top, None, 80) == top
 
 
+def test_the_retry_budget_of_a_port_of_a_subset():
+    """A subset's settings of a port take the retry budget from the host, whatever else they replace."""
+    budget = {"retryBudget": {"percent": 5}}
+    ports = {"portLevelSettings": [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}]}
+    found = rule(trafficPolicy=budget, subsets=[{"name": "a", "trafficPolicy": ports}])
+    at_80 = merged(found.policy, found.subsets[0].policy, 80)
+    assert (at_80.retry_budget, at_80.balancing.policy) == (RetryBudget(5), "RANDOM")
+
+
 def test_private_policies(tmp_path):
     """What is for its own namespace alone is not seen by a gateway of another."""
     known = registry(tmp_path, rule(exportTo=["."]))

@@ -255,3 +255,10 @@ def test_fields_without_a_value(kind, spec, place):
 def test_fields_that_may_be_without_a_value(kind, spec):
     """A field that may be null, or that has a default, may be empty."""
     refuse_empty(spec, "spec", kind)
+
+
+@pytest.mark.parametrize("name", ["Host", "host", ":authority"])
+def test_the_host_cannot_be_removed(name):
+    """A request without its host is none, so that it cannot be removed."""
+    with pytest.raises(ManifestError, match=r"^x.request.remove: .* is a header that cannot be changed here$"):
+        of.ROUTE_HEADERS.parse({"request": {"remove": [name]}}, "x")
