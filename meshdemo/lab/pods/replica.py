@@ -21,6 +21,33 @@ _STABLE_SECONDS = 30.0
 # What a process needs from its surroundings; all else comes from the manifest, as in a cluster.
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "PYTHONPATH", "SYSTEMROOT", "TMPDIR", "TZ")
 
+#: The variables that this program reads. No other variable of a manifest reaches a process: SSLKEYLOGFILE, for one,
+#: would have Python append to any file of this machine.
+PROGRAM_VARIABLES = frozenset(
+    {
+        "ACCESS_LOG",
+        "CHANGES_FILE",
+        "CONNECT_TO",
+        "CONTENT",
+        "DELAY",
+        "DRAIN_SECONDS",
+        "FAIL_RATIO",
+        "FAIL_STATUS",
+        "FORWARD_HEADERS",
+        "HOSTNAME",
+        "KEEP_ALIVE",
+        "LISTEN_HOST",
+        "PASS_STATUS",
+        "PORT",
+        "PROXYURL",
+        "PROXY_URL",
+        "SERVERCONTNET",
+        "SLOW_RATIO",
+        "THREADS",
+        "TIMEOUT",
+    }
+)
+
 Say = Callable[[str], object]
 #: Takes a line that a pod has written to its standard error, by the pod's name.
 Log = Callable[[str, str], object]
@@ -29,8 +56,8 @@ Log = Callable[[str, str], object]
 class Replica:
     """A container's process, from `start` until it has ended after `retire`.
 
-    It listens on `port` of loopback. `arguments` are added to the container's own; `environment` is all that there is
-    beside what a process needs from its surroundings.
+    It listens on `port` of loopback. `arguments` are added to the container's own; of `environment` it gets what this
+    program reads, beside what a process needs from its surroundings.
     `say` takes a line for the person at the terminal, `log` what the program writes to its standard error.
     """
 
@@ -53,7 +80,8 @@ class Replica:
         #: What is run, and the variables that it gets.
         self.command = command_line(*container.args, "--host", "127.0.0.1", "--port", str(port), *arguments)
         inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-        self.environment = {**inherited, **environment, "PYTHONUNBUFFERED": "1"}
+        own = {name: value for name, value in environment.items() if name in PROGRAM_VARIABLES}
+        self.environment = {**inherited, **own, "PYTHONUNBUFFERED": "1"}
         self._grace_seconds = grace_seconds
         self._process_group = process_group
         self._say = say

@@ -7,8 +7,9 @@ import pytest
 from lab_support import web_container
 from support import free_port, get, is_refused, wait_until
 
+from meshdemo.cli import main
 from meshdemo.lab.cluster.model import Probe
-from meshdemo.lab.pods.replica import Replica
+from meshdemo.lab.pods.replica import PROGRAM_VARIABLES, Replica
 
 # A replica needs a while until it listens.
 STARTUP = Probe("/healthz", 3030, period_seconds=1, failure_threshold=60)
@@ -189,3 +190,19 @@ def test_nothing_starts_after_it_was_retired(replica):
     found.retire()
     wait_until(lambda: found.has_ended, "its end", 2)
     assert found.process is process
+
+
+def test_variables_of_a_manifest(replica):
+    """A process gets the variables that the program reads, and no other that a manifest has."""
+    found = replica(environment={"CONTENT": "mine", "SSLKEYLOGFILE": "keys", "LD_PRELOAD": "x.so"})
+    assert found.environment["CONTENT"] == "mine"
+    assert not {"SSLKEYLOGFILE", "LD_PRELOAD"} & found.environment.keys()
+
+
+def test_the_variables_that_the_program_reads():
+    """Every variable of the options of both roles is known."""
+    read = set()
+    for command in ("webserver", "proxy"):
+        for parameter in main.commands[command].params:
+            read |= {parameter.envvar} if isinstance(parameter.envvar, str) else set(parameter.envvar or ())
+    assert read == PROGRAM_VARIABLES
