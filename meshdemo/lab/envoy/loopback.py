@@ -103,10 +103,13 @@ class Local:
         asked = set(secret_names([*self.listeners, *self.clusters]))
         self.secrets = [secret(*each, secrets) for each in sorted(asked)] if secrets else []
 
-    def snapshot(self, where: Where, *, listening: bool = True) -> Snapshot:
-        """Return all of it; without `listening` it takes no calls. Raise MessageError for what Envoy does not know."""
+    def snapshot(self, where: Where, *, listening: bool = True, generation: int = 0) -> Snapshot:
+        """Return all of it; without `listening` it takes no calls. Raise MessageError for what Envoy does not know.
+
+        With another `generation` Envoy calls over new connections, and lets those that exist end with their calls.
+        """
         return {
-            "clusters": pack("clusters", self.clusters),
+            "clusters": pack("clusters", [_numbered(cluster, generation) for cluster in self.clusters]),
             "endpoints": self.endpoints_snapshot(where),
             "secrets": pack("secrets", self.secrets),
             "listeners": pack("listeners", self.listeners if listening else []),
@@ -129,6 +132,11 @@ class Local:
             ]
             assignments[each["cluster_name"]] = {**each, "endpoints": localities}
         return assignments
+
+    @property
+    def inbound(self) -> list[Resource]:
+        """Return the listeners for what comes to the pod."""
+        return [listener for listener in self.listeners if is_inbound(listener)]
 
     def ports(self) -> list[int]:
         """Return where its listeners are on loopback."""
@@ -250,6 +258,15 @@ def _route_names(value: Any) -> Iterator[str]:
 
 def _inner(locality: Resource) -> list[Resource]:
     return list(locality.get("lb_endpoints", []))
+
+
+def _numbered(cluster: Resource, generation: int) -> Resource:
+    """Return a cluster of a Service with a number; with another one Envoy replaces it and its connections."""
+    if not generation or cluster.get("type") != "EDS" or not cluster["name"].startswith(_OUTBOUND):
+        return cluster
+    metadata = cluster.get("metadata", {})
+    filters = {**metadata.get("filter_metadata", {}), "meshdemo": {"generation": generation}}
+    return {**cluster, "metadata": {**metadata, "filter_metadata": filters}}
 
 
 def _moved(endpoint: Resource, where: Where) -> Resource | None:

@@ -56,6 +56,7 @@ class Sidecar:
         self._process: subprocess.Popen[bytes] | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._restart_at: float | None = None
+        self._generation = 0
         self._heard_at = 0.0
         #: Whether it takes calls, as `look_after` saw it.
         self.is_ready = False
@@ -118,7 +119,7 @@ class Sidecar:
 
     def _snapshot(self, local: Local, where: Where) -> Snapshot:
         try:
-            return local.snapshot(where, listening=self._listening)
+            return local.snapshot(where, listening=self._listening, generation=self._generation)
         except MessageError as error:
             raise EnvoyError(f"Envoy does not accept this: {error}") from None
 
@@ -200,6 +201,12 @@ def change(sidecars: Mapping[Sidecar, Local], where: Where, plane: ControlPlane)
         for sidecar in sidecars:
             sidecar._listening = listening[sidecar]
         raise
+    if any(each.is_ready and each._local.inbound != local.inbound for each, local in sidecars.items()):
+        # Whoever accepted a connection answers one more call on it by the policy that was in force then.
+        for sidecar in sidecars:
+            sidecar._generation += 1
+        snapshots = {sidecar: sidecar._snapshot(local, where) for sidecar, local in sidecars.items()}
+        silent = plane.change({each.subscriber: snapshot for each, snapshot in snapshots.items() if each.is_ready})
     plane.offer({each.subscriber: snapshot for each, snapshot in snapshots.items() if not each.is_ready})
     for sidecar, local in sidecars.items():
         has_more = not listening[sidecar] or sidecar._local.ports() != local.ports()
