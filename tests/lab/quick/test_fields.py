@@ -10,6 +10,7 @@ from meshdemo.lab.quick import configure
 from meshdemo.lab.quick.reading import fields as of
 from meshdemo.lab.quick.reading.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
+from meshdemo.lab.quick.rules.refusing import RefusalError
 
 REGEXES = [
     "/a|/b",
@@ -163,6 +164,17 @@ def test_no_header_changes(value):
     """What Istio or Envoy would refuse among changes of headers is refused."""
     with pytest.raises(ManifestError, match=r"^x\."):
         of.ROUTE_HEADERS.parse(value, "x")
+
+
+def test_the_host_twice():
+    """Two values for the host are an error of a route, as to Istio, and unsupported for one of its destinations."""
+    value = {"request": {"set": {"host": "a"}, "add": {":authority": "b"}}}
+    problem = r"^x.request.set: sets host, which is set already, to 'b'"
+    with pytest.raises(ManifestError, match=problem) as error:
+        of.ROUTE_HEADERS.parse(value, "x")
+    assert not isinstance(error.value, RefusalError)
+    with pytest.raises(RefusalError, match=problem):
+        of.DESTINATION_HEADERS.parse(value, "x")
 
 
 POLICY = """apiVersion: networking.istio.io/v1

@@ -22,7 +22,7 @@ def subset_of(first: str, second: str) -> bool:
     if not is_wildcard(second):
         return first == second
     if is_wildcard(first):
-        return len(first) >= len(second) and first[1:].endswith(second[1:])
+        return first[1:].endswith(second[1:])
     return first.endswith(second[1:])
 
 
