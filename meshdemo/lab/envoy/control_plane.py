@@ -98,6 +98,8 @@ class Subscriber:
         self.key = key
         self.name = name
         self.offered = _EMPTY
+        #: Whether that is a step of a change: it holds what the former state needs, which nobody may ask for any more.
+        self.is_between = False
         #: Why it has refused what it was sent last, by kind.
         self.refusals: dict[str, str] = {}
         #: Whether it did not answer in time; it is not waited for until it does.
@@ -117,9 +119,9 @@ class Subscriber:
         for kind, offered in self.offered.items():
             subscription = self.stream.subscriptions.get(kind)
             if subscription is None:
-                is_missing = bool(offered) or kind in _COMPLETE
+                is_missing = (bool(offered) and not self.is_between) or kind in _COMPLETE
             else:
-                is_missing = kind not in _COMPLETE and not offered.keys() <= subscription.names
+                is_missing = not (kind in _COMPLETE or self.is_between or offered.keys() <= subscription.names)
             if is_missing or (subscription and not (subscription.is_answered or subscription.is_put_off)):
                 return False
         return True
@@ -201,11 +203,11 @@ class ControlPlane:
         with self._answers:
             self._subscribers.pop(subscriber.key, None)
 
-    def offer(self, offers: Mapping[Subscriber, Snapshot]) -> None:
+    def offer(self, offers: Mapping[Subscriber, Snapshot], *, is_between: bool = False) -> None:
         """Send Envoys what they are to have, without waiting; those that connect later get it then."""
         with self._answers:
             for subscriber, snapshot in offers.items():
-                subscriber.offered = snapshot
+                subscriber.offered, subscriber.is_between = snapshot, is_between
                 self._send(subscriber)
 
     def change(self, offers: Mapping[Subscriber, Snapshot]) -> list[Subscriber]:
@@ -216,13 +218,14 @@ class ControlPlane:
         """
         former = {subscriber: subscriber.offered for subscriber in offers}
         try:
-            self._take({each: _staged(former[each], new, former[each]) for each, new in offers.items()})
-            self._take({each: _staged(former[each], new, new) for each, new in offers.items()})
+            for last in (former, offers):
+                step = {each: _staged(former[each], new, last[each]) for each, new in offers.items()}
+                self._take(step, is_between=True)
             self._take(offers)
         except EnvoyError:
             # What listens goes back first, while all that it may refer to is still there.
             for part in ({each: _staged(each.offered, {}, former[each]) for each in offers}, former):
-                self.offer(part)
+                self.offer(part, is_between=part is not former)
                 self.wait(offers)
             raise
         return [each for each in offers if each.is_silent]
@@ -257,8 +260,8 @@ class ControlPlane:
         message.Unpack(cluster)
         return cluster.type in (cluster.STRICT_DNS, cluster.LOGICAL_DNS)
 
-    def _take(self, offers: Mapping[Subscriber, Snapshot]) -> None:
-        self.offer(offers)
+    def _take(self, offers: Mapping[Subscriber, Snapshot], *, is_between: bool = False) -> None:
+        self.offer(offers, is_between=is_between)
         self.wait(offers)
         for subscriber in offers:
             for reason in subscriber.refusals.values():

@@ -1,0 +1,35 @@
+"""The control plane's own account of an Envoy: whether it has all that it is to have."""
+
+import stat
+
+from meshdemo.lab.envoy.control_plane import ControlPlane, Subscriber, _Stream, _Subscription
+
+
+def test_what_only_the_former_state_needs():
+    """In a step of a change nobody has to ask for what the new state does not need; at its end for all else."""
+    subscriber = Subscriber("pod-1", "a-1")
+    assert not subscriber.is_current
+    subscriber.stream = _Stream()
+    subscriber.stream.subscriptions = {
+        "clusters": _Subscription(frozenset()),
+        "listeners": _Subscription(frozenset()),
+        "secrets": _Subscription(frozenset({"new"})),
+    }
+    assert subscriber.is_current
+    subscriber.offered = {**subscriber.offered, "secrets": {"old": 1, "new": 2}}
+    assert not subscriber.is_current
+    subscriber.is_between = True
+    assert subscriber.is_current
+    subscriber.stream.subscriptions["secrets"].is_answered = False
+    assert not subscriber.is_current
+
+
+def test_the_socket(tmp_path):
+    """Nobody but the user may open it."""
+    plane = ControlPlane(tmp_path)
+    try:
+        status = (tmp_path / "control-plane").stat()
+        assert stat.S_ISSOCK(status.st_mode)
+        assert status.st_mode & 0o077 == 0
+    finally:
+        plane.close()
