@@ -66,12 +66,17 @@ ACTIONS = {
     "a mirror": (to("a", mirror={"host": "b"}, mirrorPercentage={"value": 5}), "a, 5 % mirrored to b"),
     "mirrors": (to("a", mirrors=[{"destination": {"host": "b", "subset": "v2"}}]), "a, 100 % mirrored to v2"),
     "a redirect": ({"redirect": {"authority": "b", "uri": "/c", "scheme": "https"}}, "redirect 301 to https://b/c"),
+    "a redirect to a port": ({"redirect": {"port": 81, "redirectCode": 302}}, "redirect 302 to :81"),
     "an answer": ({"directResponse": {"status": 503}}, "answered with 503"),
     "a delegate": ({"delegate": {"name": "reviews"}}, "delegated to reviews"),
     "a rewritten path": (to("a", rewrite={"uri": "/b", "authority": "c"}), "a, path becomes /b, host becomes c"),
+    "a path rewritten by a pattern": (
+        to("a", rewrite={"uriRegexRewrite": {"match": "/b(.*)", "rewrite": "/c"}}),
+        "a, path /b(.*) becomes /c",
+    ),
     "headers": (
-        to("a", headers={"request": {"set": {"x": "1"}}, "response": {"remove": ["y"]}}),
-        "a, set request header x=1, remove response header y",
+        to("a", headers={"request": {"set": {"x": "1"}, "add": {"z": "2"}}, "response": {"remove": ["y"]}}),
+        "a, set request header x=1, add request header z=2, remove response header y",
     ),
     "weights that are all 0": (
         {"route": [{"destination": {"host": "a"}, "weight": 0}, {"destination": {"host": "b"}}]},
