@@ -139,7 +139,7 @@ def proxy_command(
     forward_headers: tuple[str, ...],
     changes_file: Path | None,
 ) -> None:
-    """Call a URL for each request, and show the answer and how long it took.
+    """Call a URL for each request, and show the answer and its time.
 
     Answers `Proxying value: ANSWER - Took N milliseconds`, or `Error: REASON - Took N milliseconds`, or the same as
     JSON where the request accepts application/json.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -167,12 +168,16 @@ class Classroom:
             running.wait_for(self._stage, process, running.pause)
 
     def _take_back(self, index: int) -> bool:
-        """Go back to the lesson as it came; return whether it had been edited."""
+        """Go back to the lesson as it came, and remove its copy; return whether it had been edited."""
         lesson = self._lessons[index]
-        if not lesson.edited:
+        if not lesson.edited or self._edits is None:
             click.echo("\nThere is no edit to take back.")
             return False
         lesson.edited.unlink(missing_ok=True)
+        for folder in lesson.edited.parents:
+            if folder.is_relative_to(self._edits):
+                with contextlib.suppress(OSError):  # other copies are in it
+                    folder.rmdir()
         self._lessons[index] = dataclasses.replace(lesson, edited=None)
         return True
 

@@ -24,7 +24,7 @@ _FRONT = 3030
 _GATEWAY_SHIFT = 8000
 _PRIVILEGED = 1024
 _POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 40.0
+_IN_FORCE_SECONDS = 40.0
 # How many lines are kept of what each pod logs.
 _LINES = 10_000
 
@@ -101,10 +101,10 @@ class LabStage:
         self._say(f"the page: {lab.addresses()[0].url}ui")
 
     def _wait(self, lab: Lab) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _IN_FORCE_SECONDS
         while not lab.is_settled:
             if time.monotonic() > deadline:
-                raise StartError(f"the lesson is not in force after {_PATIENCE_SECONDS:g} s.")
+                raise StartError(f"the lesson is not in force after {_IN_FORCE_SECONDS:g} s.")
             time.sleep(_POLL_SECONDS)
             lab.step()
             if lab.problem:

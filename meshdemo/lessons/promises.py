@@ -24,7 +24,7 @@ from meshdemo.lessons.stage import Stage
 
 _STEP_SECONDS = 0.05
 # How long what a command prints may take to be as promised: a copy of a call is logged after its answer.
-_PATIENCE_SECONDS = 5.0
+_OUTPUT_SECONDS = 5.0
 _AGAIN_SECONDS = 0.5
 
 
@@ -113,7 +113,7 @@ def run_plain(stage: Stage, command: Command, look: running.Look = running.pause
     The first is None where the stage has seen to it, the second where the lesson promises no output, or where `look`
     has ended it.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _OUTPUT_SECONDS
     is_ended = False
 
     def look_once(seconds: float) -> bool:

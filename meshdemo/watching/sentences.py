@@ -41,8 +41,8 @@ def format_pace(report: Report, *, running: bool) -> list[str]:
     if running:
         lines[0] += f", {under_way} under way; Ctrl+C ends it"
     elif report.is_interrupted:
-        calls = f"{under_way} call{' was' if under_way == 1 else 's were'} under way and not counted"
-        lines.append(f"Stopped early: {calls}.")
+        calls = f": {under_way} call{' was' if under_way == 1 else 's were'} under way and not counted"
+        lines.append(f"Stopped early{calls if under_way else ''}.")
     if report.change:
         lines.append(printable(f"A new count since {_format_change(report.change)}."))
     if report.stopped_seconds:

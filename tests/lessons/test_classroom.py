@@ -139,7 +139,17 @@ def test_take_the_edit_back(teach, monkeypatch, tmp_path):
     assert stage.shown == ["one", "one", "one"]
     assert shown.count("Changed.") == 1
     assert "your edit" not in shown
-    assert not (tmp_path / "mine" / "istio" / "one.yaml").exists()
+    assert not (tmp_path / "mine").exists()
+
+
+def test_take_one_of_two_edits_back(teach, monkeypatch, tmp_path):
+    """`u` leaves the other copies, and what else is in their folder."""
+    teach.edits = tmp_path / "mine"
+    monkeypatch.setenv("VISUAL", "true")
+    keys = [(PROMPT, "e"), (PROMPT, "n"), (PROMPT, "e"), (PROMPT, "u"), (PROMPT, "q")]
+    _, shown = teach(keys, one="One.", two="Two.")
+    assert [each.name for each in (tmp_path / "mine" / "istio").iterdir()] == ["one.yaml"]
+    assert "your edit of two" not in shown
 
 
 def test_a_folder_that_cannot_be_written(teach, monkeypatch, tmp_path):

@@ -97,7 +97,7 @@ def test_nothing_but_lessons_that_cannot_be_shown_is_no_success(check):
 @pytest.mark.parametrize(("log", "seen", "met"), [("/x\n/y\n/x\n", "2", True), ("/x\n", "1", False)])
 def test_what_a_pipeline_prints(check, stage, monkeypatch, log, seen, met):
     """What a pipeline prints is compared with what stands behind it; here the stage itself knows the log."""
-    monkeypatch.setattr(promises, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(promises, "_OUTPUT_SECONDS", 0.2)
     stage.log = log
     held, lines, _ = check(one="  kubectl port-forward service/x 1:2\n  kubectl logs x | grep --count /x  # 2")
     assert held is met

@@ -183,6 +183,7 @@ def test_how_it_ended():
     assert lines_of(stopped)[-1] == "Stopped early: 4 calls were under way and not counted."
     stopped = report_of(*pods(1), planned=None, under_way=1, is_interrupted=True)
     assert lines_of(stopped)[-1] == "Stopped early: 1 call was under way and not counted."
+    assert lines_of(report_of(*pods(1), is_interrupted=True))[-1] == "Stopped early."
     assert lines_of(report_of(*pods(1), stopped_seconds=12.04))[-1] == (
         "This program was stopped for 12.0 s, which count in no time and no pace."
     )
