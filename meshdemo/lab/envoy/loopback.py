@@ -108,10 +108,11 @@ class Local:
 
         With another `generation` Envoy calls over new connections, and lets those that exist end with their calls.
         """
+        of_clusters = {name for _, name in secret_names(self.clusters)}
         return {
             "clusters": pack("clusters", [_numbered(cluster, generation) for cluster in self.clusters]),
             "endpoints": self.endpoints_snapshot(where),
-            "secrets": pack("secrets", self.secrets),
+            "secrets": pack("secrets", [each for each in self.secrets if listening or each["name"] in of_clusters]),
             "listeners": pack("listeners", self.listeners if listening else []),
             "routes": pack("routes", self.routes if listening else []),
         }
