@@ -47,6 +47,11 @@ def istiod(monkeypatch):
         ({}, compare.SAME, None),
         ({"istiod": other}, compare.DIFFERENT, "proxy-1 / listeners / 80: nothing in Istio"),
         ({"istiod": refuse("no")}, compare.DIFFERENT, "taken here, though policy.yaml"),
+        (
+            {"istiod": refuse("ended with status 2: panic: why")},
+            compare.INVALID,
+            "policy.yaml: VirtualService/webserver",
+        ),
         ({"quick": refuse("no", RefusalError)}, compare.REFUSED, "VirtualService/webserver: spec.http[0]"),
         ({"quick": refuse("no")}, compare.DIFFERENT, "refused as if Istio did: policy.yaml"),
         ({"quick": refuse("no"), "istiod": refuse("no")}, compare.INVALID, "policy.yaml: VirtualService/webserver"),
@@ -54,7 +59,7 @@ def istiod(monkeypatch):
     ],
 )
 def test_outcome(engines, outcome, line, istiod, monkeypatch):
-    """The same is the same; a refusal has to name its hint; everything else is a difference, a failure as well."""
+    """The same is the same; a refusal has to name its hint; Istio's panic is its own; all else is a difference."""
     if "istiod" in engines:
         monkeypatch.setattr(compare, "istiod", engines["istiod"])
     if "quick" in engines:

@@ -20,6 +20,7 @@ from meshdemo.lab.quick.rules.destinations import (
     Warmup,
 )
 from meshdemo.lab.quick.rules.model import Destination, Server
+from meshdemo.lab.quick.rules.refusing import UnsupportedError
 from meshdemo.lab.quick.rules.registry import Registry, merged, service_hosts
 
 
@@ -290,6 +291,32 @@ def test_servers_of_istios_gateway():
     assert found == ({"istio": "ingressgateway"}, [Server("default/g", 80, ("a.com", "*.b.com"))])
     servers[0] |= {"hosts": ["a.com"], "tls": {"httpsRedirect": True}}
     assert read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))[1][0].https_only
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (["default/*.a.com", "*/*"], ["*"]),
+        (["*/*", "b.com", "default/c.com"], ["*"]),
+        (["default/*.a.com", "*"], ["*.a.com", "*"]),
+        (["./*", "default/a.com"], ["*", "a.com"]),
+    ],
+)
+def test_all_hosts_of_all_namespaces(hosts, expected):
+    """Istio drops the other hosts of a server beside */*, and keeps them beside each other way to take all."""
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    spec = {"selector": {"istio": "ingressgateway"}, "servers": [{"port": port, "hosts": hosts}]}
+    _, (server,) = read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))
+    assert server.hosts == tuple(expected)
+
+
+@pytest.mark.parametrize("host", ["./a.com", "*/a.com", "*/*.a.com"])
+def test_hosts_that_end_istio(host):
+    """A host whose namespace Istio would write anew, behind */*, is refused by its place: Istio panics."""
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    spec = {"selector": {"istio": "ingressgateway"}, "servers": [{"port": port, "hosts": ["*/*", "*/*", host]}]}
+    with pytest.raises(UnsupportedError, match=r"spec\.servers\[0\]\.hosts\[2\].* panics"):
+        read_servers(manifest("Gateway", spec, "g", "networking.istio.io"))
 
 
 def test_listeners_of_the_gateway_api():

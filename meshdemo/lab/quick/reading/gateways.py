@@ -120,19 +120,23 @@ def read_servers(manifest: Manifest) -> tuple[dict[str, str], list[Server]]:
 
 
 def _server(manifest: Manifest, server: Fields) -> Server:
-    tls, hosts = server["tls"], []
+    """Return a server with the hosts that Istio leaves it (sanitizeServerHostNamespace)."""
+    tls, hosts, takes_all = server["tls"], [], False
     for index, text in enumerate(server["hosts"]):
         namespace, _, host = text.rpartition("/")
         if "." not in host and host != "*":
             raise server.error(f"hosts[{index}]", f"{shown(host)} is a short name: write it in full")
         if tls and namespace not in ("", "*"):
             raise refused(f"{server.place}.hosts[{index}]")
+        if takes_all and namespace in ("*", ".") and text != "*/*":
+            raise refused(f"{server.place}.hosts[{index}]", f"{text} stands behind */*, where Istio panics")
+        takes_all = takes_all or text == "*/*"
         if namespace in ("", "*", ".", NAMESPACE):
             hosts.append(host)  # what is for other namespaces is for nothing here
     return Server(
         gateway=f"{NAMESPACE}/{manifest.name}",
         port=server["port"]["number"],
-        hosts=tuple(hosts),
+        hosts=("*",) if takes_all else tuple(hosts),
         https_only=bool(tls and tls["httpsRedirect"]),
         names_tls=tls is not None,
     )
