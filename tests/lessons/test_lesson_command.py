@@ -140,7 +140,7 @@ def test_a_busy_port():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["yaml", "envoy"])
+@pytest.mark.parametrize("module", ["yaml", "grpc"])
 def test_without_the_extra(module):
     """Where a package of the lab is missing, a line says what to install, and the list works all the same."""
     script = f"import sys; sys.modules[{module!r}] = None; from meshdemo.cli import main; main(sys.argv[1:])"
