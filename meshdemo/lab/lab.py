@@ -19,14 +19,14 @@ from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.sidecar import Sidecar, change
-from meshdemo.lab.files.following import Aside, Files
+from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.marks import Marks
+from meshdemo.lab.marks import ChangeMarks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
-from meshdemo.lab.pods.ports import Ports
+from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
+from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.state import Reader, State, as_json
 
@@ -71,13 +71,13 @@ class Lab:
         self._options = options
         self._stopped = False
         self._out = say
-        self._files = Files(paths)
-        self._reading: Aside[State] = Aside()
+        self._files = WatchedFiles(paths)
+        self._reading: BackgroundJob[State] = BackgroundJob()
         self._reader = Reader(paths, engine)
         with ExitStack() as stack:
             guard = Guard()
             stack.callback(guard.close)
-            ports = Ports()
+            ports = PortBook()
             files = self._reader.read()
             ports.claim("front", options.port)
             self._say(summary.starting(files.cluster))
@@ -86,8 +86,8 @@ class Lab:
             stack.callback(self._plane.close)
             self._judge = Judge(guard.folder, guard.group, self._plane)
             stack.callback(self._judge.close)
-            self._marks = Marks(guard.folder / "changes.json")
-            around = Surroundings(
+            self._marks = ChangeMarks(guard.folder / "changes.json")
+            around = PodContext(
                 folder=guard.folder,
                 process_group=guard.group,
                 plane=self._plane,
@@ -174,7 +174,9 @@ class Lab:
     @property
     def is_settled(self) -> bool:
         """Return whether what the files say is in force, and every pod as it is to be."""
-        return not (self._reading.is_busy or self._files.are_ahead or self._rolling) and self._pods.settled
+        return (
+            not (self._reading.is_busy or self._files.have_unreported_changes or self._rolling) and self._pods.settled
+        )
 
     @property
     def problem(self) -> str | None:
@@ -195,9 +197,9 @@ class Lab:
         for pod in state.pods:
             template = templates[pod.name.rpartition("-")[0]]
             if pod.calls and not pod.in_mesh:
-                wanted[pod.name] = Wanted(pod, template, rules=outside)
+                wanted[pod.name] = PodSpec(pod, template, rules=outside)
             else:
-                wanted[pod.name] = wanted_pod(pod, template, state.resources(pod.name), cluster)
+                wanted[pod.name] = pod_spec(pod, template, state.resources(pod.name), cluster)
         return self._pods.want([deployment.name for deployment in cluster.deployments], wanted)
 
     def _local(self, pod: RunningPod) -> Local | None:
@@ -240,10 +242,10 @@ class Lab:
             try:
                 state = self._reading.result()
             except ManifestError:
-                if self._files.are_as_told():
+                if self._files.are_as_reported():
                     raise
                 return  # it was read while it was being written
-            if state is not None and self._files.are_as_told():
+            if state is not None and self._files.are_as_reported():
                 try:
                     self._apply(state)
                 except EnvoyError as error:

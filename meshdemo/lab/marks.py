@@ -10,7 +10,7 @@ from pathlib import Path
 _MOST = 100
 
 
-class Marks:
+class ChangeMarks:
     """The last edits, as `[{"time": "2026-01-02T03:04:05.678Z", "text": "VirtualService/webserver changed"}]`."""
 
     def __init__(self, path: Path) -> None:

@@ -14,7 +14,7 @@ from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.pods.ports import Ports as PortBook
+from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.state import Reader, State, entrances
 from meshdemo.serving import server

@@ -14,7 +14,7 @@ from meshdemo.serving import wsgi
 from meshdemo.serving.waitress_parser import RequestParser
 
 # A request that waited longer than this for a thread is not begun when its client has left meanwhile.
-_PATIENCE_SECONDS = 0.5
+_LONG_WAIT_SECONDS = 0.5
 
 
 def _has_left(sock: socket.socket) -> bool:
@@ -33,7 +33,7 @@ class _Task(WSGITask):
     def execute(self) -> None:
         """Call the application, unless the request waited for a thread and its client has left."""
         waited_seconds = time.time() - self.channel.last_activity
-        if waited_seconds > _PATIENCE_SECONDS and _has_left(self.channel.socket):
+        if waited_seconds > _LONG_WAIT_SECONDS and _has_left(self.channel.socket):
             raise ClientDisconnected
         super().execute()
 

@@ -37,7 +37,7 @@ _OTHER_FILES = 48
 # after an hour (Envoy, "How do I configure timeouts?", idle_timeout), so this side keeps it a little longer.
 _IDLE_SECONDS = 65 * 60
 # How long, in all, shutting down waits for one client to send the rest of its request and to read its answer.
-_PATIENCE_SECONDS = 3.0
+_CLIENT_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 # How long a connection may take to bring its request before it makes room, where most of the others are busy.
 _NEWCOMER_SECONDS = 0.2
@@ -151,7 +151,7 @@ class Server:
                 continue
             channel.waited_seconds += elapsed_seconds
             is_idle = not (channel.request or channel.total_outbufs_len or _is_readable(channel.socket))
-            if is_idle or channel.waited_seconds > _PATIENCE_SECONDS:
+            if is_idle or channel.waited_seconds > _CLIENT_SECONDS:
                 channel.handle_close()
 
 

@@ -3,12 +3,12 @@
 import json
 import re
 
-from meshdemo.lab.marks import Marks
+from meshdemo.lab.marks import ChangeMarks
 
 
 def test_marks(tmp_path):
     """The file is there from the start, holds each edit with its time, and no more than the last hundred."""
-    marks = Marks(tmp_path / "changes.json")
+    marks = ChangeMarks(tmp_path / "changes.json")
     assert json.loads(marks.path.read_text()) == []
     marks.add(["Service/a added", "Service/b removed"])
     found = json.loads(marks.path.read_text())

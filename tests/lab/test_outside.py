@@ -9,7 +9,7 @@ from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.outside import Outside, _speaks_tls
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.pods.ports import Ports
+from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.state import Reader
 
 SERVICE = """---
@@ -33,7 +33,7 @@ def outside(tmp_path):
         found = Outside(guard, plane, ports, reader, print)
         return found, reader.configure(reader.read())
 
-    ports = Ports()
+    ports = PortBook()
     ports.claim("front", free_port())
     build.front = ports.get("front")
     yield build

@@ -65,7 +65,7 @@ def send_and_leave(port, path, *, reset):
 
 def test_a_request_whose_client_left_while_it_waited_is_not_begun(serve, monkeypatch):
     """Of the requests that waited for a thread only those are served whose clients are still there."""
-    monkeypatch.setattr(waitress_channel, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(waitress_channel, "_LONG_WAIT_SECONDS", 0)
     paths, release = [], threading.Event()
 
     def app(environ, start_response):
@@ -88,7 +88,7 @@ def test_a_request_whose_client_left_while_it_waited_is_not_begun(serve, monkeyp
 
 def test_a_client_that_only_stops_sending_gets_its_answer(serve, monkeypatch):
     """A client that closes its sending side, as some scripts do, is served where nobody has to wait."""
-    monkeypatch.setattr(waitress_channel, "_PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(waitress_channel, "_LONG_WAIT_SECONDS", 60)
     port = serve(webserver.create_app(content="V1"))
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")

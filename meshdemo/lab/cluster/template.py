@@ -26,8 +26,8 @@ _OBEYED = re.compile(
 class PortReference:
     """A port by number or by name."""
 
-    def names(self, value: object, place: str) -> None:
-        """Have no fields."""
+    def check_names(self, value: object, place: str) -> None:
+        """Do nothing: there are no fields below a value."""
 
     def parse(self, value: object, place: str) -> int | str:
         return PORT_NAME.parse(value, place) if isinstance(value, str) else PORT.parse(value, place)

@@ -12,7 +12,7 @@ from meshdemo.lab.files.manifests import files_of
 Result = TypeVar("Result")
 
 
-class Files:
+class WatchedFiles:
     """The files of `paths`: whether they have changed since they were last said to have."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -21,7 +21,7 @@ class Files:
         self._reported: list[tuple[str, int, int, int]] | None = self._seen
 
     @property
-    def are_ahead(self) -> bool:
+    def have_unreported_changes(self) -> bool:
         """Return whether the files are other ones than those last reported."""
         return _signature(self.paths) != self._reported
 
@@ -38,12 +38,12 @@ class Files:
         self._reported = signature
         return True
 
-    def are_as_told(self) -> bool:
+    def are_as_reported(self) -> bool:
         """Return whether they are as they were when an edit was told last: what was read since then counts."""
         return _signature(self.paths) == self._reported
 
 
-class Aside(Generic[Result]):
+class BackgroundJob(Generic[Result]):
     """Does one thing at a time in a thread of its own."""
 
     def __init__(self) -> None:

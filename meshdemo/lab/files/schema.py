@@ -39,7 +39,7 @@ _NULLABLE = frozenset(
 class Type(Protocol):
     """What a field may hold."""
 
-    def names(self, value: Any, place: str) -> None:
+    def check_names(self, value: Any, place: str) -> None:
         """Raise ManifestError for a field below that is not known."""
 
     def parse(self, value: Any, place: str) -> Any:
@@ -47,8 +47,8 @@ class Type(Protocol):
 
 
 class _Leaf:
-    def names(self, value: Any, place: str) -> None:
-        """Have no fields."""
+    def check_names(self, value: Any, place: str) -> None:
+        """Do nothing: there are no fields below a value."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,9 @@ class List:
     least: int = 0
     most: int = 10_000
 
-    def names(self, value: Any, place: str) -> None:
+    def check_names(self, value: Any, place: str) -> None:
         for index, inner in enumerate(value if isinstance(value, list) else []):
-            self.item.names(inner, f"{place}[{index}]")
+            self.item.check_names(inner, f"{place}[{index}]")
 
     def parse(self, value: Any, place: str) -> list[Any]:
         if not isinstance(value, list):
@@ -174,9 +174,9 @@ class Map:
 
     item: Type
 
-    def names(self, value: Any, place: str) -> None:
+    def check_names(self, value: Any, place: str) -> None:
         for key, inner in value.items() if isinstance(value, dict) else ():
-            self.item.names(inner, f"{place}.{key}")
+            self.item.check_names(inner, f"{place}.{key}")
 
     def parse(self, value: Any, place: str) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -217,7 +217,7 @@ class Object:
     fields: Mapping[str, Type]
     required: tuple[str, ...] = field(default=())
 
-    def names(self, value: Any, place: str) -> None:
+    def check_names(self, value: Any, place: str) -> None:
         if not isinstance(value, dict):
             return
         for name in value:
@@ -226,7 +226,7 @@ class Object:
                     f"{place}.{shown(name).strip(chr(39))}", f"unknown field{suggestion(name, self.fields)}"
                 )
         for name, inner in value.items():
-            self.fields[name].names(inner, f"{place}.{name}")
+            self.fields[name].check_names(inner, f"{place}.{name}")
 
     def parse(self, value: Any, place: str) -> Fields:
         if value is None:
@@ -269,7 +269,7 @@ def read(manifest: Manifest, schema: Object, name: str = "spec") -> Fields:
     value = manifest.document.get(name)
     if not isinstance(value, dict):
         raise ManifestError(place, "is missing" if value is None else f"{shown(value)} is not an object")
-    schema.names(value, place)
+    schema.check_names(value, place)
     if manifest.group not in _CORE_GROUPS:
         refuse_empty(value, place, manifest.kind)
     return schema.parse(value, place)

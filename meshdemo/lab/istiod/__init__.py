@@ -46,7 +46,7 @@ class Istiod:
         self._reason = ""
         self._late = ""
         self._answers = 0
-        self._has_told = False
+        self._has_named_filters = False
 
     def configure(self, cluster: Cluster) -> Configuration:
         """Return what Istio's control plane makes of a cluster, and what its analysis says of the files.
@@ -63,13 +63,13 @@ class Istiod:
             policy = cluster.policies[answer["policy"]]
             raise ManifestError(policy.place, reason.removeprefix(f"{policy.label}/{NAMESPACE}: "))
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
-        filters = set() if self._has_told else _istio_filters(answer["workloads"])
+        filters = set() if self._has_named_filters else _istio_filters(answer["workloads"])
         notes = [_LEFT_OUT + ", ".join(sorted(filters))] if filters else []
         if self._late:
             notes.append(self._late)
             self._late = ""
         notes += _closed_ports(cluster, resources)
-        self._has_told = True
+        self._has_named_filters = True
         return Configuration(resources, tuple(notes), tuple(_advice(answer.get("messages") or [])))
 
     def close(self) -> None:

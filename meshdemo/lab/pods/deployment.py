@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.envoy.loopback import Local
-from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted
+from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.
-_PATIENCE_SECONDS = 30.0
+_REPLACEMENT_SECONDS = 30.0
 
 #: Returns the configuration of a pod's sidecar, None for one without.
 Configure = Callable[[RunningPod], "Local | None"]
@@ -30,12 +30,12 @@ class Pods:
     `configure` gives the sidecar of each what it needs; `publish` returns when all callers know who takes calls.
     """
 
-    def __init__(self, around: Surroundings, configure: Configure, publish: Callable[[], object]) -> None:
+    def __init__(self, around: PodContext, configure: Configure, publish: Callable[[], object]) -> None:
         self._around = around
         self._configure = configure
         self._publish = publish
         self._deployments: frozenset[str] = frozenset()
-        self._wanted: dict[str, Wanted] = {}
+        self._wanted: dict[str, PodSpec] = {}
         self._slots: dict[str, _Slot] = {}
         self._leaving: list[RunningPod] = []
         self._count = 0
@@ -43,7 +43,7 @@ class Pods:
         #: The pods that take calls, by their address in the cluster, as the last `step` saw it.
         self.taking_calls: dict[str, RunningPod] = {}
 
-    def want(self, deployments: Iterable[str], wanted: Mapping[str, Wanted]) -> bool:
+    def want(self, deployments: Iterable[str], wanted: Mapping[str, PodSpec]) -> bool:
         """Set the Deployments and the pods that there are to be, by name; `step` leads there.
 
         Return whether anything about the pods has changed.
@@ -110,7 +110,7 @@ class Pods:
     def _takes_calls(self, slot: _Slot) -> bool:
         return self.taking_calls.get(slot.current.pod.address) is slot.current
 
-    def _start(self, wanted: Wanted) -> RunningPod:
+    def _start(self, wanted: PodSpec) -> RunningPod:
         self._count += 1
         pod = RunningPod(f"pod-{self._count}", wanted, self._around)
         try:
@@ -150,7 +150,7 @@ class Pods:
         What a Deployment has too many of goes once the others are ready; what has no Deployment any more, which may
         have got another name, once all are.
         """
-        patient = time.monotonic() < self._changed_at + _PATIENCE_SECONDS
+        patient = time.monotonic() < self._changed_at + _REPLACEMENT_SECONDS
         for name in [name for name in self._slots if name not in self._wanted]:
             deployment = _deployment(name)
             waits = self.not_ready(deployment if deployment in self._deployments else None)

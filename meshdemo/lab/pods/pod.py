@@ -13,12 +13,12 @@ from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
-from meshdemo.lab.pods.ports import Ports as PortBook
+from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Replica, Say
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PodContext:
     """What all pods of a lab share."""
 
     folder: Path
@@ -34,7 +34,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PodSpec:
     """What a pod is to be: any difference but in its resources takes a new one."""
 
     pod: Pod
@@ -52,7 +52,7 @@ class RunningPod:
     `key` tells it from all others, those of the same name that it replaces among them.
     """
 
-    def __init__(self, key: str, wanted: Wanted, around: Surroundings) -> None:
+    def __init__(self, key: str, wanted: PodSpec, around: PodContext) -> None:
         self.key = key
         self.wanted = wanted
         self.pod = wanted.pod
@@ -141,11 +141,11 @@ class RunningPod:
                 self._around.ports.release((self.key, kind, number))
 
 
-def wanted_pod(pod: Pod, template: Template, resources: Resources | None, cluster: Cluster) -> Wanted:
+def pod_spec(pod: Pod, template: Template, resources: Resources | None, cluster: Cluster) -> PodSpec:
     """Return what a pod with these resources for its sidecar is to be."""
     if resources is None:
-        return Wanted(pod, template)
-    return Wanted(
+        return PodSpec(pod, template)
+    return PodSpec(
         pod,
         template,
         rules=connect_rules(resources, cluster) if pod.calls else (),

@@ -1,4 +1,4 @@
-"""Ports on loopback that nobody else is given between their choice and their use."""
+"""PortBook on loopback that nobody else is given between their choice and their use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meshdemo.serving import server
 _RANGE = range(20000, 32000)
 
 
-class Ports:
+class PortBook:
     """Chooses a free port for each thing that is to listen, and remembers it."""
 
     def __init__(self, generator: random.Random | None = None) -> None:

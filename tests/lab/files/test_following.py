@@ -5,14 +5,14 @@ import threading
 import pytest
 from support import wait_until
 
-from meshdemo.lab.files.following import Aside, Files
+from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 
 
 def test_edits_are_noticed_once_they_are_complete(tmp_path):
     """An edit counts when two looks in a row see the same, and is told once; so are files that come and go."""
     path = tmp_path / "a.yaml"
     path.write_text("a")
-    files = Files([tmp_path])
+    files = WatchedFiles([tmp_path])
     assert not files.have_changed()
     path.write_text("ab")
     assert [files.have_changed() for _ in range(3)] == [False, True, False]
@@ -28,38 +28,38 @@ def test_a_file_that_is_written_while_it_is_read(tmp_path):
     """What was read counts only when the files are still as they were told."""
     path = tmp_path / "a.yaml"
     path.write_text("")
-    files = Files([path])
-    assert files.are_as_told()
+    files = WatchedFiles([path])
+    assert files.are_as_reported()
     path.write_text("a")
-    assert not files.are_as_told()
+    assert not files.are_as_reported()
     assert [files.have_changed() for _ in range(2)] == [False, True]
-    assert files.are_as_told()
+    assert files.are_as_reported()
 
 
 def test_a_file_that_is_replaced(tmp_path):
     """A file that an editor moves into place counts, though it has the same size."""
     path = tmp_path / "a.yaml"
     path.write_text("a")
-    files = Files([path])
+    files = WatchedFiles([path])
     (tmp_path / "new").write_text("b")
     (tmp_path / "new").replace(path)
     assert [files.have_changed() for _ in range(3)] == [False, True, False]
 
 
 def test_files_that_are_to_be_read_again(tmp_path):
-    """Files count as changed, once, when that is asked for."""
+    """WatchedFiles count as changed, once, when that is asked for."""
     path = tmp_path / "a.yaml"
     path.write_text("a")
-    files = Files([path])
-    assert not files.are_ahead
+    files = WatchedFiles([path])
+    assert not files.have_unreported_changes
     files.read_again()
-    assert files.are_ahead
+    assert files.have_unreported_changes
     assert [files.have_changed() for _ in range(2)] == [True, False]
 
 
 def test_aside():
     """A job's result is there when it is done, once; its error is raised, once."""
-    go, aside = threading.Event(), Aside()
+    go, aside = threading.Event(), BackgroundJob()
     assert (aside.is_busy, aside.result()) == (False, None)
     aside.begin(lambda: go.wait(10) and "done")
     assert (aside.is_busy, aside.result()) == (True, None)

@@ -5,7 +5,7 @@ import pytest
 from meshdemo.lab.cluster.model import Pod, Template
 from meshdemo.lab.pods import deployment
 from meshdemo.lab.pods.deployment import Pods
-from meshdemo.lab.pods.pod import Wanted
+from meshdemo.lab.pods.pod import PodSpec
 
 
 class PlayedPod:
@@ -38,7 +38,7 @@ class PlayedPod:
 def wanted(*names, version="1"):
     template = Template((), version, 30, ())
     return {
-        name: Wanted(Pod(name, f"10.244.{ord(name[0])}.{name[-1]}", {"version": version}, "default", ()), template)
+        name: PodSpec(Pod(name, f"10.244.{ord(name[0])}.{name[-1]}", {"version": version}, "default", ()), template)
         for name in names
     }
 
@@ -170,7 +170,7 @@ def test_another_name_that_is_never_ready(pods, monkeypatch):
     start(pods, "a-1")
     want(pods, "b-1", deployments=("b",))
     assert step(pods) == []
-    monkeypatch.setattr(deployment, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(deployment, "_REPLACEMENT_SECONDS", 0)
     assert step(pods) == [("a-1", "1")]
 
 

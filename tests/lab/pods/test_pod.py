@@ -10,8 +10,8 @@ from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
-from meshdemo.lab.pods.pod import RunningPod, Surroundings, Wanted, wanted_pod
-from meshdemo.lab.pods.ports import Ports
+from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
+from meshdemo.lab.pods.ports import PortBook
 
 
 @pytest.fixture
@@ -22,8 +22,15 @@ def cluster():
 @pytest.fixture
 def around(tmp_path):
     plane = ControlPlane(tmp_path)
-    yield Surroundings(
-        tmp_path, 0, plane, Ports(), print, print, {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"}, {"CHANGES_FILE": "c"}
+    yield PodContext(
+        tmp_path,
+        0,
+        plane,
+        PortBook(),
+        print,
+        print,
+        {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"},
+        {"CHANGES_FILE": "c"},
     )
     plane.close()
 
@@ -35,7 +42,7 @@ def template_of(cluster, name):
 def test_a_proxy(cluster, around):
     """A proxy is told to connect to its sidecar where its URL names a Service, and gets the lab's variables."""
     resources = quick.configure(cluster).resources["proxy-1"]
-    wanted = wanted_pod(cluster.pods[0], template_of(cluster, "proxy"), resources, cluster)
+    wanted = pod_spec(cluster.pods[0], template_of(cluster, "proxy"), resources, cluster)
     assert wanted.has_sidecar
     pod = RunningPod("pod-1", wanted, around)
     (replica,) = pod.replicas
@@ -52,7 +59,7 @@ def test_a_proxy(cluster, around):
 def test_a_web_server(cluster, around):
     """A web server calls nobody: it has no port for calls, and none of what only a proxy is told."""
     resources = quick.configure(cluster).resources["proxy-1"]
-    wanted = wanted_pod(cluster.pods[1], template_of(cluster, "webserverv1"), resources, cluster)
+    wanted = pod_spec(cluster.pods[1], template_of(cluster, "webserverv1"), resources, cluster)
     assert (wanted.rules, wanted.listens) == ((), ())
     pod = RunningPod("pod-1", wanted, around)
     assert pod.replicas[0].name == "webserverv1-1"
@@ -68,7 +75,7 @@ def test_the_manifest_comes_first(cluster, around):
     container = pod.containers[0]
     changed = container.__class__(**{**vars(container), "environment": (("DRAIN_SECONDS", "9"), ("HOSTNAME", "mine"))})
     pod = pod.__class__(**{**vars(pod), "containers": (changed,)})
-    (replica,) = RunningPod("pod-1", Wanted(pod, template_of(cluster, "webserverv1")), around).replicas
+    (replica,) = RunningPod("pod-1", PodSpec(pod, template_of(cluster, "webserverv1")), around).replicas
     assert replica.environment["DRAIN_SECONDS"] == "9"
     assert replica.environment["HOSTNAME"] == "mine"
 
@@ -76,10 +83,10 @@ def test_the_manifest_comes_first(cluster, around):
 def test_without_resources(cluster):
     """A pod without configuration has no sidecar; another policy alone takes no other pod."""
     template = template_of(cluster, "proxy")
-    assert not wanted_pod(cluster.pods[0], template, None, cluster).has_sidecar
+    assert not pod_spec(cluster.pods[0], template, None, cluster).has_sidecar
     at = {"socket_address": {"address": "0.0.0.0", "port_value": 80}}
     listeners = [{"name": "0.0.0.0_80", "address": at, "filter_chains": []}]
     first, second = (
-        wanted_pod(cluster.pods[0], template, Resources(listeners, routes=[{"name": name}]), cluster) for name in "ab"
+        pod_spec(cluster.pods[0], template, Resources(listeners, routes=[{"name": name}]), cluster) for name in "ab"
     )
     assert first == second

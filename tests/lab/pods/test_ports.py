@@ -1,4 +1,4 @@
-"""Ports on loopback that are chosen once."""
+"""PortBook on loopback that are chosen once."""
 
 import random
 import socket
@@ -6,12 +6,12 @@ import socket
 import pytest
 
 from meshdemo.errors import StartError
-from meshdemo.lab.pods.ports import Ports
+from meshdemo.lab.pods.ports import PortBook
 
 
 def test_a_port_stays_until_it_is_given_back():
     """A key has one port, no two have the same, and a port that was given back may be another's."""
-    ports = Ports(random.Random(1))
+    ports = PortBook(random.Random(1))
     assert ports.get("a") == ports.get("a")
     assert len({ports.get(number) for number in range(200)}) == 200
     first = ports.get("a")
@@ -23,7 +23,7 @@ def test_wishes():
     """A wish is granted where the port is free, else the next one is."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         taken = busy.getsockname()[1]
-        ports = Ports()
+        ports = PortBook()
         found = ports.wish("a", taken)
         assert found > taken
         assert ports.wish("a", taken) == found
@@ -32,7 +32,7 @@ def test_wishes():
 
 def test_claims():
     """A port that is asked for is had or refused; 0 is any."""
-    ports = Ports()
+    ports = PortBook()
     assert ports.claim("any", 0) > 0
     with socket.create_server(("127.0.0.1", 0)) as busy:
         with pytest.raises(StartError, match="is already in use"):

@@ -7,8 +7,8 @@ from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.files.schema import refuse_empty
 from meshdemo.lab.quick import configure
-from meshdemo.lab.quick.reading import fields as of
-from meshdemo.lab.quick.reading.fields import Host, MilliDuration, Percent, Regex, Some, Unsupported
+from meshdemo.lab.quick.reading import fields as kinds
+from meshdemo.lab.quick.reading.fields import HostName, MilliDuration, Percent, Regex, Some, Unsupported
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
 from meshdemo.lab.quick.rules.refusing import RefusalError
 
@@ -88,14 +88,14 @@ def test_no_percentages(value):
 )
 def test_hosts(text, host):
     """A name without a dot is completed, and nothing else is."""
-    assert Host(wildcard=True).parse(text, "x") == host
+    assert HostName(wildcard=True).parse(text, "x") == host
 
 
 @pytest.mark.parametrize("text", ["", "a b", "-a.com", "a..b", "*a*", "a/b", "x" * 256])
 def test_no_hosts(text):
     """What is no name of a host is refused."""
     with pytest.raises(ManifestError, match=r"^x: "):
-        Host(wildcard=True).parse(text, "x")
+        HostName(wildcard=True).parse(text, "x")
 
 
 def test_refusals_say_what_does_it():
@@ -109,10 +109,10 @@ def test_refusals_say_what_does_it():
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (of.STRING_MATCH, {"exact": "a"}, StringMatch("exact", "a")),
-        (of.STRING_MATCH, {}, StringMatch("present")),
-        (of.PATH_MATCH, {"prefix": ""}, StringMatch("prefix")),
-        (of.STRING_MATCH_OR_PRESENT, {"regex": "*"}, StringMatch("present")),
+        (kinds.STRING_MATCH, {"exact": "a"}, StringMatch("exact", "a")),
+        (kinds.STRING_MATCH, {}, StringMatch("present")),
+        (kinds.PATH_MATCH, {"prefix": ""}, StringMatch("prefix")),
+        (kinds.STRING_MATCH_OR_PRESENT, {"regex": "*"}, StringMatch("present")),
     ],
 )
 def test_string_matches(kind, value, expected):
@@ -124,7 +124,7 @@ def test_string_matches(kind, value, expected):
 def test_no_string_matches(value):
     """An empty prefix, two conditions and an expression that is none are refused."""
     with pytest.raises(ManifestError, match=r"^x\."):
-        of.STRING_MATCH.parse(value, "x")
+        kinds.STRING_MATCH.parse(value, "x")
 
 
 def test_header_changes():
@@ -134,7 +134,7 @@ def test_header_changes():
         "response": {"add": {"d": "4"}},
     }
     changes = HeaderChanges({"a": "100%%", "b": "2"}, removed=("c",), authority="h")
-    assert of.ROUTE_HEADERS.parse(value, "x") == Headers(changes, HeaderChanges(added={"d": "4"}))
+    assert kinds.ROUTE_HEADERS.parse(value, "x") == Headers(changes, HeaderChanges(added={"d": "4"}))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_header_changes():
 def test_no_header_changes(value):
     """What Istio or Envoy would refuse among changes of headers is refused."""
     with pytest.raises(ManifestError, match=r"^x\."):
-        of.ROUTE_HEADERS.parse(value, "x")
+        kinds.ROUTE_HEADERS.parse(value, "x")
 
 
 def test_the_host_twice():
@@ -171,10 +171,10 @@ def test_the_host_twice():
     value = {"request": {"set": {"host": "a"}, "add": {":authority": "b"}}}
     problem = r"^x.request.set: sets host, which is set already, to 'b'"
     with pytest.raises(ManifestError, match=problem) as error:
-        of.ROUTE_HEADERS.parse(value, "x")
+        kinds.ROUTE_HEADERS.parse(value, "x")
     assert not isinstance(error.value, RefusalError)
     with pytest.raises(RefusalError, match=problem):
-        of.DESTINATION_HEADERS.parse(value, "x")
+        kinds.DESTINATION_HEADERS.parse(value, "x")
 
 
 POLICY = """apiVersion: networking.istio.io/v1
@@ -273,4 +273,4 @@ def test_fields_that_may_be_without_a_value(kind, spec):
 def test_the_host_cannot_be_removed(name):
     """A request without its host is none, so that it cannot be removed."""
     with pytest.raises(ManifestError, match=r"^x.request.remove: .* is a header that cannot be changed here$"):
-        of.ROUTE_HEADERS.parse({"request": {"remove": [name]}}, "x")
+        kinds.ROUTE_HEADERS.parse({"request": {"remove": [name]}}, "x")

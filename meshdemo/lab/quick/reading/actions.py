@@ -12,7 +12,7 @@ import re
 
 from meshdemo.lab.files.manifests import ManifestError, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type, into
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import MilliDuration, Percent, Regex, Unsupported
 from meshdemo.lab.quick.rules.model import (
     ALL,
@@ -51,7 +51,9 @@ def _destination(fields: Fields) -> Destination:
 
 
 DESTINATION = Record(
-    {"host": of.Host(), "subset": of.NAME, "port": Object({"number": of.PORT}, ("number",))}, ("host",), _destination
+    {"host": kinds.HostName(), "subset": kinds.NAME, "port": Object({"number": kinds.PORT}, ("number",))},
+    ("host",),
+    _destination,
 )
 
 
@@ -207,9 +209,9 @@ def _cors(fields: Fields) -> Cors:
 ACTIONS: dict[str, Type] = {
     "redirect": Record(
         {
-            "uri": of.LINE,
-            "prefixRewrite": of.LINE,
-            "authority": of.LINE,
+            "uri": kinds.LINE,
+            "prefixRewrite": kinds.LINE,
+            "authority": kinds.LINE,
             "scheme": Text(("http", "https")),
             "port": Integer(0, 65535),
             "derivePort": Text(("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT")),
@@ -222,8 +224,8 @@ ACTIONS: dict[str, Type] = {
     ),
     "rewrite": Record(
         {
-            "uri": of.LINE,
-            "authority": of.LINE,
+            "uri": kinds.LINE,
+            "authority": kinds.LINE,
             "uriRegexRewrite": Object({"match": Regex(), "rewrite": Text()}, ("match", "rewrite")),
         },
         make=_rewrite,
@@ -264,11 +266,11 @@ ACTIONS: dict[str, Type] = {
     ),
     "corsPolicy": Record(
         {
-            "allowOrigins": List(of.STRING_MATCH),
+            "allowOrigins": List(kinds.STRING_MATCH),
             "allowOrigin": List(Text()),
             "allowMethods": List(Text(_METHODS)),
-            "allowHeaders": List(of.HEADER_NAME),
-            "exposeHeaders": List(of.HEADER_NAME),
+            "allowHeaders": List(kinds.HEADER_NAME),
+            "exposeHeaders": List(kinds.HEADER_NAME),
             "maxAge": MilliDuration(),
             "allowCredentials": Boolean(),
             "unmatchedPreflights": Text(("UNSPECIFIED", "FORWARD", "IGNORE")),

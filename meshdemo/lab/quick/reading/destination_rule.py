@@ -7,7 +7,7 @@ from typing import Any
 
 from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import MilliDuration, Some, Unsupported
 from meshdemo.lab.quick.rules.destinations import (
     Balancing,
@@ -149,15 +149,15 @@ def _balancing(fields: Fields) -> Balancing:
 
 _HASHING = Record(
     {
-        "httpHeaderName": of.HEADER_NAME,
-        "httpQueryParameterName": of.SOME_LINE,
+        "httpHeaderName": kinds.HEADER_NAME,
+        "httpQueryParameterName": kinds.SOME_LINE,
         "useSourceIp": Boolean(),
         "httpCookie": Record(
             {
-                "name": of.SOME_LINE,
-                "path": of.LINE,
+                "name": kinds.SOME_LINE,
+                "path": kinds.LINE,
                 "ttl": Duration(),
-                "attributes": List(Object({"name": of.SOME_LINE, "value": of.LINE}, ("name",))),
+                "attributes": List(Object({"name": kinds.SOME_LINE, "value": kinds.LINE}, ("name",))),
             },
             ("name",),
             _cookie,
@@ -241,16 +241,16 @@ _TRAFFIC_POLICY = Record(
 )
 _SCHEMA = Object(
     {
-        "host": of.Host(wildcard=True),
+        "host": kinds.HostName(wildcard=True),
         "trafficPolicy": _TRAFFIC_POLICY,
         "subsets": List(
             Record(
-                {"name": of.NAME, "labels": of.LABELS, "trafficPolicy": _TRAFFIC_POLICY},
+                {"name": kinds.NAME, "labels": kinds.LABELS, "trafficPolicy": _TRAFFIC_POLICY},
                 ("name",),
                 lambda subset: Subset(subset["name"], subset["labels"], subset["trafficPolicy"]),
             )
         ),
-        "exportTo": of.EXPORT_TO,
+        "exportTo": kinds.EXPORT_TO,
         "workloadSelector": Unsupported(),
     },
     ("host",),
@@ -270,5 +270,5 @@ def read_destination_rule(manifest: Manifest) -> HostPolicy:
         host=spec["host"],
         policy=spec["trafficPolicy"],
         subsets=tuple(spec["subsets"]),
-        is_private=of.is_private(spec),
+        is_private=kinds.is_private(spec),
     )

@@ -40,7 +40,7 @@ class Unsupported:
 
     harmless: tuple[Any, ...] = ()
 
-    def names(self, value: Any, place: str) -> None:
+    def check_names(self, value: Any, place: str) -> None:
         """Have no fields that are looked at."""
 
     def parse(self, value: Any, place: str) -> Any:
@@ -147,7 +147,7 @@ class Percent(Number):
 
 
 @dataclass(frozen=True)
-class Host(Text):
+class HostName(Text):
     """A domain name, maybe with a wildcard as its first part, read in full (ValidateWildcardDomain).
 
     A name without a dot is completed by namespace and domain (ResolveShortnameToFQDN). `service.default` is not, in a

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, List, Object, Text, read
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.model import Server
 from meshdemo.lab.quick.rules.refusing import refused
@@ -21,14 +21,14 @@ _TLS = frozenset(
 )
 _SERVERS = Object(
     {
-        "selector": of.LABELS,
+        "selector": kinds.LABELS,
         "servers": List(
             Object(
                 {
                     "name": Text(),
                     "port": Object(
                         {
-                            "number": of.PORT,
+                            "number": kinds.PORT,
                             "name": Text(),
                             "protocol": Some(known=("HTTP", "HTTP2", "GRPC")),
                             "targetPort": Unsupported(),
@@ -56,7 +56,7 @@ _LISTENERS = Object(
             Object(
                 {
                     "name": _LISTENER_NAME,
-                    "port": of.PORT,
+                    "port": kinds.PORT,
                     "protocol": Some(known=("HTTP",)),
                     "hostname": _HOSTNAME,
                     "tls": Unsupported(),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.model import (
     Cors,
@@ -104,7 +104,7 @@ def removing(rewrite: Rewrite | None, match: Match) -> Rewrite | None:
 
 def backend(fields: Fields) -> Destination:
     """Return where a backend sends calls."""
-    return Destination(of.full_name(fields["name"]), port=fields["port"], place=f"{fields.place}.name")
+    return Destination(kinds.full_name(fields["name"]), port=fields["port"], place=f"{fields.place}.name")
 
 
 def _mirror(fields: Fields) -> Mirror:
@@ -145,9 +145,9 @@ def _origin(origin: str) -> StringMatch:
 BACKEND: dict[str, Type] = {
     "group": Some(known=("",)),
     "kind": Some(known=("Service",)),
-    "name": of.HOST_NAME,
+    "name": kinds.HOST_NAME,
     "namespace": Some(known=(NAMESPACE,)),
-    "port": of.PORT,
+    "port": kinds.PORT,
 }
 _NEW_PATH = Record(
     {
@@ -175,7 +175,7 @@ _FILTERS: dict[str, Type] = {
             "scheme": Text(("http", "https")),
             "hostname": _HOST,
             "path": _NEW_PATH,
-            "port": of.PORT,
+            "port": kinds.PORT,
             "statusCode": Integer(300, 399),
         },
         make=_redirect,

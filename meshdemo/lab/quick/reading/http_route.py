@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Fields, List, Object, Text, read
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.reading.gateways import Listener
 from meshdemo.lab.quick.reading.http_filters import HOSTNAME
@@ -30,7 +30,7 @@ _SCHEMA = Object(
                     "name": Text(),
                     "namespace": Some(known=(NAMESPACE,)),
                     "sectionName": Text(),
-                    "port": of.PORT,
+                    "port": kinds.PORT,
                 },
                 ("name",),
             ),
@@ -108,7 +108,7 @@ def _rank(rule: Rule) -> tuple[int, ...]:
 
 def _at_service(manifest: Manifest, parent: Fields, rules: tuple[Rule, ...], services: Iterable[str]) -> Attachment:
     """Return the rules for calls of a Service, at one of its ports or at all."""
-    host, port = of.full_name(parent["name"]), parent["port"]
+    host, port = kinds.full_name(parent["name"]), parent["port"]
     if host not in services:
         names = [service.partition(".")[0] for service in services]
         raise missing(f"{parent.place}.name", "no Service has the name", parent["name"], names)

@@ -6,7 +6,7 @@ import ipaddress
 
 from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Anything, Fields, Integer, List, Map, Object, Text, read
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
 from meshdemo.lab.quick.rules.destinations import Endpoint, Host, HostPort
 from meshdemo.lab.quick.rules.hosts import is_wildcard
@@ -15,11 +15,11 @@ from meshdemo.lab.quick.rules.refusing import refused
 _LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(wildcard=True), least=1, most=256),
+        "hosts": List(kinds.HostName(wildcard=True), least=1, most=256),
         "addresses": List(Text()),
         "ports": List(
             Object(
-                {"number": of.PORT, "name": of.NAME, "protocol": Some(known=("HTTP",)), "targetPort": of.PORT},
+                {"number": kinds.PORT, "name": kinds.NAME, "protocol": Some(known=("HTTP",)), "targetPort": kinds.PORT},
                 ("number", "name"),
             )
         ),
@@ -29,8 +29,8 @@ _SCHEMA = Object(
             Object(
                 {
                     "address": Text(),
-                    "ports": Map(of.PORT),
-                    "labels": of.LABELS,
+                    "ports": Map(kinds.PORT),
+                    "labels": kinds.LABELS,
                     "weight": Integer(0, 2**32 - 1),
                     "network": Unsupported(),
                     "locality": Unsupported(),
@@ -41,7 +41,7 @@ _SCHEMA = Object(
         ),
         "workloadSelector": Unsupported(),
         "subjectAltNames": Unsupported(([],)),
-        "exportTo": of.EXPORT_TO,
+        "exportTo": kinds.EXPORT_TO,
     },
     ("hosts",),
 )
@@ -81,7 +81,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
             names=(host, f"{host}.", *spec["addresses"]),
             ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in spec["ports"]),
             lookup=lookup,
-            is_private=of.is_private(spec),
+            is_private=kinds.is_private(spec),
         )
         for host in dict.fromkeys(spec["hosts"])
     ]
@@ -92,7 +92,7 @@ def _check(endpoint: Fields, lookup: str, names: list[str]) -> None:
     if not _is_address(address):
         if not lookup:
             raise endpoint.error("address", f"{shown(address)} is not an IPv4 address, for resolution STATIC")
-        of.Host().parse(address, f"{endpoint.place}.address")
+        kinds.HostName().parse(address, f"{endpoint.place}.address")
     for name in endpoint["ports"]:
         if name not in names:
             raise endpoint.error(f"ports.{name}", "is not the name of one of the ports")

@@ -6,7 +6,7 @@ import re
 
 from meshdemo.lab.files.manifests import NAMESPACE, Manifest, shown
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Map, Object, Record, Text, read
-from meshdemo.lab.quick.reading import fields as of
+from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.actions import ACTIONS, DESTINATION, MIRROR_PERCENTAGE, MIRRORS, mirrors
 from meshdemo.lab.quick.reading.fields import MilliDuration, Unsupported
 from meshdemo.lab.quick.rules.hosts import matches
@@ -26,7 +26,7 @@ def _match(fields: Fields) -> Match:
         for key in fields[name]:
             if key.startswith("@request.auth.claims"):
                 raise refused(f"{fields.place}.{name}.{key}")
-            if not re.fullmatch(of.MATCHED_HEADER, key):
+            if not re.fullmatch(kinds.MATCHED_HEADER, key):
                 raise fields.error(name, f"{shown(key)} is not the name of a header")
     if "" in fields["queryParams"]:
         raise fields.error("queryParams", "has an empty name")
@@ -50,17 +50,17 @@ def _match(fields: Fields) -> Match:
 _MATCH = Record(
     {
         "name": Text(),
-        "uri": of.PATH_MATCH,
-        "scheme": of.STRING_MATCH,
-        "method": of.STRING_MATCH,
-        "authority": of.STRING_MATCH,
-        "headers": Map(of.STRING_MATCH),
-        "withoutHeaders": Map(of.STRING_MATCH_OR_PRESENT),
-        "queryParams": Map(of.STRING_MATCH),
+        "uri": kinds.PATH_MATCH,
+        "scheme": kinds.STRING_MATCH,
+        "method": kinds.STRING_MATCH,
+        "authority": kinds.STRING_MATCH,
+        "headers": Map(kinds.STRING_MATCH),
+        "withoutHeaders": Map(kinds.STRING_MATCH_OR_PRESENT),
+        "queryParams": Map(kinds.STRING_MATCH),
         "ignoreUriCase": Boolean(),
         "port": Integer(0, 65535),
-        "sourceLabels": of.LABELS,
-        "sourceNamespace": of.NAME,
+        "sourceLabels": kinds.LABELS,
+        "sourceNamespace": kinds.NAME,
         "gateways": List(_GATEWAY),
         "statPrefix": Text(),
     },
@@ -113,7 +113,7 @@ _RULE = Record(
         "match": List(_MATCH),
         "route": List(
             Record(
-                {"destination": DESTINATION, "weight": Integer(0), "headers": of.DESTINATION_HEADERS},
+                {"destination": DESTINATION, "weight": Integer(0), "headers": kinds.DESTINATION_HEADERS},
                 ("destination",),
                 _target,
             )
@@ -126,18 +126,18 @@ _RULE = Record(
         "mirrorPercent": Integer(0, 100),
         "mirror_percent": Unsupported(),
         "mirrors": MIRRORS,
-        "headers": of.ROUTE_HEADERS,
+        "headers": kinds.ROUTE_HEADERS,
     },
     make=_rule,
 )
 _SCHEMA = Object(
     {
-        "hosts": List(of.Host(wildcard=True), most=1000),
+        "hosts": List(kinds.HostName(wildcard=True), most=1000),
         "gateways": List(_GATEWAY),
         "http": List(_RULE),
         "tls": Unsupported(([],)),
         "tcp": Unsupported(([],)),
-        "exportTo": of.EXPORT_TO,
+        "exportTo": kinds.EXPORT_TO,
     }
 )
 
@@ -162,5 +162,5 @@ def read_virtual_service(manifest: Manifest) -> RuleSet:
         hosts=tuple(dict.fromkeys(hosts)),
         gateways=gateways,
         rules=tuple(spec["http"]),
-        is_private=of.is_private(spec),
+        is_private=kinds.is_private(spec),
     )
