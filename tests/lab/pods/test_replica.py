@@ -206,3 +206,13 @@ def test_the_variables_that_the_program_reads():
         for parameter in main.commands[command].params:
             read |= {parameter.envvar} if isinstance(parameter.envvar, str) else set(parameter.envvar or ())
     assert read == PROGRAM_VARIABLES
+
+
+def test_a_killed_replica_takes_no_calls_in_its_pause(replica):
+    """From its end until it is ready again, a replica that was killed is not ready."""
+    found = replica(readiness=READINESS)
+    wait_until_ready(found)
+    found.process.kill()
+    wait_until(lambda: any("starting it again" in line for line in found.lines), "its end")
+    assert not found.is_ready
+    wait_until_ready(found)
