@@ -141,12 +141,32 @@ def test_body_limit(proxied, requests_mock, size, status):
         assert response.text == "Error: request body of 1048577 bytes, more than 1 MiB"
 
 
-@pytest.mark.parametrize("name", [*proxy.FORWARDED_HEADERS, "End-User", "X-Request-ID"])
+# By the system that joins spans by them; `end-user` is what lessons route by.
+CROSSING = {
+    "Envoy": ["x-request-id", "X-Request-ID"],
+    "W3C": ["traceparent", "tracestate", "baggage"],
+    "Zipkin": ["b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"],
+    "Lightstep": ["x-ot-span-context"],
+    "Google Cloud": ["x-cloud-trace-context", "grpc-trace-bin"],
+    "SkyWalking": ["sw8"],
+    "Datadog": ["x-datadog-trace-id", "x-datadog-parent-id", "x-datadog-sampling-priority"],
+    "meshdemo": ["end-user", "End-User"],
+}
+
+
+@pytest.mark.parametrize("name", [name for names in CROSSING.values() for name in names])
 def test_tracing_headers_cross(proxied, requests_mock, name):
     """Tracing headers and end-user are copied with their value."""
     requests_mock.get(URL, text="")
     proxied(headers={name: "tester"})
     assert requests_mock.last_request.headers[name] == "tester"
+
+
+def test_the_calls_of_the_page_have_no_body(proxied, requests_mock):
+    """The page calls as a browser does that opens a URL: GET, without a body."""
+    requests_mock.get(URL, text="")
+    proxied("/ui/calls?rate=1&seconds=1")
+    assert (requests_mock.last_request.method, requests_mock.last_request.body) == ("GET", None)
 
 
 def test_nothing_else_crosses(proxied, requests_mock):

@@ -11,6 +11,7 @@ from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.loopback import Local, Ports, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.messages import pack
 
 CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
 
@@ -167,6 +168,23 @@ def test_a_snapshot():
     }
     assert local.ports() == [21000]
     assert not local.snapshot(lambda *_: None, listening=False)["listeners"]
+
+
+def test_clusters_of_another_generation():
+    """A Service's cluster has the number of its generation beside what Istio says of it; no other cluster has one."""
+    istio = {"filter_metadata": {"istio": {"a": 1}}}
+    clusters = [{**eds("outbound|80||a"), "metadata": istio}, eds("a"), {"name": "outbound|80||b", "type": "STATIC"}]
+    local = Local(Resources([listener("a", 80)], clusters=clusters), Ports(outbound={"a": 21000}), None)
+
+    def packed(generation):
+        return local.snapshot(lambda *_: None, generation=generation)["clusters"]
+
+    plain, second, third = packed(0), packed(2), packed(3)
+    assert set(plain) == {"outbound|80||a", "a", "outbound|80||b"}
+    assert plain == pack("clusters", local.clusters)
+    assert {name for name in plain if second[name] != plain[name]} == {"outbound|80||a"}
+    assert second != third
+    assert b"istio" in second["outbound|80||a"].SerializeToString()
 
 
 def test_the_split_lesson(cluster):
