@@ -86,3 +86,17 @@ def test_a_role_stands_for_itself():
     """A role imports neither the command line nor the server that runs it."""
     for role in ("webserver", "proxy"):
         assert not {"serving/server", *COMMAND_LINE} & set(imports(PACKAGE / "roles" / f"{role}.py"))
+
+
+def test_each_room_says_what_it_is_for():
+    """The docstring of each package says in its first line what it is for, and then what may not be in it."""
+    for path in PACKAGE.rglob("__init__.py"):
+        first, _, rest = ast.get_docstring(ast.parse(path.read_text())).partition("\n\n")
+        assert first.endswith(".") and re.search(r"(^|\s)Nothing here .+\.$", rest, re.DOTALL), path
+
+
+def test_packages_hold_no_code():
+    """A package's `__init__` has its docstring, at most names of its modules, and the version."""
+    for path in PACKAGE.rglob("__init__.py"):
+        _, *rest = ast.parse(path.read_text()).body
+        assert all(isinstance(each, ast.ImportFrom | ast.Assign) for each in rest), path

@@ -7,9 +7,9 @@ from typing import Any
 
 from meshdemo.lab.quick.envoy.words import FAULT_TYPE, TYPE, duration, share, string_matcher, without_empty
 from meshdemo.lab.quick.rules.destinations import Hashing
-from meshdemo.lab.quick.rules.model import Cors, DirectResponse, Fault, Headers, Redirect, Retry
+from meshdemo.lab.quick.rules.model import DEFAULT_RETRIES, Cors, DirectResponse, Fault, Headers, Redirect, Retry
 
-#: Istio retries by default (retry.go, DefaultPolicy): neither 500 nor 503, and on another host each time.
+#: What Istio retries by default (retry.go, DefaultPolicy): neither 500 nor 503, and on another host each time.
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 _REDIRECT_CODES = {302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT", 308: "PERMANENT_REDIRECT"}
 _OTHER_HOSTS = [
@@ -31,7 +31,7 @@ def retry_policy(retry: Retry | None, *, is_hashed: bool) -> dict[str, Any] | No
     """Return a RetryPolicy, None for no retries (retry.go, ConvertPolicy)."""
     if retry and not retry.attempts:
         return None
-    policy: dict[str, Any] = {"retry_on": DEFAULT_RETRY_ON, "num_retries": retry.attempts if retry else 2}
+    policy: dict[str, Any] = {"retry_on": DEFAULT_RETRY_ON, "num_retries": retry.attempts if retry else DEFAULT_RETRIES}
     other_hosts = not is_hashed
     if retry:
         if retry.conditions or retry.codes:

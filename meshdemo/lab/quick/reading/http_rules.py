@@ -20,6 +20,7 @@ from meshdemo.lab.quick.reading.http_filters import (
     removing,
 )
 from meshdemo.lab.quick.rules.model import (
+    DEFAULT_RETRIES,
     DirectResponse,
     Match,
     Retry,
@@ -146,7 +147,7 @@ def _times(timeouts: Fields | None, retry: Fields | None) -> tuple[float | None,
         raise timeouts.error("backendRequest", "is longer than request")
     if retry is None:
         return (backend or request) or None, None
-    codes, attempts = tuple(retry["codes"]), retry["attempts"] or 2
+    codes, attempts = tuple(retry["codes"]), retry["attempts"] or DEFAULT_RETRIES
     if retry["backoff"] == 0:
         raise retry.error("backoff", "is 0, which Envoy refuses")
     return request or None, Retry(attempts, _RETRY_CONDITIONS, codes, backend or None, retry["backoff"])

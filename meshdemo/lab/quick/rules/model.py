@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 #: What a VirtualService calls all sidecars among its gateways.
 MESH = "mesh"
+#: How often a call is repeated where no rule says so (retry.go, DefaultPolicy), or an HTTPRoute gives no number.
+DEFAULT_RETRIES = 2
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from istiod_support import K8S, LabProgram, ask
 from quick_support import EXAMPLE, SUBSETS, cluster_of, manifest, to, virtual_service
 from support import ROOT, wait_until
 
-from meshdemo.lab import istiod as istiod_module
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
+from meshdemo.lab.istiod import engine as engine_module
 
 RULE = manifest("DestinationRule", SUBSETS)
 
@@ -181,7 +181,7 @@ def test_one_that_cannot_run(stand_in, example):
 
 def test_much_is_answered_by_more_than_one(stand_in, example, monkeypatch):
     """After many answers the program is started anew, since it never gives memory back."""
-    monkeypatch.setattr(istiod_module, "_ANSWERS", 2)
+    monkeypatch.setattr(engine_module, "_ANSWERS", 2)
     stand_in.answers(*[EMPTY] * 5)
     for _ in range(5):
         stand_in.engine.configure(example)
@@ -211,8 +211,8 @@ def test_an_interrupted_request(stand_in, example, monkeypatch):
 
 def test_one_that_hangs(stand_in, example, monkeypatch):
     """A program that is stopped is started again after some seconds, which is said once, and the edit is applied."""
-    monkeypatch.setattr(istiod_module, "_ANSWER_SECONDS", 2.0)
-    monkeypatch.setattr(istiod_module, "_WORKLOAD_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(engine_module, "_WORKLOAD_SECONDS", 0.0)
     stand_in.answers(EMPTY, EMPTY, EMPTY)
     stand_in.engine.configure(example)
     os.kill(stand_in.engine._process.pid, signal.SIGSTOP)
@@ -224,8 +224,8 @@ def test_one_that_hangs(stand_in, example, monkeypatch):
 
 def test_one_that_always_hangs(stand_in, example, monkeypatch):
     """When it gives no answer twice, that is the problem; the next edit is tried again."""
-    monkeypatch.setattr(istiod_module, "_ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr(istiod_module, "_WORKLOAD_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(engine_module, "_WORKLOAD_SECONDS", 0.0)
     stand_in.answers("wait", "wait", EMPTY)
     with pytest.raises(ManifestError, match=r"^Istio's control plane: gave no answer for 1 s$"):
         stand_in.engine.configure(example)
