@@ -145,7 +145,7 @@ def test_dry_run(built_istiod, tmp_path, options, status):
     assert done.returncode == status
     assert (tmp_path / "ran").exists() == (not status)
     if status:
-        place = f"Error: {path}: EnvoyFilter/foreign"
+        place = f"Error: {path}, line 1, column 1: EnvoyFilter/foreign"
         reason = "envoy.extensions.filters.http.lua.v3.Lua runs code on the machine that runs this"
         assert done.stderr.endswith(f"{place}: {reason}: only with --allow-code, if you trust it\n")
     else:
