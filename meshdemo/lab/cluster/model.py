@@ -132,11 +132,6 @@ class ServicePort:
         """
         return (self.app_protocol or self.name.partition("-")[0]).lower()
 
-    @property
-    def is_http(self) -> bool:
-        """Return whether plain HTTP is known to be spoken."""
-        return self.protocol in ("http", "http2", "grpc", "grpc-web")
-
 
 @dataclass(frozen=True)
 class Service:

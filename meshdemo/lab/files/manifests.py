@@ -52,8 +52,6 @@ KINDS: dict[tuple[str, str], tuple[str, ...]] = {
     (GATEWAY_API, "TCPRoute"): ("v1", "v1alpha2"),
     (GATEWAY_API, "BackendTLSPolicy"): ("v1", "v1alpha3"),
 }
-# Reasons of Envoy, some lines long, fit in; keys and paths of a hostile file do not.
-_LINE_LENGTH = 2000
 # RFC 1123 as Kubernetes has it ("Object Names and IDs"): no such name leads anywhere as a part of a path.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME_LENGTH = 253

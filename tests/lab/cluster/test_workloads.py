@@ -100,22 +100,21 @@ def test_what_is_said_and_what_is_not():
 
 
 @pytest.mark.parametrize(
-    ("port", "protocol", "is_http"),
+    ("port", "protocol"),
     [
-        ({"name": "http"}, "http", True),
-        ({"name": "http-web"}, "http", True),
-        ({"name": "web"}, "web", False),
-        ({"name": "web", "appProtocol": "HTTP"}, "http", True),
-        ({"name": "tcp", "appProtocol": "http2"}, "http2", True),
-        ({}, "", False),
+        ({"name": "http"}, "http"),
+        ({"name": "http-web"}, "http"),
+        ({"name": "web"}, "web"),
+        ({"name": "web", "appProtocol": "HTTP"}, "http"),
+        ({"name": "tcp", "appProtocol": "http2"}, "http2"),
+        ({}, ""),
     ],
 )
-def test_protocols(port, protocol, is_http):
+def test_protocols(port, protocol):
     """What a port speaks comes from appProtocol, else from the first part of its name."""
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}
     (found,) = read({**service, "spec": {"ports": [{"port": 80, **port}]}}).services
     assert found.ports[0].protocol == protocol
-    assert found.ports[0].is_http == is_http
     assert found.ports[0].target == 80
 
 
