@@ -97,8 +97,9 @@ class Lab:
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
                 proxy_environment={"CHANGES_FILE": str(self._marks.path)},
             )
-            self._pods = Pods(around, self._local, self._publish)
-            self._outside = Outside(guard, self._plane, ports, self._reader, self._say)
+            #: All pods, and what is reached from outside, for those who look at them.
+            self.pods = Pods(around, self._local, self._publish)
+            self.outside = Outside(guard, self._plane, ports, self._reader, self._say)
             self._ending = stack.pop_all()
         self._rolling: set[str] = set()
         self._slow_at: float | None = None
@@ -108,28 +109,28 @@ class Lab:
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
         self._want(self.state)
-        self._outside.start(self.state, self._pods.where)
-        self._pods.step()
+        self.outside.start(self.state, self.pods.where)
+        self.pods.step()
         deadline = time.monotonic() + _START_SECONDS
         try:
-            while not (self._pods.settled and self._outside.is_ready):
+            while not (self.pods.settled and self.outside.is_ready):
                 if time.monotonic() > deadline:
-                    names = ", ".join(self._pods.not_ready())
+                    names = ", ".join(self.pods.not_ready())
                     self._say(f"not ready after {_START_SECONDS} s, so no traffic goes to them yet: {names}")
                     break
                 time.sleep(_POLL_SECONDS)
                 for envoy in self._envoys():
                     envoy.check()
-                self._outside.look_after()
-                self._pods.step()
+                self.outside.look_after()
+                self.pods.step()
             self._change_envoys()
         except EnvoyError as error:
-            self._outside.check_ports(self.state)
+            self.outside.check_ports(self.state)
             raise self._reader.blame(self.state, error, self._judge) from None
 
     def step(self) -> None:
         """Look after everything once: pods that come and go, what listens, files that changed."""
-        for look in (self._outside.look_after, self._pods.step, self._say_what_rolls, self._renew, self._follow):
+        for look in (self.outside.look_after, self.pods.step, self._say_what_rolls, self._renew, self._follow):
             problem = None
             try:
                 look()
@@ -144,7 +145,7 @@ class Lab:
     def stop(self) -> None:
         """End everything at once, and leave nothing."""
         self._stopped = True
-        for pod in self._pods.present:
+        for pod in self.pods.present:
             pod.retire()  # so that none starts again what the guard ends
         self._ending.close()
         for envoy in self._envoys():
@@ -152,7 +153,7 @@ class Lab:
 
     def drain(self) -> None:
         """Let the proxies finish what they have begun, as when their pods are deleted."""
-        proxies = [pod for pod in self._pods.present if pod.pod.calls]
+        proxies = [pod for pod in self.pods.present if pod.pod.calls]
         for pod in proxies:
             pod.retire()
         deadline = time.monotonic() + self._options.drain_seconds + _START_SECONDS
@@ -161,7 +162,7 @@ class Lab:
 
     def addresses(self) -> list[Address]:
         """Return what can be called from outside."""
-        return self._outside.addresses(self.state)
+        return self.outside.addresses(self.state)
 
     def follow(self, paths: Sequence[Path]) -> None:
         """Follow other files from now on; `is_settled` says when they are in force."""
@@ -174,9 +175,7 @@ class Lab:
     @property
     def is_settled(self) -> bool:
         """Return whether what the files say is in force, and every pod as it is to be."""
-        return (
-            not (self._reading.is_busy or self._files.have_unreported_changes or self._rolling) and self._pods.settled
-        )
+        return not (self._reading.is_busy or self._files.have_unreported_changes or self._rolling) and self.pods.settled
 
     @property
     def problem(self) -> str | None:
@@ -191,7 +190,7 @@ class Lab:
     def _want(self, state: State) -> bool:
         """Set what pods there are to be, as the files say; return whether that changes any."""
         cluster = state.files.cluster
-        outside = self._outside.service_rules(state.cluster)
+        outside = self.outside.service_rules(state.cluster)
         wanted = {}
         templates = {deployment.name: deployment.template for deployment in cluster.deployments}
         for pod in state.pods:
@@ -200,7 +199,7 @@ class Lab:
                 wanted[pod.name] = PodSpec(pod, template, rules=outside)
             else:
                 wanted[pod.name] = pod_spec(pod, template, state.resources(pod.name), cluster)
-        return self._pods.want([deployment.name for deployment in cluster.deployments], wanted)
+        return self.pods.want([deployment.name for deployment in cluster.deployments], wanted)
 
     def _local(self, pod: RunningPod) -> Local | None:
         """Return the configuration of a pod's sidecar, None for one without."""
@@ -210,13 +209,13 @@ class Lab:
         return pod.local(resources, self._reader.secrets(pod.pod, resources, self.state.cluster))
 
     def _envoys(self) -> list[Sidecar]:
-        return [*(pod.sidecar for pod in self._pods.present if pod.sidecar), *self._outside.envoys]
+        return [*(pod.sidecar for pod in self.pods.present if pod.sidecar), *self.outside.envoys]
 
     def _publish(self) -> None:
         """Tell all Envoys who takes calls now, and return when they know."""
         envoys = self._envoys()
         for envoy in envoys:
-            envoy.change_endpoints(self._pods.where)
+            envoy.change_endpoints(self.pods.where)
         self._plane.wait(envoy.subscriber for envoy in envoys if envoy.is_ready)
 
     def _renew(self) -> None:
@@ -229,7 +228,7 @@ class Lab:
         if not self._rolling:
             return
         labels = ", ".join(sorted(self._rolling))
-        if self._pods.settled:
+        if self.pods.settled:
             self._say(f"{_now()} rolled out: {labels}")
             self._rolling.clear()
         elif self._slow_at is not None and time.monotonic() > self._slow_at:
@@ -252,11 +251,11 @@ class Lab:
                     self._reading.begin(functools.partial(self._blame, state, error))
         elif self._files.have_changed():
             self._problem = None
-            here = [pod.pod for pod in self._pods.present]
+            here = [pod.pod for pod in self.pods.present]
             self._reading.begin(lambda: self._reader.configure(self._reader.read(), here))
         elif self._tidied is not self.state and self._has_gone():
             self._tidied = self.state
-            here, files = [pod.pod for pod in self._pods.present], self.state.files
+            here, files = [pod.pod for pod in self.pods.present], self.state.files
             self._reading.begin(lambda: self._reader.configure(files, here))
 
     def _blame(self, state: State, refusal: EnvoyError) -> State:
@@ -264,22 +263,22 @@ class Lab:
 
     def _has_gone(self) -> bool:
         """Return whether the configuration holds pods that no file has, and that are not there any more."""
-        there = {pod.pod.address for pod in self._pods.present} | {pod.address for pod in self.state.pods}
+        there = {pod.pod.address for pod in self.pods.present} | {pod.address for pod in self.state.pods}
         return any(pod.address not in there for pod in self.state.cluster.pods)
 
     def _apply(self, state: State) -> None:
         """Put a state in force, say what is different; raise EnvoyError, with all as it was, where it is refused."""
         former, self.state = self.state, state
-        addresses = self._outside.addresses(former)
+        addresses = self.outside.addresses(former)
         try:
             silent = self._change_envoys()
         except BaseException:
             self.state = former
-            self._outside.keep(former)
+            self.outside.keep(former)
             raise
-        self._outside.keep(state)
+        self.outside.keep(state)
         rolls = self._want(state)
-        self._pods.step()
+        self.pods.step()
         if state.files is former.files:
             return
         changes = summary.changes(former.files.manifests, state.files.manifests)
@@ -290,7 +289,7 @@ class Lab:
             self._say(f"{_now()} {each.text}, {outcome}")
         if not changes:
             self._say(f"{_now()} no effective change")
-        for address in self._outside.addresses(state):
+        for address in self.outside.addresses(state):
             if address not in addresses:
                 self._say(f"{_now()} to call: {address.url}  {address.name}")
         for note in state.notes:
@@ -302,9 +301,9 @@ class Lab:
 
     def _change_envoys(self) -> list[str]:
         """Put the state in force in all Envoys, or in none; return the names of those that do not answer."""
-        where = self._pods.where
-        wanted = self._outside.prepare(self.state, where)
-        for pod in self._pods.present:
+        where = self.pods.where
+        wanted = self.outside.prepare(self.state, where)
+        for pod in self.pods.present:
             local = self._local(pod)
             if pod.sidecar and local:
                 wanted[pod.sidecar] = local

@@ -47,12 +47,12 @@ class Outside:
         self._reader = reader
         self._say = say
         self._numbers = itertools.count()
-        self._node = self._envoy("node")
+        self.node = self._envoy("node")
         self._gateways: dict[str, Sidecar] = {}
 
     def start(self, state: State, where: Where) -> None:
         """Start everything, without waiting; nothing listens before the first change."""
-        self._node.start(self._node_local(state.cluster), where, listening=False)
+        self.node.start(self._node_local(state.cluster), where, listening=False)
         self._start_gateways(state, where)
 
     def prepare(self, state: State, where: Where) -> dict[Sidecar, Local]:
@@ -61,7 +61,7 @@ class Outside:
         for sidecar in self._gateways.values():
             sidecar.wait_until_ready()
         wanted = {self._gateways[each.name]: self._gateway_local(each, state) for each in self._wanted(state)}
-        return {self._node: self._node_local(state.cluster), **wanted}
+        return {self.node: self._node_local(state.cluster), **wanted}
 
     def keep(self, state: State) -> None:
         """End the gateways that a state does not have."""
@@ -78,7 +78,7 @@ class Outside:
     @property
     def envoys(self) -> list[Sidecar]:
         """Return all of them."""
-        return [self._node, *self._gateways.values()]
+        return [self.node, *self._gateways.values()]
 
     def look_after(self) -> None:
         """Start again what has ended."""

@@ -35,7 +35,7 @@ def roll(running, *edit):
 
 def test_scaling(running):
     """Scaling 3, 4, 2, 3 starts or ends only the difference, and loses nothing."""
-    kept = {pod.pod.name: pod.key for pod in running.lab._pods.present}
+    kept = {pod.pod.name: pod.key for pod in running.lab.pods.present}
     with running.load() as calls:
         for before, after in ((3, 4), (4, 2), (2, 3)):
             roll(running, f"replicas: {before}", f"replicas: {after}")
@@ -43,7 +43,7 @@ def test_scaling(running):
     assert not calls.lost
     assert len(calls) > 100
     assert set(calls.pods["Webserver V1"]) == {f"webserverv1-{number}" for number in range(1, 5)}
-    keys = {pod.pod.name: pod.key for pod in running.lab._pods.present}
+    keys = {pod.pod.name: pod.key for pod in running.lab.pods.present}
     for name in ("proxy-1", "webserverv1-1", "webserverv1-2", "webserverv2-1", "webserverv2-2"):
         assert keys[name] == kept[name]
 
@@ -53,7 +53,7 @@ def test_other_content(running):
     fewest = []
 
     def count():
-        fewest.append(sum(pod.pod.name.startswith("webserverv1") for pod in running.lab._pods.taking_calls.values()))
+        fewest.append(sum(pod.pod.name.startswith("webserverv1") for pod in running.lab.pods.taking_calls.values()))
         return "rolled out" in " ".join(running.lines)
 
     with running.load() as calls:
@@ -147,7 +147,7 @@ def test_another_name_of_the_proxy(running):
         running.wait_for_line("rolled out: Deployment/front added, Deployment/proxy removed")
         calls.wait_for_more()
     assert not calls.lost
-    assert {pod.pod.name for pod in running.lab._pods.taking_calls.values()} >= {"front-1"}
+    assert {pod.pod.name for pod in running.lab.pods.taking_calls.values()} >= {"front-1"}
 
 
 def test_another_name_of_web_servers(running):
@@ -209,7 +209,7 @@ def test_no_pods_at_all(running):
     running.replace("example.yaml", "replicas: 3", "replicas: 0")
     wait_until(lambda: running.call(count=5).statuses == {503: 5}, "the pods to be out of traffic")
     running.replace("example.yaml", "replicas: 1", "replicas: 0")
-    wait_until(lambda: not running.lab._pods.taking_calls, "all pods to leave")
+    wait_until(lambda: not running.lab.pods.taking_calls, "all pods to leave")
     assert call(running.url).error
     assert not is_refused(running.port)
     running.edit("example.yaml", EXAMPLE.read_text())
@@ -220,7 +220,7 @@ def test_no_pods_at_all(running):
 def test_a_killed_replica(running):
     """When a replica is killed under load, at most the calls that it held fail; it is started again and takes part."""
     running.edit("policy.yaml", (K8S / "istio/all-v1.yaml").read_text())
-    victim = next(pod for pod in running.lab._pods.present if pod.pod.name == "webserverv1-2")
+    victim = next(pod for pod in running.lab.pods.present if pod.pod.name == "webserverv1-2")
     with running.load(rate=150, concurrency=8) as calls:
         calls.wait_for_more()
         victim.replicas[0].process.kill()
@@ -232,9 +232,9 @@ def test_a_killed_replica(running):
 @pytest.mark.parametrize("whose", ["proxy-1", "the node"])
 def test_an_envoy_that_ends(running, whose):
     """An Envoy that ends is started again, with its last words, and the lab goes on."""
-    pods = {pod.pod.name: pod for pod in running.lab._pods.present}
-    sidecar = running.lab._outside._node if whose == "the node" else pods[whose].sidecar
-    sidecar._process.kill()
+    pods = {pod.pod.name: pod for pod in running.lab.pods.present}
+    sidecar = running.lab.outside.node if whose == "the node" else pods[whose].sidecar
+    sidecar.process.kill()
     assert "starting it again in" in running.wait_for_line(f"Envoy of {sidecar.name} ended with status -9")
     wait_until(lambda: sidecar.is_ready, "the Envoy")
     wait_until(lambda: all(call(running.url).status == 200 for _ in range(20)), "all to be well again")

@@ -173,7 +173,7 @@ class RunningLab:
 
     def wait_until_settled(self) -> None:
         """Return when all pods are as the files say, and that has been said."""
-        wait_until(lambda: self.lab._pods.settled and not self.lab._rolling, "all pods")
+        wait_until(lambda: self.lab.is_settled, "all pods")
 
     def call(self, path="/", count=60, *, concurrency=8, rate=0, url=None, **headers) -> Calls:
         """Make a number of calls, all of which the proxy gets an answer for."""

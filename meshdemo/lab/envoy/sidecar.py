@@ -53,7 +53,8 @@ class Sidecar:
         self._plane = plane
         self._group = process_group
         self._say = say
-        self._process: subprocess.Popen[bytes] | None = None
+        #: The program, for those who look at it; None before the first start.
+        self.process: subprocess.Popen[bytes] | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._restart_at: float | None = None
         self._generation = 0
@@ -80,7 +81,7 @@ class Sidecar:
 
     def check(self) -> None:
         """Raise EnvoyError when it has ended, with the last lines of its log, or refuses what it was sent."""
-        code = self._process.poll() if self._process else None
+        code = self.process.poll() if self.process else None
         if code is not None:
             raise EnvoyError(f"Envoy of {self.name} ended with status {code}:\n{self._last_lines()}")
         for reason in self.subscriber.refusals.values():
@@ -113,9 +114,9 @@ class Sidecar:
     def stop(self) -> None:
         """End it at once."""
         self.is_ready = False
-        if self._process and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def _snapshot(self, local: Local, where: Where) -> Snapshot:
         try:
@@ -164,7 +165,7 @@ class Sidecar:
         command += ["--drain-strategy", "immediate", "--drain-time-s", _DRAIN_SECONDS]
         with (self.folder / "log").open("wb") as log:
             try:
-                self._process = subprocess.Popen(
+                self.process = subprocess.Popen(
                     command,
                     env={},  # a policy can have Envoy say what stands there
                     stdin=subprocess.DEVNULL,

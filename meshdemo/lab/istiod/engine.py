@@ -41,7 +41,8 @@ class Istiod:
 
     def __init__(self) -> None:
         self._program = build.find()
-        self._process: subprocess.Popen[str] | None = None
+        #: The program, for those who look at it; None before the first use.
+        self.process: subprocess.Popen[str] | None = None
         self._errors: list[str] = []
         self._reason = ""
         self._late = ""
@@ -74,14 +75,14 @@ class Istiod:
 
     def close(self) -> None:
         """End the program."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
                 if pipe:
                     with contextlib.suppress(OSError):  # what nobody reads any more
                         pipe.close()
-            self._process = None
+            self.process = None
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request, and return its answer.
@@ -104,7 +105,7 @@ class Istiod:
 
         A program that gives no answer for `seconds` is ended.
         """
-        process = self._process or self._start()
+        process = self.process or self._start()
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a process without its pipes")
         is_late = Event()
@@ -163,7 +164,7 @@ class Istiod:
             raise ManifestError(_PLACE, f"cannot be started: {reason}: {_ANEW}") from None
         self._reader = Thread(target=self._hear, args=(process.stderr,), daemon=True)
         self._reader.start()
-        self._process = process
+        self.process = process
         return process
 
     def _hear(self, lines: IO[str]) -> None:

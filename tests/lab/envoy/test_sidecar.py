@@ -201,12 +201,12 @@ def test_one_that_hangs(running, monkeypatch):
     monkeypatch.setattr(control_plane, "_ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(sidecar_module, "_SILENT_SECONDS", 0.0)
     running.start(resources("one", "a"))
-    running.sidecar._process.send_signal(signal.SIGSTOP)
+    running.sidecar.process.send_signal(signal.SIGSTOP)
     assert running.change(resources("two", "a")) == ["test"]
     wait_until(lambda: running.sidecar.look_after() or not running.sidecar.is_ready, "the silence to be noticed")
     assert running.lines == ["Envoy of test does not answer, and gets no calls until it does"]
     assert running.change(resources("three", "a")) == []
-    running.sidecar._process.send_signal(signal.SIGCONT)
+    running.sidecar.process.send_signal(signal.SIGCONT)
     running.wait_until_ready()
     assert running.answer() == "three"
 
@@ -243,8 +243,8 @@ def test_endpoints(running, tcp_server):
 def test_one_that_ends(running):
     """An Envoy that ends is started again with what it should have, after pauses that grow."""
     running.start(resources("one", "a"))
-    running.sidecar._process.kill()
-    running.sidecar._process.wait()
+    running.sidecar.process.kill()
+    running.sidecar.process.wait()
     running.change(resources("two", "a"))
     with pytest.raises(EnvoyError, match="ended with status -9"):
         running.sidecar.check()
@@ -252,8 +252,8 @@ def test_one_that_ends(running):
     assert not running.sidecar.is_ready
     running.wait_until_ready()
     assert running.answer() == "two"
-    running.sidecar._process.kill()
-    running.sidecar._process.wait()
+    running.sidecar.process.kill()
+    running.sidecar.process.wait()
     running.wait_until_ready()
     pauses = [line.splitlines()[-1] for line in running.lines]
     assert pauses == ["starting it again in 0.5 s", "starting it again in 1 s"]
@@ -272,8 +272,8 @@ def test_one_that_ran_long(running, monkeypatch):
     monkeypatch.setattr(sidecar_module, "_LONGEST_PAUSE_SECONDS", 0.0)
     running.start(resources("one", "a"))
     running.sidecar._pause_seconds = 8.0
-    running.sidecar._process.kill()
-    running.sidecar._process.wait()
+    running.sidecar.process.kill()
+    running.sidecar.process.wait()
     running.sidecar.look_after()
     assert running.lines[-1].splitlines()[-1] == "starting it again in 0.5 s"
 
@@ -282,7 +282,7 @@ def test_its_environment(running, monkeypatch):
     """Nothing of this program's environment is in an Envoy's, so that no policy can read it."""
     monkeypatch.setenv("SECRET_OF_THE_SHELL", "x")
     running.start(resources("one", "a"))
-    assert Path(f"/proc/{running.sidecar._process.pid}/environ").read_bytes() == b""
+    assert Path(f"/proc/{running.sidecar.process.pid}/environ").read_bytes() == b""
 
 
 def test_where_envoy_does_not_run(running, monkeypatch):

@@ -147,8 +147,8 @@ def test_one_that_was_killed_meanwhile(stand_in, example):
     """A program that somebody ended between two requests is started again."""
     stand_in.answers(EMPTY, EMPTY)
     stand_in.engine.configure(example)
-    stand_in.engine._process.kill()
-    stand_in.engine._process.wait()
+    stand_in.engine.process.kill()
+    stand_in.engine.process.wait()
     assert stand_in.engine.configure(example).resources == {}
     assert len(stand_in.lines("starts")) == 2
 
@@ -215,7 +215,7 @@ def test_one_that_hangs(stand_in, example, monkeypatch):
     monkeypatch.setattr(engine_module, "_WORKLOAD_SECONDS", 0.0)
     stand_in.answers(EMPTY, EMPTY, EMPTY)
     stand_in.engine.configure(example)
-    os.kill(stand_in.engine._process.pid, signal.SIGSTOP)
+    os.kill(stand_in.engine.process.pid, signal.SIGSTOP)
     notes = stand_in.engine.configure(example).notes
     assert notes == ("Istio's control plane gave no answer for 2 s, and was started again",)
     assert stand_in.engine.configure(example).notes == ()
@@ -257,7 +257,7 @@ def test_closing(stand_in, example):
     """Closing ends the program; a closed engine can be asked again, and closed twice."""
     stand_in.answers(EMPTY, EMPTY)
     stand_in.engine.configure(example)
-    process = stand_in.engine._process
+    process = stand_in.engine.process
     stand_in.engine.close()
     assert process.poll() is not None
     stand_in.engine.close()
