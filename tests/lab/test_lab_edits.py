@@ -60,6 +60,7 @@ def test_other_content(running):
         running.replace("example.yaml", "Webserver V1", "Webserver V1b")
         wait_until(count, "the new pods")
         calls.wait_for_more()
+    assert "still rolling out" not in " ".join(running.lines)
     assert not calls.lost
     assert min(fewest) == 3
     assert set(calls.versions) == {"Webserver V1", "Webserver V1b", "Webserver V2"}

@@ -82,9 +82,10 @@ def test_what_is_refused(call_app, page_app, query, words):
 
 
 def test_a_slice(call_app, page_app):
-    """A slice holds a line for each call, and says how many were begun."""
+    """A slice holds a line for each call, and says how many were begun; nobody takes it for another kind of file."""
     response = call_app(page_app, "/ui/calls?rate=20&seconds=1")
     assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"
     assert [line["pod"] for line in samples(response)] == ["pod"] * 20
     assert sum(line.get("begun", 0) for line in lines(response)) == 20
