@@ -45,9 +45,10 @@ def lab():
 
 
 def test_a_folder_for_its_user_alone():
-    """The folder is private, its path short, and it goes with the guard."""
+    """The folder is private, tells whose it is, has a short path, and goes with the guard."""
     guard = Guard()
     try:
+        assert guard.folder.name.startswith("meshdemo-")
         assert guard.folder.is_dir()
         assert guard.folder.stat().st_mode & 0o077 == 0
         assert len(str(guard.folder)) < 80

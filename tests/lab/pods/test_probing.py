@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from support import http_response, read_request, wait_until
+from support import free_port, http_response, read_request, wait_until
 
 from meshdemo.lab.cluster.model import Probe
 from meshdemo.lab.pods.probing import Probing
@@ -101,6 +101,21 @@ def test_before_the_first_success(probing):
     assert not found.failed
     answers.status = "200 OK"
     wait_until(lambda: found.passing, "success")
+
+
+def test_how_often_it_asks():
+    """Before it first succeeds a probe comes every 0.1 s, or at its own pace where that is quicker."""
+
+    class Pauses(list):
+        def wait(self, seconds):
+            self.append(seconds)
+            return len(self) > 3
+
+    for period_seconds, pause_seconds in ((60, 0.1), (0.05, 0.05)):
+        found = Probing(Probe(None, 3030, period_seconds=period_seconds), free_port(), "probe")
+        found._stopped = Pauses()
+        found._run()
+        assert found._stopped == [0, *[pause_seconds] * 3]
 
 
 def test_stop(probing):

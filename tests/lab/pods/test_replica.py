@@ -90,6 +90,13 @@ def test_environment(replica, monkeypatch):
     assert get(found.port)[2].startswith("Hello world requested")
 
 
+@pytest.mark.parametrize("name", ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "PYTHONPATH", "TMPDIR", "TZ"])
+def test_what_a_process_takes_over(replica, monkeypatch, name):
+    """A process finds its programs, folders, language and time zone as this one does."""
+    monkeypatch.setenv(name, "here")
+    assert replica().environment[name] == "here"
+
+
 def test_a_replica_that_does_not_start(replica):
     """It says why, and is started again after pauses that grow."""
     found = replica("--fail-ratio", "2")
