@@ -93,6 +93,23 @@ def test_neither(tcp_server, closing):
     assert find_problem_of_wait(url.replace("http", "https")) is None
 
 
+def test_the_other_scheme_is_not_waited_for(monkeypatch):
+    """Whether a port speaks the other scheme is asked with a time limit of one second, so that the hint comes soon."""
+    limits = []
+
+    class Silent(Upstream):
+        def __init__(self, url, *, timeout_seconds):
+            super().__init__(url, timeout_seconds=timeout_seconds)
+            limits.append(timeout_seconds)
+
+        def call(self, method, url, headers):
+            raise UpstreamError("timed out", url, Code.TIMEOUT)
+
+    monkeypatch.setattr("meshdemo.watching.first_call.Upstream", Silent)
+    assert find_problem_of_wait("https://web/") is None
+    assert limits == [1]
+
+
 def test_slow_answers_over_http_are_no_problem(tcp_server):
     """A call that takes long over plain HTTP is just slow."""
     assert find_problem_of_wait(tcp_server(replying(http_response(b"ok"))).url) is None
