@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import free_port, get, http_response, is_refused, read_request, wait_until
@@ -265,6 +266,31 @@ def test_a_program_that_does_not_run(running, monkeypatch):
     running.sidecar.start(running.local(resources("one", "a")), nobody)
     with pytest.raises(EnvoyError, match="Envoy of test ended with status 1"):
         running.sidecar.wait_until_ready()
+
+
+def test_one_that_never_takes_calls(running, monkeypatch, tmp_path):
+    """One that takes no calls 20 s after its start is told of, and started again."""
+    idle = tmp_path / "idle"
+    idle.write_text("#!/bin/sh\nexec sleep 600\n")
+    idle.chmod(0o700)
+    now = [1000.0]
+
+    def pass_time(seconds):
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=pass_time)
+    monkeypatch.setattr(sidecar_module, "program", lambda: str(idle))
+    monkeypatch.setattr(sidecar_module, "time", clock)
+    running.sidecar.start(running.local(resources("one", "a")), nobody)
+    with pytest.raises(EnvoyError, match="Envoy of test takes no calls after 20 s"):
+        running.sidecar.wait_until_ready()
+    assert 1020 <= now[0] < 1020.1
+    now[0] = 1020.0
+    running.sidecar.look_after()
+    assert running.lines == []
+    now[0] = 1020.1
+    running.sidecar.look_after()
+    assert running.lines == ["Envoy of test takes no calls after 20 s\nstarting it again in 0.5 s"]
 
 
 def test_one_that_ran_long(running, monkeypatch):
