@@ -149,11 +149,13 @@ class Classroom:
         copy = self._edits / lesson.file
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            if not copy.exists():
+            is_new = not copy.exists()
+            if is_new:
                 shutil.copyfile(lesson.path, copy)
         except OSError as error:
             raise StartError(f"{copy} cannot be written: {error.strerror}.") from None
-        click.echo(f"\nYou edit a copy, {copy}; the lesson's own file stays as it is.")
+        which = "a copy" if is_new else "your copy from before"
+        click.echo(f"\nYou edit {which}, {copy}; the lesson's own file stays as it is.")
         return dataclasses.replace(lesson, edited=copy)
 
     def _run_editor(self, path: Path) -> None:

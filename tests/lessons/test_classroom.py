@@ -130,6 +130,18 @@ def test_edit_a_copy(teach, monkeypatch, tmp_path):
     assert "Changed." in copy.read_text()
 
 
+def test_a_copy_from_before(teach, monkeypatch, tmp_path):
+    """A copy that an earlier run has left is edited further, and that is said."""
+    teach.edits = tmp_path / "mine"
+    copy = tmp_path / "mine" / "istio" / "one.yaml"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("# From before.\n")
+    monkeypatch.setenv("VISUAL", "true")
+    _, shown = teach([(PROMPT, "e"), (PROMPT, "q")], one="One.")
+    assert f"You edit your copy from before, {copy}" in shown
+    assert "From before." in shown
+
+
 def test_take_the_edit_back(teach, monkeypatch, tmp_path):
     """`u` goes back to the lesson as it came, and does nothing where there is no edit."""
     teach.edits = tmp_path / "mine"
