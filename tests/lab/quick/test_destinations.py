@@ -96,6 +96,13 @@ def test_hashing(written, expected):
     assert policy(loadBalancer={"consistentHash": written}).balancing.hashing == expected
 
 
+@pytest.mark.parametrize("written", [{"httpHeaderName": ""}, {"httpHeaderName": "a b"}, {"httpQueryParameterName": ""}])
+def test_names_to_hash_by_that_istio_takes(written):
+    """A name that Istio takes and no call can have is refused as what --istiod takes."""
+    with pytest.raises(UnsupportedError, match="--istiod"):
+        policy(loadBalancer={"consistentHash": written})
+
+
 REFUSED = {
     "an empty policy": ({"trafficPolicy": {}}, "trafficPolicy.connectionPool: is missing, as are all others"),
     "an empty pool": ({"trafficPolicy": {"connectionPool": {}}}, "connectionPool.http: is missing"),

@@ -149,8 +149,8 @@ def _balancing(fields: Fields) -> Balancing:
 
 _HASHING = Record(
     {
-        "httpHeaderName": kinds.HEADER_NAME,
-        "httpQueryParameterName": kinds.SOME_LINE,
+        "httpHeaderName": kinds.Sensible(pattern=kinds.HEADER_NAME.pattern, rule=kinds.HEADER_NAME.rule),
+        "httpQueryParameterName": kinds.Sensible(pattern=kinds.SOME_LINE.pattern, rule=kinds.SOME_LINE.rule),
         "useSourceIp": Boolean(),
         "httpCookie": Record(
             {

@@ -64,6 +64,17 @@ class Some(Text):
 
 
 @dataclass(frozen=True)
+class Sensible(Text):
+    """A text that Istio takes whatever it is, of which this engine knows only what matches the pattern."""
+
+    def parse(self, value: Any, place: str) -> str:
+        text = Text().parse(value, place)
+        if not re.fullmatch(self.pattern, text):
+            raise refused(place, f"{shown(text)} is not {self.rule}")
+        return text
+
+
+@dataclass(frozen=True)
 class MilliDuration(Duration):
     """A duration in whole milliseconds (ValidateDuration)."""
 
