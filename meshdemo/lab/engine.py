@@ -56,6 +56,10 @@ class Configuration:
 class Engine(Protocol):
     """Turns policies into configuration."""
 
+    @property
+    def name(self) -> str:
+        """Return what it is called, `quick` or `istiod`."""
+
     def configure(self, cluster: Cluster) -> Configuration:
         """Return the configuration of every pod in the mesh that needs one, and of every gateway.
 

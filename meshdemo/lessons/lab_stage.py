@@ -78,7 +78,7 @@ class LabStage:
             self._lab.step()
 
     def why_not(self, lesson: Lesson) -> str | None:
-        return needs_istiod(lesson) if self._engine is quick else None
+        return needs_istiod(lesson) if self._engine.name == "quick" else None
 
     def close(self) -> None:
         """End the lab."""

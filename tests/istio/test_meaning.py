@@ -91,7 +91,12 @@ NO_DIFFERENCE = [
 ]
 
 # What decides in some places only: what is alone has the whole share, a path without letters no case, 0 % no fault.
-SOMETIMES = [r".*/(load_balancing_)?weight ~", r".*/case_sensitive=\w+ ~", r".*/(fixed_delay|http_status) ~"]
+SOMETIMES = [
+    r".*/(load_balancing_)?weight ~",
+    r".*/numerator ~",
+    r".*/case_sensitive=\w+ ~",
+    r".*/(fixed_delay|http_status) ~",
+]
 
 
 def steps(value, path=(), kind=""):

@@ -57,14 +57,16 @@ def test_the_wheel_works_in_an_empty_folder(tmp_path):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, copy / name)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, copy], check=True)
+    # Without the tree under test on the module path, where pip would find it installed already.
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, copy], check=True, env=plain)
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == {name if name.startswith("meshdemo/") else f"meshdemo/{name}" for name in files()}
 
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", "--no-deps", wheel], check=True)
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", wheel], check=True, env=plain)
     libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": libraries, "PYTHONUTF8": "1"}
     folder.mkdir()

@@ -89,6 +89,7 @@ class SafeEngine:
     """An engine whose configuration is refused when it is unsafe, unless `allow_code`, or cannot be carried over."""
 
     def __init__(self, engine: Engine, *, allow_code: bool) -> None:
+        self.name = engine.name
         self._engine = engine
         self._allow_code = allow_code
 

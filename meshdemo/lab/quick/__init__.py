@@ -5,3 +5,4 @@ Nothing here runs anything, or reads a file.
 """
 
 from meshdemo.lab.quick.translation import configure as configure
+from meshdemo.lab.quick.translation import name as name

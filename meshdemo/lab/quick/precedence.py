@@ -87,7 +87,7 @@ def _is_unbound(match: Any, gateways: list[Any]) -> bool:
     if not isinstance(match, dict):
         return False
     bound = match.get("sourceLabels") or match.get("sourceNamespace") or match.get("port")
-    return not bound and (not match.get("gateways") or set(gateways) <= set(_items(match, "gateways")))
+    return not bound and (not match.get("gateways") or all(each in _items(match, "gateways") for each in gateways))
 
 
 def _rules_behind(manifest: Manifest) -> Iterator[NotInForce]:

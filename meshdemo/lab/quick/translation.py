@@ -43,6 +43,10 @@ _READ = {(ISTIO, kind) for kind in ("VirtualService", "DestinationRule", "Servic
 }
 
 
+#: What this engine is called.
+name = "quick"
+
+
 def configure(cluster: Cluster) -> Configuration:
     """Return the configuration of every pod that calls others, and of every gateway.
 

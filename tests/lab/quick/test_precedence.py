@@ -52,6 +52,10 @@ CASES = {
         [virtual_service(to(match=[{"gateways": ["mesh"], **EVERYTHING}]), to())],
         [("webserver", "spec.http[1]", "http[0] takes every call")],
     ),
+    "a rule behind one at gateways that are no names": (
+        [virtual_service(to(match=[{"gateways": [{"a": 1}], **EVERYTHING}]), to())],
+        [],
+    ),
     "a rule behind one with a condition": (
         [virtual_service(to(match=[{**EVERYTHING, "method": {"exact": "GET"}}]), to())],
         [],
