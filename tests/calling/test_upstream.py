@@ -26,6 +26,7 @@ from support import (
     free_port,
     hostile,
     http_response,
+    in_tiers,
     read_request,
     relay,
     replying,
@@ -662,7 +663,7 @@ def test_every_address_is_tried(tcp_server, monkeypatch):
     assert call("http://several.example").text == "ok"
 
 
-@pytest.mark.parametrize("behave, reason", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("behave, reason", in_tiers(HOSTILE.values(), 2), ids=HOSTILE)
 def test_upstream_that(tcp_server, behave, reason):
     """Each gets one sentence, in time, and the next call to a sound upstream is fine."""
     backend = tcp_server(behave)

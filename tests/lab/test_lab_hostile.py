@@ -5,6 +5,7 @@ import time
 
 import pytest
 from lab_support import EXAMPLE, RunningLab, call
+from support import in_tiers
 
 GOOD = """apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -336,7 +337,7 @@ def good_edit(running):
     assert "in force" in " ".join(running.edit("policy.yaml", GOOD % next(running.good)))
 
 
-@pytest.mark.parametrize(("text", "words"), HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize(("text", "words"), in_tiers(HOSTILE.values(), 4), ids=HOSTILE.keys())
 def test_hostile_edit(shared_lab, text, words):
     """What is wrong is said with its place in short, the lab lives, and the next good edit is taken."""
     started = time.monotonic()

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from stage_support import write_lessons
-from support import ROOT, free_port, is_refused, wait_until
+from support import ROOT, free_port, in_tiers, is_refused, wait_until
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0 --expect hello=3"
 EXAMPLE = """
@@ -135,6 +135,7 @@ def test_the_calls_in_order(cluster):
     assert cluster.is_clean()
 
 
+@pytest.mark.thorough
 def test_what_will_be_done_is_said_first(cluster):
     """Before anything else context and namespace are named."""
     lines = cluster.run("one").stdout.splitlines()
@@ -183,18 +184,29 @@ def test_what_was_there_before_stays(cluster, objects, words):
 
 @pytest.mark.parametrize(
     ("call", "message", "words"),
-    [
-        (
-            "config current",
-            "error: current-context is not set",
-            "is not set. To make a cluster on this machine: ",
-        ),
-        ("config current", "error: \x1b[2J", "kubectl config current-context: error: \\x1b[2J"),
-        ("apply --dry", "no matches for kind\\nensure CRDs are installed", "no matches for kind; ensure CRDs are inst"),
-        ("apply --filename .*one", "admission webhook denied the request", "admission webhook denied the request"),
-        ("rollout", "error: timed out waiting", "error: timed out waiting; kubectl get pods shows why"),
-        ("port-forward", "unable to listen on any of the requested ports", "unable to listen on any of the requested"),
-    ],
+    in_tiers(
+        [
+            (
+                "config current",
+                "error: current-context is not set",
+                "is not set. To make a cluster on this machine: ",
+            ),
+            ("config current", "error: \x1b[2J", "kubectl config current-context: error: \\x1b[2J"),
+            (
+                "apply --dry",
+                "no matches for kind\\nensure CRDs are installed",
+                "no matches for kind; ensure CRDs are",
+            ),
+            ("apply --filename .*one", "admission webhook denied the request", "admission webhook denied the request"),
+            ("rollout", "error: timed out waiting", "error: timed out waiting; kubectl get pods shows why"),
+            (
+                "port-forward",
+                "unable to listen on any of the requested ports",
+                "unable to listen on any of the requested",
+            ),
+        ],
+        3,
+    ),
     ids=[
         "no context",
         "control characters",
@@ -214,6 +226,7 @@ def test_errors(cluster, call, message, words):
     assert cluster.is_clean()
 
 
+@pytest.mark.thorough
 def test_a_clean_up_that_fails(cluster):
     """What could not be deleted is named."""
     cluster.set("fail", "delete=the server is gone")
@@ -231,6 +244,7 @@ def test_without_kubectl(cluster):
     assert (done.returncode, done.stderr) == (1, "Error: --cluster runs kubectl, which is not installed.\n")
 
 
+@pytest.mark.thorough
 def test_a_port_that_another_program_has(cluster, tcp_server):
     """A port that another program answers on is not mistaken for the cluster's."""
     other = tcp_server(lambda connection: None)
@@ -243,7 +257,9 @@ def test_a_port_that_another_program_has(cluster, tcp_server):
     assert "hello" not in output
 
 
-@pytest.mark.parametrize("call", ["get --ignore", "apply --filename .*one", "delete --ignore-not-found --timeout"])
+@pytest.mark.parametrize(
+    "call", in_tiers(["apply --filename .*one", "get --ignore", "delete --ignore-not-found --timeout"], 3)
+)
 def test_a_kubectl_that_hangs(cluster, call):
     """Whatever kubectl does not come to an end with is ended and named, and what was applied is taken back."""
     cluster.limit = 4
@@ -254,7 +270,7 @@ def test_a_kubectl_that_hangs(cluster, call):
     assert cluster.is_clean()
 
 
-@pytest.mark.parametrize("call", ["apply --filename .*one", "delete --ignore-not-found --timeout"])
+@pytest.mark.parametrize("call", in_tiers(["delete --ignore-not-found --timeout", "apply --filename .*one"], 2))
 def test_ctrl_c_while_kubectl_hangs(cluster, call):
     """A call that changes something has a moment to end by itself; then it is ended, and all is taken back."""
     cluster.set("slow", call)
@@ -268,6 +284,7 @@ def test_ctrl_c_while_kubectl_hangs(cluster, call):
     assert cluster.is_clean()
 
 
+@pytest.mark.thorough
 def test_a_bare_kubectl(cluster):
     """A lesson whose command is kubectl alone is no traceback."""
     cluster.write(one=f"  kubectl\n{WATCH}")
@@ -276,6 +293,7 @@ def test_a_bare_kubectl(cluster):
     assert cluster.is_clean()
 
 
+@pytest.mark.thorough
 def test_pods_without_a_sidecar(cluster):
     """Where the pods have no sidecar, it is said why nothing will be seen."""
     (cluster.state / "sidecar").unlink()
@@ -321,19 +339,22 @@ def pids_of(pattern):
 
 @pytest.mark.parametrize(
     ("call", "number"),
-    [
-        ("apply --dry", signal.SIGINT),
-        ("get", signal.SIGINT),
-        ("apply --filename .*example", signal.SIGINT),
-        ("rollout", signal.SIGINT),
-        ("rollout", signal.SIGTERM),
-        ("apply --filename .*one", signal.SIGINT),
-        ("apply --filename .*one", signal.SIGTERM),
-        ("port-forward", signal.SIGINT),
-        ("watch", signal.SIGINT),
-        ("watch", signal.SIGTERM),
-        ("watch", signal.SIGHUP),
-    ],
+    in_tiers(
+        [
+            ("apply --dry", signal.SIGINT),
+            ("get", signal.SIGINT),
+            ("apply --filename .*example", signal.SIGINT),
+            ("rollout", signal.SIGINT),
+            ("rollout", signal.SIGTERM),
+            ("apply --filename .*one", signal.SIGINT),
+            ("apply --filename .*one", signal.SIGTERM),
+            ("port-forward", signal.SIGINT),
+            ("watch", signal.SIGINT),
+            ("watch", signal.SIGTERM),
+            ("watch", signal.SIGHUP),
+        ],
+        4,
+    ),
 )
 def test_signals_take_everything_back(cluster, call, number):
     """Whatever kubectl is doing when a signal comes: what was applied is deleted, and nothing goes on running."""

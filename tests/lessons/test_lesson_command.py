@@ -15,7 +15,7 @@ import termios
 import time
 
 import pytest
-from support import ROOT, free_port, is_refused, wait_until
+from support import ROOT, free_port, in_tiers, is_refused, wait_until
 
 # What takes a machine that reaches the internet.
 OUTSIDE = {"istio/egress.yaml", "istio/tls-origination.yaml"}
@@ -78,6 +78,7 @@ def test_a_changed_weight_turns_red(copy):
     assert re.search(r"✗ Webserver V1: \d+ calls, expected 130\.\.170\n   ✗ Webserver V2: ", done.stdout)
 
 
+@pytest.mark.thorough
 def test_a_removed_mirror_turns_red(copy):
     """A promise about a log is one, too."""
     path = copy / "istio" / "mirror.yaml"
@@ -160,13 +161,18 @@ def descendants(pid):
     return {row[0]: row[4] for row in rows if (row[2] in groups or row[1] == str(pid)) and "Z" not in row[3]}
 
 
+MOMENTS = ("starting", "running")
+
+
 def are_running(pids):
     listing = subprocess.run(["ps", "-o", "stat=", "-p", ",".join(pids)], capture_output=True, text=True).stdout
     return [line for line in listing.split() if "Z" not in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
-@pytest.mark.parametrize("moment", ["starting", "running"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    in_tiers([(moment, number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) for moment in MOMENTS], 3),
+)
 def test_a_signal_ends_everything(moment, number):
     """Ctrl+C and its like, while the lab starts or a command runs, leave no process and no traceback."""
     port = free_port()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from scenes import CALLER, EVEN, OVERFLOW, SCENES, by_mesh, playing, signed, slow, v
-from support import Program, free_port, get, http_response, replying, wait_until
+from support import Program, free_port, get, http_response, in_tiers, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.page.page import read_page
@@ -291,6 +291,7 @@ def test_all_speak_of_one_window(show):
 
 
 @in_browser
+@pytest.mark.thorough
 def test_the_window_can_be_chosen(show):
     """A shorter window forgets what is older."""
     page = show(SCENES["mirrored"], "?rate=20&window=30")
@@ -430,6 +431,7 @@ def test_colours_belong_to_names(show):
 
 
 @in_browser
+@pytest.mark.thorough
 def test_twenty_versions(show):
     """Each of twenty versions has its row and segment, those too narrow for a name are in the legend, and it fits."""
     page = show(
@@ -480,13 +482,16 @@ RIBBONS = """() => {
 @in_browser
 @pytest.mark.parametrize(
     "played",
-    [
-        SCENES["split"],
-        [v(1, 1)],
-        [v(version, pod) for version in (1, 2) for pod in range(1, 7)],
-        SCENES["sick pod"],
-        [*[v(1, 1)] * 19, v(2, 1), by_mesh(503, OVERFLOW)],
-    ],
+    in_tiers(
+        [
+            SCENES["split"],
+            [v(1, 1)],
+            [v(version, pod) for version in (1, 2) for pod in range(1, 7)],
+            SCENES["sick pod"],
+            [*[v(1, 1)] * 19, v(2, 1), by_mesh(503, OVERFLOW)],
+        ],
+        4,
+    ),
     ids=["75 to 25", "one pod", "12 pods", "a sick pod", "a thin ribbon"],
 )
 def test_ribbons_end_within_boxes(show, played):
@@ -654,6 +659,7 @@ def test_what_limits_the_rate_is_said(show):
 
 
 @in_browser
+@pytest.mark.thorough
 def test_a_class_of_pages(program, open_page, tcp_server):
     """A page too many says what limits it; the proxy goes on."""
     backend = tcp_server(replying(http_response(b"ok")))
@@ -673,6 +679,7 @@ def test_a_class_of_pages(program, open_page, tcp_server):
 
 
 @in_browser
+@pytest.mark.thorough
 def test_without_motion_places_are_filled_in_turn(show):
     """Where motion is not wanted an answer stays where it is, and the newest is underlined."""
     page = show([signed(f"Version {n % 7}", f"pod-{n}") for n in range(60)], reduced_motion="reduce")
@@ -745,6 +752,7 @@ def test_the_proxy_goes_away_and_comes_back(open_page):
 
 
 @in_browser
+@pytest.mark.thorough
 def test_in_the_background_it_slows_down(show):
     """With the tab hidden there is about one call a second."""
     page = show(EVEN, "?rate=100")

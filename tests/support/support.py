@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from meshdemo.cli import main
@@ -34,6 +35,16 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = DEAD
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.02)
     return result
+
+
+def in_tiers(parameters, every):
+    """Return parameters for a test: the first of every so many are for the first tier, the others for the second."""
+    return [
+        pytest.param(
+            *(each if isinstance(each, tuple) else (each,)), marks=[pytest.mark.thorough] if number % every else []
+        )
+        for number, each in enumerate(parameters)
+    ]
 
 
 # Applications in process
