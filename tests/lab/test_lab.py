@@ -76,7 +76,7 @@ def test_timeout(run_lab, lesson):
 def test_ingress(run_lab, lesson):
     """The gateway's port leads to the proxy, and both versions answer behind it."""
     running = run_lab(K8S / lesson)
-    (gateway,) = [each for each in running.lab.addresses() if "gateway" in str(each)]
+    (gateway,) = [each for each in running.lab.addresses() if each.gateway_port == 80]
     assert set(running.call(count=60, url=gateway.url).versions) == {"Webserver V1", "Webserver V2"}
 
 

@@ -162,6 +162,8 @@ def test_uncarried(case, allow_code):
 class FilterEngine:
     """An engine that makes a filter of each policy."""
 
+    name = "filters"
+
     def configure(self, cluster):
         filters = [policy.document["spec"] for policy in cluster.policies]
         return Configuration({"pod": Resources(listeners=[listener(*filters)])})
