@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import signal
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 
 from meshdemo import bundled
-from meshdemo.console import streams
+from meshdemo.console import signals, streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
@@ -22,10 +23,12 @@ from meshdemo.lab.envoy.safety import SafeEngine
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.files.sources import folders_below, parse_source
 from meshdemo.lab.istiod import Istiod, build
+from meshdemo.lab.pods.replica import Say
 from meshdemo.serving.server import ServeOptions
 
 # How often a progress is written where it cannot be written over.
 _PROGRESS_SECONDS = 30.0
+_POLL_SECONDS = 0.05
 
 
 def paths_of(filenames: Sequence[str], *, recursive: bool = False) -> list[Path]:
@@ -64,7 +67,7 @@ def up(
             click.echo(text)
             return
         streams.unblock()
-        lab.run(paths, engine, options, say=say, started=_started)
+        _run(paths, engine, options, say=say, started=_started)
     except ManifestError as error:
         raise click.UsageError(str(error)) from None
     except EnvoyError as error:
@@ -100,6 +103,31 @@ def make_istiod() -> build.Program:
     if is_terminal:
         click.echo("\r\x1b[K", nl=False, err=True)
     return program
+
+
+def _run(
+    paths: Sequence[Path], engine: Engine, options: lab.LabOptions, *, say: Say, started: Callable[[lab.Lab], object]
+) -> None:
+    """Run a lab until a signal: Ctrl+C ends it at once, SIGTERM after the proxies have drained."""
+    running: lab.Lab | None = None
+    try:
+        with signals.raising() as arrived:
+            try:
+                running = lab.Lab(paths, engine, options, say)
+                running.start()
+                started(running)
+                while True:
+                    arrived.check()
+                    time.sleep(_POLL_SECONDS)
+                    running.step()
+            except signals.Signalled as signalled:
+                if signalled.number == signal.SIGTERM and running is not None:
+                    running.drain()
+    except signals.Signalled:
+        pass  # a second one, while it drained
+    finally:
+        if running is not None:
+            running.stop()
 
 
 def _started(running: lab.Lab) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from meshdemo.console import signals
 from meshdemo.escaping import printable_message
 from meshdemo.lab import summary
 from meshdemo.lab.engine import Engine
@@ -308,31 +306,6 @@ class Lab:
             if pod.sidecar and local:
                 wanted[pod.sidecar] = local
         return change(wanted, where, self._plane)
-
-
-def run(
-    paths: Sequence[Path], engine: Engine, options: LabOptions, *, say: Say, started: Callable[[Lab], object]
-) -> None:
-    """Run a lab until a signal: Ctrl+C ends it at once, SIGTERM after the proxies have drained."""
-    lab: Lab | None = None
-    try:
-        with signals.raising() as arrived:
-            try:
-                lab = Lab(paths, engine, options, say)
-                lab.start()
-                started(lab)
-                while True:
-                    arrived.check()
-                    time.sleep(_POLL_SECONDS)
-                    lab.step()
-            except signals.Signalled as signalled:
-                if signalled.number == signal.SIGTERM and lab is not None:
-                    lab.drain()
-    except signals.Signalled:
-        pass  # a second one, while it drained
-    finally:
-        if lab is not None:
-            lab.stop()
 
 
 def _now() -> str:

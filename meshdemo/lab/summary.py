@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from meshdemo.escaping import printable
 from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.differences import describe_change
 from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.manifests import Manifest, shown_path
 from meshdemo.lab.quick.precedence import find_not_in_force
-from meshdemo.lab.wording import describe, describe_change
+from meshdemo.lab.wording import describe
 
 _LONGEST_WORDS = 300
 # A proxy is told at its start where Services are.

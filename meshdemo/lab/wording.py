@@ -1,4 +1,4 @@
-"""Policies in a few words: what each rule says, with its values, and what a change has made of it.
+"""Policies in a few words: what each rule says, with its values.
 
 The words come from the objects as they stand in the files, since both engines have these. Whatever is odd in an object
 is left out here: to refuse it is for the engines.
@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from meshdemo.lab.files.manifests import Manifest
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s|ms)")
-_MOST_DIFFERENCES = 3
 _STRING_MATCHES = {"exact": "{name}={value}", "prefix": "{name}={value}*", "regex": "{name}~{value}"}
 _PATH_MATCHES = {"exact": "path {value}", "prefix": "path {value}*", "regex": "path ~{value}"}
 
@@ -44,61 +42,14 @@ def describe(manifest: Manifest) -> list[Words]:
     return [Words("", parts)] if parts else []
 
 
-def describe_change(before: Manifest, after: Manifest) -> str:
-    """Return what an edit has changed, as `75 % v1 -> 10 % v1`."""
-    old, new = describe(before), describe(after)
-    if len(old) == len(new):
-        differences = [each for pair in zip(old, new, strict=True) for each in _differences_of_words(*pair)]
-    else:
-        differences = list(_differences([str(each) for each in old], [str(each) for each in new]))
-    if not differences:
-        differences = list(_differences_of_fields(before, after))
-    more = [f"and {len(differences) - _MOST_DIFFERENCES} more"] if len(differences) > _MOST_DIFFERENCES else []
-    return ", ".join(differences[:_MOST_DIFFERENCES] + more)
-
-
-def _differences_of_words(old: Words, new: Words) -> Iterator[str]:
-    if old.condition != new.condition:
-        yield f"{old.condition or 'every call'} -> {new.condition or 'every call'}"
-    yield from _differences(old.parts, new.parts)
-
-
-def _differences(old: Iterable[str], new: Iterable[str]) -> Iterator[str]:
-    """Yield what was replaced, removed and added in a list of texts."""
-    old, new = list(old), list(new)
-    for kind, start, end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        removed, added = old[start:end], new[new_start:new_end]
-        if kind == "replace" and len(removed) == len(added):
-            yield from (f"{one} -> {other}" for one, other in zip(removed, added, strict=True))
-        elif kind == "replace":
-            yield f"{' and '.join(removed)} -> {' and '.join(added)}"
-        elif kind == "delete":
-            yield from (f"{one} removed" for one in removed)
-        elif kind == "insert":
-            yield from (f"{one} added" for one in added)
-
-
-def _differences_of_fields(before: Manifest, after: Manifest) -> Iterator[str]:
-    """Yield the fields that differ, with their values but for those of Secrets."""
-    is_secret = after.kind == "Secret"
-    old, new = (dict(_leaves(each.document, "")) for each in (before, after))
-    for path in dict.fromkeys((*old, *new)):
-        if path not in new:
-            yield f"{path} removed"
-        elif path not in old:
-            yield f"{path} added" if is_secret else f"{path} {new[path]} added"
-        elif old[path] != new[path]:
-            yield f"{path} changed" if is_secret else f"{path} {old[path]} -> {new[path]}"
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield each field that holds no others, with its value."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+            yield from leaves(inner, f"{path}.{name}" if path else str(name))
     elif isinstance(value, list) and value:
         for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
+            yield from leaves(inner, f"{path}[{index}]")
     else:
         yield path, _value(value)
 
@@ -320,7 +271,7 @@ def _destination_rule(spec: dict[str, Any]) -> Iterator[str]:
 
 def _settings(policy: Any) -> Iterator[str]:
     """Yield the settings of a traffic policy by their own names, as `maxConnections 1`."""
-    for path, value in _leaves(_object(policy), ""):
+    for path, value in leaves(_object(policy), ""):
         names = [name for name in path.split(".") if name]
         if names:
             name = " ".join(names[-2:]) if names[-1] in ("mode", "number", "name") else names[-1]

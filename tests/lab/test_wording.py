@@ -7,7 +7,8 @@ from lab_support import K8S, manifest
 from records import read_records
 from support import documents
 
-from meshdemo.lab.wording import describe, describe_change
+from meshdemo.lab.differences import describe_change
+from meshdemo.lab.wording import describe
 
 
 def virtual_service(*rules):

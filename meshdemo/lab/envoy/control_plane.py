@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import queue
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import grpc
 
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.envoy.messages import URLS, Snapshot, api
+from meshdemo.lab.envoy.subscriber import COMPLETE, Stream, Subscriber, Subscription
 
 #: How a resource says that what it refers to comes from here.
 ADS: Resource = {"ads": {}, "resource_api_version": "V3"}
@@ -59,72 +58,13 @@ ACCESS_LOG: Resource = {
         "additional_request_headers_to_log": ["x-request-id"],
     },
 }
-_EMPTY: Snapshot = {kind: {} for kind in URLS}
 _KINDS = {url: kind for kind, url in URLS.items()}
-# The kinds of which each response holds all that there are.
-_COMPLETE = ("clusters", "listeners")
 # What is no part of the reason of a refusal.
 _NOISE = re.compile(r"^Error adding/updating \w+\(s\) |goo\.gle/\w+ +")
 
 
 class EnvoyError(Exception):
     """Envoy did not start, refused a configuration, or ended; `str()` says why."""
-
-
-@dataclass
-class _Subscription:
-    """What an Envoy asks for of one kind, and what it was sent of it."""
-
-    names: frozenset[str]
-    sent: dict[str, Any] = field(default_factory=dict)
-    nonce: str = ""
-    is_answered: bool = True
-    #: Whether it is not waited for (see `ControlPlane.wait`).
-    is_put_off: bool = False
-
-
-class _Stream:
-    """One connection of an Envoy. Responses are put into a queue, from which gRPC takes them; None ends it."""
-
-    def __init__(self) -> None:
-        self.responses: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.subscriptions: dict[str, _Subscription] = {}
-
-
-class Subscriber:
-    """One Envoy as the control plane sees it, whether it is connected or not."""
-
-    def __init__(self, key: str, name: str) -> None:
-        self.key = key
-        self.name = name
-        self.offered = _EMPTY
-        #: Whether that is a step of a change: it holds what the former state needs, which nobody may ask for any more.
-        self.is_between = False
-        #: Why it has refused what it was sent last, by kind.
-        self.refusals: dict[str, str] = {}
-        #: Whether it did not answer in time; it is not waited for until it does.
-        self.is_silent = False
-        self.stream: _Stream | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Return whether it has a stream."""
-        return self.stream is not None
-
-    @property
-    def is_current(self) -> bool:
-        """Return whether it has acknowledged all that it is to have."""
-        if self.stream is None or self.refusals:
-            return False
-        for kind, offered in self.offered.items():
-            subscription = self.stream.subscriptions.get(kind)
-            if subscription is None:
-                is_missing = (bool(offered) and not self.is_between) or kind in _COMPLETE
-            else:
-                is_missing = not (kind in _COMPLETE or self.is_between or offered.keys() <= subscription.names)
-            if is_missing or (subscription and not (subscription.is_answered or subscription.is_put_off)):
-                return False
-        return True
 
 
 class ControlPlane:
@@ -277,11 +217,11 @@ class ControlPlane:
             if subscription is None or not (subscription.is_answered or subscription.is_put_off):
                 continue
             wanted = (
-                offered if kind in _COMPLETE else {name: offered[name] for name in subscription.names & offered.keys()}
+                offered if kind in COMPLETE else {name: offered[name] for name in subscription.names & offered.keys()}
             )
             changed = {name: each for name, each in wanted.items() if subscription.sent.get(name) != each}
-            is_complete = kind in _COMPLETE and subscription.nonce and subscription.sent.keys() <= wanted.keys()
-            if not changed and (is_complete or kind not in _COMPLETE):
+            is_complete = kind in COMPLETE and subscription.nonce and subscription.sent.keys() <= wanted.keys()
+            if not changed and (is_complete or kind not in COMPLETE):
                 continue
             if kind == "clusters" and changed and "endpoints" in stream.subscriptions:
                 # A cluster that is replaced needs its endpoints again, and clusters are acknowledged after that.
@@ -295,14 +235,14 @@ class ControlPlane:
                     version_info=subscription.nonce,
                     nonce=subscription.nonce,
                     type_url=url,
-                    resources=(wanted if kind in _COMPLETE else changed).values(),
+                    resources=(wanted if kind in COMPLETE else changed).values(),
                 )
             )
 
     def _serve(self, requests: Any, context: Any) -> Iterator[Any]:
         """Serve one Envoy."""
         key = dict(context.invocation_metadata()).get(_KEY, "")
-        stream = _Stream()
+        stream = Stream()
         with self._answers:
             subscriber = self._subscribers.get(key)
             if subscriber is not None:
@@ -328,7 +268,7 @@ class ControlPlane:
         threading.Thread(target=follow, name=f"requests of {subscriber.name}", daemon=True).start()
         yield from iter(stream.responses.get, None)
 
-    def _hear_request(self, subscriber: Subscriber, stream: _Stream, request: Any) -> None:
+    def _hear_request(self, subscriber: Subscriber, stream: Stream, request: Any) -> None:
         kind = _KINDS.get(request.type_url)
         if kind is None:
             return
@@ -337,14 +277,14 @@ class ControlPlane:
             if subscriber.stream is not stream:
                 return
             subscriber.is_silent = False
-            subscription = stream.subscriptions.setdefault(kind, _Subscription(names))
+            subscription = stream.subscriptions.setdefault(kind, Subscription(names))
             if not subscription.is_answered and request.response_nonce == subscription.nonce:
                 subscription.is_answered = True
                 if request.HasField("error_detail"):
                     subscriber.refusals[kind] = _reason(request.error_detail.message)
             elif names == subscription.names:
                 subscription.sent = {}  # it asks again for what it has
-            elif kind not in _COMPLETE:
+            elif kind not in COMPLETE:
                 subscription.sent = {name: sent for name, sent in subscription.sent.items() if name in names}
             subscription.names = names
             self._send(subscriber)

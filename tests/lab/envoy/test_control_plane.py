@@ -2,18 +2,19 @@
 
 import stat
 
-from meshdemo.lab.envoy.control_plane import ControlPlane, Subscriber, _Stream, _Subscription
+from meshdemo.lab.envoy.control_plane import ControlPlane
+from meshdemo.lab.envoy.subscriber import Stream, Subscriber, Subscription
 
 
 def test_what_only_the_former_state_needs():
     """In a step of a change nobody has to ask for what the new state does not need; at its end for all else."""
     subscriber = Subscriber("pod-1", "a-1")
     assert not subscriber.is_current
-    subscriber.stream = _Stream()
+    subscriber.stream = Stream()
     subscriber.stream.subscriptions = {
-        "clusters": _Subscription(frozenset()),
-        "listeners": _Subscription(frozenset()),
-        "secrets": _Subscription(frozenset({"new"})),
+        "clusters": Subscription(frozenset()),
+        "listeners": Subscription(frozenset()),
+        "secrets": Subscription(frozenset({"new"})),
     }
     assert subscriber.is_current
     subscriber.offered = {**subscriber.offered, "secrets": {"old": 1, "new": 2}}
