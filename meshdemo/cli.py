@@ -18,7 +18,7 @@ from meshdemo.errors import StartError
 from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
 from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 from meshdemo.roles import webserver
-from meshdemo.serving import server
+from meshdemo.serving import server, wsgi
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -155,6 +155,9 @@ def proxy_command(
         page_stream_limit=max(1, serving.threads // 2),
         changes_file=changes_file,
     )
+    if server.is_loopback(serving.host):
+        # In the lab other pods call by their Services' names, so only the page refuses what is no name of this machine.
+        app = wsgi.with_local_names(app, "/" if changes_file is None else "/ui/")
     _serve(app, "proxy", serving, f", proxying {proxy_url}")
 
 

@@ -135,9 +135,6 @@ class Calls:
         """Answer with the stream, or with a sentence about why there is none."""
         if environ["REQUEST_METHOD"] != "GET":
             return wsgi.answer(environ, start_response, 405, "Use GET to make calls.", ("Allow", "GET"))
-        # Else any page in the browser could have hundreds of calls made by an image (Fetch Metadata, 2.4).
-        if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
-            return wsgi.answer(environ, start_response, 403, "Only the proxy's own page can make calls.")
         try:
             asked = parse_slice(wsgi.raw_target(environ)[1], self._header_names, self._own_path)
         except RequestError as error:

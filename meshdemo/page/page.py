@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
@@ -31,6 +32,12 @@ DEFAULT_STREAM_LIMIT = 32
 CHANGED_HEADER = "Meshdemo-Changed"
 
 _CHANGES_SHOWN = 20
+# By which the page's own requests are known.
+_COOKIE_NAME = "meshdemo-page"
+_COOKIE = re.compile(rf"(?:^|;) *{_COOKIE_NAME}=([0-9a-f]{{32}}) *(?:;|$)")
+_VALUE_KEY = "HTTP_MESHDEMO_PAGE"
+# Where the page holds what it is told.
+_PLACE = '<meta name="meshdemo">'
 
 
 def is_own(path: str) -> bool:
@@ -59,12 +66,42 @@ def create_page(
             return wsgi.answer(environ, start_response, 308, f"See {PATH}.", ("Location", location))
         if path == PATH:
             html, headers = read_page()
-            return wsgi.answer(environ, start_response, 200, html, *headers)
+            value = _value_of(environ) or secrets.token_hex(16)
+            html = html.replace(_PLACE, _meta(value, environ), 1)
+            cookie = ("Set-Cookie", f"{_COOKIE_NAME}={value}; SameSite=Lax; HttpOnly")
+            return wsgi.answer(environ, start_response, 200, html, *headers, cookie)
         if path == CALLS_PATH:
+            if not _is_own_request(environ):
+                return wsgi.answer(environ, start_response, 403, "Only the proxy's own page can make calls. Reload it.")
             return calls(environ, start_response)
         return wsgi.answer(environ, start_response, 404, f"There is nothing at {percent_encode(path)}. See {PATH}.")
 
     return app
+
+
+def _meta(value: str, environ: WSGIEnvironment) -> str:
+    """Return what the page is told: its value, and whether a page from elsewhere led to it."""
+    is_led = environ.get("HTTP_SEC_FETCH_SITE", "none") in ("cross-site", "same-site")
+    return f'<meta name="meshdemo" content="{value}" data-led-by="{"another page" if is_led else "the person"}">'
+
+
+def _value_of(environ: WSGIEnvironment) -> str | None:
+    """Return the value that this browser's page was given, None where it was given none."""
+    found = _COOKIE.search(environ.get("HTTP_COOKIE", ""))
+    return found[1] if found else None
+
+
+def _is_own_request(environ: WSGIEnvironment) -> bool:
+    """Return whether a request comes from the page itself, and not from another page in the same browser.
+
+    It carries the value that the page was given, which no other page can read, in a header that no other page may
+    send. The value is also in a cookie, so that any replica behind a Service knows it (OWASP, "Cross-Site Request
+    Forgery Prevention", double-submit cookie). An Origin, which a page's own GET has not, has to be the host called.
+    """
+    value = _value_of(environ)
+    origin = environ.get("HTTP_ORIGIN")
+    is_foreign = origin is not None and origin.partition("://")[2] != environ.get("HTTP_HOST")
+    return value is not None and environ.get(_VALUE_KEY) == value and not is_foreign
 
 
 @cache

@@ -50,4 +50,6 @@ def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callab
     service_port = Server(service, server.bind(server.LOOPBACK, 0), serving.threads).port
     upstream = Upstream(f"http://{server.LOOPBACK}:{service_port}")
     app = proxy.create_app(upstream, page_stream_limit=max(1, serving.threads // 2))
+    if server.is_loopback(serving.host):
+        app = wsgi.with_local_names(app)
     server.serve(app, "proxy", sockets, serving, lambda port: started(port, service_port))

@@ -75,6 +75,11 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     return sorted(unique)  # IPv4 first
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what listens on `host`; raise StartError where there is no such host."""
+    return all(address.startswith("127.") or address == "::1" for _, address in _addresses(host))
+
+
 def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=BACKLOG)

@@ -36,6 +36,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+# A Host that means this machine, whoever is asked for its address: loopback, and localhost (RFC 6761, 6.3).
+_LOCAL_HOST = re.compile(r"(?i)((?:[a-z0-9-]+\.)*localhost\.?|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]*)?")
 # The scheme and authority of a request target in absolute form (RFC 9112, 3.2.2).
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
@@ -156,6 +158,26 @@ def with_probes(app: WSGIApplication, is_ready: Callable[[], bool]) -> WSGIAppli
         return app(environ, start_response)
 
     return probed
+
+
+def with_local_names(app: WSGIApplication, below: str = "/") -> WSGIApplication:
+    """Return `app` for what only this machine reaches: a Host that is another's is refused, for paths at or `below`.
+
+    Else a page from elsewhere, whose name is made to lead to 127.0.0.1 after a while (DNS rebinding), would be to its
+    browser the same site as `app`, and could call it and read its answers.
+    """
+
+    def local(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        host = environ.get("HTTP_HOST", "")
+        if host and not _LOCAL_HOST.fullmatch(host) and f"{raw_path(environ)}/".startswith(below):
+            sentence = (
+                f"Only this machine is served here, not {percent_encode(host)}. Call 127.0.0.1 or localhost, or start "
+                "with --host '*'."
+            )
+            return answer(environ, start_response, 421, sentence)
+        return app(environ, start_response)
+
+    return local
 
 
 def with_access_log(

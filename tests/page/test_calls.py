@@ -2,12 +2,13 @@
 
 import http.client
 import json
+import re
 import signal
 import threading
 import time
 
 import pytest
-from support import http_response, read_request, replying, wait_until
+from support import OF_THE_PAGE, http_response, read_request, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.page.calls import Calls, RequestError, Slice, parse_slice
@@ -23,6 +24,16 @@ def lines(response):
 
 def samples(response):
     return [line for line in lines(response) if "milliseconds" in line]
+
+
+@pytest.fixture
+def ask(call_app):
+    """Return a function that calls an application as the page does."""
+
+    def call(app, target, headers=(), **options):
+        return call_app(app, target, headers={**OF_THE_PAGE, **dict(headers)}, **options)
+
+    return call
 
 
 @pytest.fixture
@@ -71,19 +82,19 @@ def test_what_is_asked_for(query, expected):
         pytest.param("header=end-user:a%0D%0Ahost:b", "end-user is not a header.", id="a line break in a header"),
     ],
 )
-def test_what_is_refused(call_app, page_app, query, words):
+def test_what_is_refused(ask, page_app, query, words):
     """What cannot be called is refused in a sentence that says which value it is."""
     with pytest.raises(RequestError):
         parse_slice(query, NAMES, "/ui")
-    response = call_app(page_app, "/ui/calls?" + query)
+    response = ask(page_app, "/ui/calls?" + query)
     assert response.status == 400
     assert words in response.text
     assert len(response.text.splitlines()) == 1
 
 
-def test_a_slice(call_app, page_app):
+def test_a_slice(ask, page_app):
     """A slice holds a line for each call, and says how many were begun; nobody takes it for another kind of file."""
-    response = call_app(page_app, "/ui/calls?rate=20&seconds=1")
+    response = ask(page_app, "/ui/calls?rate=20&seconds=1")
     assert response.headers["content-type"] == "application/x-ndjson"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"
@@ -91,31 +102,55 @@ def test_a_slice(call_app, page_app):
     assert sum(line.get("begun", 0) for line in lines(response)) == 20
 
 
-def test_calls_carry_what_any_call_through_the_proxy_carries(call_app, page_app, requests_mock):
+def test_calls_carry_what_any_call_through_the_proxy_carries(ask, page_app, requests_mock):
     """The chosen header and the wish for JSON cross, and nothing of the page's own request."""
-    headers = {"Cookie": "a=b", "X-Request-Id": "of the page", "Accept": "*/*"}
-    call_app(page_app, "/ui/calls?rate=1&seconds=1&header=end-user:tester", headers=headers)
+    headers = {"X-Request-Id": "of the page", "Accept": "*/*"}
+    ask(page_app, "/ui/calls?rate=1&seconds=1&header=end-user:tester", headers=headers)
     sent = {name.lower(): value for name, value in requests_mock.last_request.headers.items()}
     assert (sent["end-user"], sent["accept"]) == ("tester", "application/json")
     assert not sent.keys() & {"cookie", "x-request-id"}
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
-def test_only_get_makes_calls(call_app, page_app, requests_mock, method):
+def test_only_get_makes_calls(ask, page_app, requests_mock, method):
     """Another method is refused, and calls nobody."""
-    response = call_app(page_app, "/ui/calls", method=method)
+    response = ask(page_app, "/ui/calls", method=method)
     assert (response.status, response.headers["allow"]) == (405, "GET")
     assert not requests_mock.called
 
 
-def test_no_other_page_makes_calls(call_app, page_app, requests_mock):
-    """A page of another site, which could otherwise multiply its requests, is refused."""
-    assert call_app(page_app, "/ui/calls", headers={"Sec-Fetch-Site": "cross-site"}).status == 403
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Cookie": OF_THE_PAGE["Cookie"]}, id="an image"),
+        pytest.param({"Meshdemo-Page": OF_THE_PAGE["Meshdemo-Page"]}, id="a script that invents a value"),
+        pytest.param({**OF_THE_PAGE, "Meshdemo-Page": "1" * 32}, id="another value"),
+        pytest.param({"Cookie": "meshdemo-page=", "Meshdemo-Page": ""}, id="an empty value"),
+        pytest.param({**OF_THE_PAGE, "Host": "a:3030", "Origin": "http://b:3030"}, id="another host"),
+        pytest.param({**OF_THE_PAGE, "Host": "a:3030", "Origin": "http://a"}, id="another port"),
+        pytest.param({**OF_THE_PAGE, "Host": "a:3030", "Origin": "null"}, id="a frame without an origin"),
+    ],
+)
+def test_no_other_page_makes_calls(call_app, page_app, requests_mock, headers):
+    """A request of another page, which could otherwise multiply its own, is refused."""
+    response = call_app(page_app, "/ui/calls", headers=headers)
+    assert (response.status, response.text) == (403, "Only the proxy's own page can make calls. Reload it.")
     assert not requests_mock.called
-    assert call_app(page_app, "/ui/calls?rate=1&seconds=1", headers={"Sec-Fetch-Site": "same-origin"}).status == 200
 
 
-def test_slow_answers_do_not_slow_the_pace(call_app, tcp_server):
+def test_the_page_makes_calls_with_the_value_that_it_was_given(call_app, page_app):
+    """The value of the page and that of its cookie are the same, at any host, and a second page keeps the first's."""
+    page = call_app(page_app, "/ui")
+    (value,) = re.findall('<meta name="meshdemo" content="([0-9a-f]{32})"', page.text)
+    assert page.headers["set-cookie"] == f"meshdemo-page={value}; SameSite=Lax; HttpOnly"
+    own = {"Cookie": f"x=y; meshdemo-page={value}", "Meshdemo-Page": value}
+    for origin in ({}, {"Host": "mesh.example", "Origin": "https://mesh.example"}):
+        assert call_app(page_app, "/ui/calls?rate=1&seconds=1", headers={**own, **origin}).status == 200
+    assert f'content="{value}"' in call_app(page_app, "/ui", headers={"Cookie": own["Cookie"]}).text
+    assert f'content="{value}"' not in call_app(page_app, "/ui").text
+
+
+def test_slow_answers_do_not_slow_the_pace(ask, tcp_server):
     """With answers that take as long as the slice, all calls of a second are under way at once."""
     most, under_way, lock = 0, 0, threading.Lock()
     all_arrived = threading.Event()
@@ -134,11 +169,11 @@ def test_slow_answers_do_not_slow_the_pace(call_app, tcp_server):
             under_way -= 1
 
     app = proxy.create_app(Upstream(tcp_server(behave).url))
-    assert len(samples(call_app(app, "/ui/calls?rate=100&seconds=1"))) == 100
+    assert len(samples(ask(app, "/ui/calls?rate=100&seconds=1"))) == 100
     assert most == 100
 
 
-def test_calls_under_way_are_bounded(call_app):
+def test_calls_under_way_are_bounded(ask):
     """Past the limit calls are left out, which a line says once, and those under way still bring their answers."""
     release = threading.Event()
     answer = {"value": "ok", "status": 200, "error": None, "milliseconds": 1.0}
@@ -149,15 +184,15 @@ def test_calls_under_way_are_bounded(call_app):
 
     calls = Calls(observe, NAMES, list, own_path="/ui", stream_limit=1, call_limit=3)
     threading.Timer(1.2, release.set).start()
-    response = call_app(calls, "/ui/calls?rate=20&seconds=1")
+    response = ask(calls, "/ui/calls?rate=20&seconds=1")
     limits = [line["limit"] for line in lines(response) if "limit" in line]
     assert limits == ["3 calls are in progress, which is the limit."]
     assert len(samples(response)) == 3
     assert sum(line.get("begun", 0) for line in lines(response)) == 3
-    assert len(samples(call_app(calls, "/ui/calls?rate=2&seconds=1"))) == 2
+    assert len(samples(ask(calls, "/ui/calls?rate=2&seconds=1"))) == 2
 
 
-def test_streams_are_bounded(call_app, page_app):
+def test_streams_are_bounded(ask, page_app):
     """A stream too many is refused with a sentence; one that ended, or was never read, makes room."""
     environ_app_results = []
 
@@ -165,14 +200,14 @@ def test_streams_are_bounded(call_app, page_app):
         environ_app_results.append(page_app(environ, start_response))
         return [b""]
 
-    call_app(hold, "/ui/calls?rate=1&seconds=1")
-    response = call_app(page_app, "/ui/calls?rate=1&seconds=1")
+    ask(hold, "/ui/calls?rate=1&seconds=1")
+    response = ask(page_app, "/ui/calls?rate=1&seconds=1")
     assert (response.status, response.headers["retry-after"]) == (503, "1")
     assert response.text == "Other pages keep the proxy busy (limit of streams: 1). Pause one of them."
     environ_app_results[0].close()
     environ_app_results[0].close()
-    assert len(samples(call_app(page_app, "/ui/calls?rate=1&seconds=1"))) == 1
-    assert call_app(page_app, "/ui/calls?rate=1&seconds=1").status == 200
+    assert len(samples(ask(page_app, "/ui/calls?rate=1&seconds=1"))) == 1
+    assert ask(page_app, "/ui/calls?rate=1&seconds=1").status == 200
 
 
 def test_a_client_that_leaves_stops_the_calls(program, tcp_server):
@@ -181,7 +216,7 @@ def test_a_client_that_leaves_stops_the_calls(program, tcp_server):
     port = program("proxy", "--port", "0", "--proxy-url", backend.url).port
     for _ in range(40):  # more than there may be at the same time
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/ui/calls?rate=1&seconds=5")
+        connection.request("GET", "/ui/calls?rate=1&seconds=5", headers=OF_THE_PAGE)
         response = connection.getresponse()
         assert response.status in (200, 503)
         response.read1()
@@ -195,7 +230,7 @@ def test_a_client_that_leaves_stops_the_calls(program, tcp_server):
 
     wait_until(no_call_comes, "the calls to end", 4.5)  # before the 5 s that were asked for
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/ui/calls?rate=1&seconds=1")
+    connection.request("GET", "/ui/calls?rate=1&seconds=1", headers=OF_THE_PAGE)
     assert connection.getresponse().status == 200
     connection.close()
 
@@ -205,7 +240,7 @@ def test_a_stopped_proxy_finishes_its_slices(program, tcp_server):
     backend = tcp_server(replying(http_response(b"ok")))
     running = program("proxy", "--port", "0", "--proxy-url", backend.url, "--drain-seconds", "0")
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
-    connection.request("GET", "/ui/calls?rate=10&seconds=2")
+    connection.request("GET", "/ui/calls?rate=10&seconds=2", headers=OF_THE_PAGE)
     response = connection.getresponse()
     running.signal(signal.SIGTERM)
     text = response.read().decode()
@@ -214,7 +249,7 @@ def test_a_stopped_proxy_finishes_its_slices(program, tcp_server):
     assert running.wait_for_end()[0] == 0
 
 
-def test_changes_are_told(call_app, requests_mock, tmp_path):
+def test_changes_are_told(ask, requests_mock, tmp_path):
     """What the file says reaches the page at once, and again when it is replaced."""
     requests_mock.get("http://webserver/", text="ok")
     file = tmp_path / "changes"
@@ -227,7 +262,7 @@ def test_changes_are_told(call_app, requests_mock, tmp_path):
         new.replace(file)
 
     threading.Timer(0.4, replace).start()
-    found = [line for line in lines(call_app(app, "/ui/calls?rate=2&seconds=2")) if "changes" in line]
+    found = [line for line in lines(ask(app, "/ui/calls?rate=2&seconds=2")) if "changes" in line]
     assert [[change["text"] for change in line["changes"]] for line in found] == [
         ["VirtualService/webserver changed"],
         ["second"],
@@ -260,7 +295,7 @@ def test_a_broken_file_of_changes_is_none(tmp_path, text):
     assert read_changes(None) == []
 
 
-def test_a_mistake_in_a_call_ends_its_stream(call_app):
+def test_a_mistake_in_a_call_ends_its_stream(ask):
     """A call that ends by a mistake of this program counts as ended."""
     seen = []
 
@@ -270,7 +305,7 @@ def test_a_mistake_in_a_call_ends_its_stream(call_app):
     calls = Calls(observe, NAMES, list, own_path="/ui", stream_limit=1)
     hook, threading.excepthook = threading.excepthook, seen.append
     try:
-        assert samples(call_app(calls, "/ui/calls?rate=2&seconds=1")) == []
+        assert samples(ask(calls, "/ui/calls?rate=2&seconds=1")) == []
         wait_until(lambda: len(seen) == 2, "both mistakes")
     finally:
         threading.excepthook = hook

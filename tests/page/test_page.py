@@ -3,11 +3,11 @@
 import itertools
 import json
 import re
-import shutil
 import signal
 from datetime import UTC, datetime
 
 import pytest
+from browser_support import answers, in_browser, number, pause, rows, shares
 from scenes import CALLER, EVEN, OVERFLOW, SCENES, by_mesh, playing, signed, slow, v
 from support import Program, free_port, get, http_response, in_tiers, replying, wait_until
 
@@ -15,17 +15,6 @@ from meshdemo.calling.upstream import Upstream
 from meshdemo.page.page import read_page
 from meshdemo.roles import proxy
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: install the package chromium")
 SMALLEST_LETTERS = """() => {
     const holdsText = (node) => node.nodeType === 3 && node.textContent.trim();
     const sizes = [...document.querySelectorAll('main *')]
@@ -103,78 +92,6 @@ def test_colours_keep_apart_without_hue():
         assert contrast(colours["fail"], colours["fail-gap"]) > 4.5
         assert all(contrast(colours[f"v{slot}"], colours["card"]) > 2.5 for slot in range(8))
         assert all(contrast(colours[f"v{slot}"], colours[f"on-v{slot}"]) > 4.5 for slot in range(8))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Return a function that opens the page of a proxy; at the end nothing may have gone wrong in it."""
-    contexts, problems = [], []
-
-    def start(url, query="", **options):
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(url + "/ui" + query)
-        return page
-
-    start.problems = problems
-    yield start
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-@pytest.fixture
-def show(program, open_page, tcp_server):
-    """Return a function that opens the page in front of an upstream that plays the given answers."""
-
-    def start(answers, query="", env=None, **options):
-        backend = tcp_server(playing(answers))
-        page = open_page(program("proxy", "--port", "0", "--proxy-url", backend.url, env=env).url, query, **options)
-        page.backend = backend
-        return page
-
-    return start
-
-
-def rows(page, table):
-    """Return the rows of a table: the first cell's words, and the numbers."""
-    script = "rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText.trim()))"
-    return {name: numbers for name, *numbers in page.locator(f"#{table}-rows tr").evaluate_all(script)}
-
-
-def number(text):
-    return float(re.search(r"[\d.]+", text)[0])
-
-
-def shares(page):
-    """Return the words for the shares, by name."""
-    label = page.get_attribute("#share", "aria-label")
-    return dict(re.findall(r"(?:^|; )(.+?) ((?:[\d.]+ %)(?:, of these .*?)?)(?=;|$)", label))
-
-
-def answers(page, count, seconds=60):
-    """Wait until the table tells of so many calls."""
-    wait_until(
-        lambda: sum(int(cells[0]) for cells in rows(page, "reason").values()) >= count, f"{count} calls", seconds
-    )
-
-
-def pause(page):
-    page.click("#pause")
-    assert page.inner_text("#pause") == "Resume"
 
 
 @in_browser

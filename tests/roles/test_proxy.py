@@ -6,7 +6,7 @@ import re
 import pytest
 import requests
 from requests_mock import ANY
-from support import http_response, replying
+from support import OF_THE_PAGE, http_response, replying
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.roles import proxy, webserver
@@ -165,7 +165,7 @@ def test_tracing_headers_cross(proxied, requests_mock, name):
 def test_the_calls_of_the_page_have_no_body(proxied, requests_mock):
     """The page calls as a browser does that opens a URL: GET, without a body."""
     requests_mock.get(URL, text="")
-    proxied("/ui/calls?rate=1&seconds=1")
+    proxied("/ui/calls?rate=1&seconds=1", headers=OF_THE_PAGE)
     assert (requests_mock.last_request.method, requests_mock.last_request.body) == ("GET", None)
 
 

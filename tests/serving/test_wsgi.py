@@ -111,6 +111,26 @@ def test_probes_answer_in_front_of_the_application(call_app):
             call_app(app, other)
 
 
+HERE = ["localhost", "LocalHost:80", "mesh.localhost.", "127.1.2.3:9", "[::1]:3030", ""]
+ELSEWHERE = ["a.example", "127.0.0.1.a.example:3030", "localhost.a", "notlocalhost", "10.0.0.1", "[::2]", "127.0.0.1:a"]
+
+
+@pytest.mark.parametrize(("host", "status"), [*((host, 200) for host in HERE), *((host, 421) for host in ELSEWHERE)])
+def test_names_of_this_machine(call_app, host, status):
+    """What only this machine reaches answers to localhost and loopback addresses, and to no other name."""
+    app = wsgi.with_local_names(lambda environ, start: wsgi.answer(environ, start, 200, "ok"))
+    assert call_app(app, headers={"Host": host}).status == status
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/ui", 421), ("/ui/calls", 421), ("http://a/ui", 421), ("/", 200), ("/ui2", 200)]
+)
+def test_only_some_paths_need_a_name_of_this_machine(call_app, path, status):
+    """Paths elsewhere answer to any name."""
+    app = wsgi.with_local_names(lambda environ, start: wsgi.answer(environ, start, 200, "ok"), "/ui/")
+    assert call_app(app, path, headers={"Host": "webserver"}).status == status
+
+
 def logged_line(call_app, target="/", **request):
     stream = io.StringIO()
     times = iter([1.0, 1.0123])

@@ -159,6 +159,10 @@ def free_port():
         return unused.getsockname()[1]
 
 
+#: What the page's own requests carry: the value that it was given, which its cookie has, too.
+OF_THE_PAGE = {"Cookie": f"a=b; meshdemo-page={'0' * 32}", "Meshdemo-Page": "0" * 32}
+
+
 # Upstreams
 
 
