@@ -15,11 +15,14 @@ from meshdemo.serving import wsgi
 _START_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) HTTP/([0-9])\.[0-9]")
 # A name or address, perhaps empty, and a port (RFC 9110, 7.2, and RFC 3986, 3.2.2); two fields are joined by a space.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-fv:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+_CONTROL_CHARACTER = re.compile(rb"[\0-\x1f\x7f]")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 # What the first line of a chunk, and the trailers of a body, may hold; waitress lets both grow without an end.
 _CHUNK_LINE_LIMIT_BYTES = 4096
 _TRAILER_LIMIT_BYTES = 64 * 1024
+# Nobody can send a chunk as large as this, and others read its size as another number.
+_CHUNK_LIMIT_BYTES = 2**63
 
 
 class _Body:
@@ -80,6 +83,10 @@ class RequestParser(HTTPRequestParser):
         if major_version != b"1":
             self.error = _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
             return
+        if _CONTROL_CHARACTER.search(target):
+            raise ParsingError("the target has a control character")
+        if target == b"*" and method != b"OPTIONS":
+            raise ParsingError("the target * is for OPTIONS")
         if b"transfer-encoding" in fields.lower():
             self._check_framing(start_line, fields)
         try:
@@ -138,8 +145,10 @@ class RequestParser(HTTPRequestParser):
                 self.completed = True
         body = self.body_rcv
         if isinstance(body, ChunkedReceiver) and (
-            len(body.control_line) > _CHUNK_LINE_LIMIT_BYTES or len(body.trailer) > _TRAILER_LIMIT_BYTES
+            len(body.control_line) > _CHUNK_LINE_LIMIT_BYTES
+            or len(body.trailer) > _TRAILER_LIMIT_BYTES
+            or body.chunk_remainder >= _CHUNK_LIMIT_BYTES
         ):
-            self.error = _RefusedError(HTTPStatus.BAD_REQUEST, "a chunk's first line or the trailers are too long")
+            self.error = _RefusedError(HTTPStatus.BAD_REQUEST, "a chunk, its first line or the trailers are too long")
             self.completed = True
         return consumed

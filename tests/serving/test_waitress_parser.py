@@ -150,6 +150,17 @@ REFUSED = {
     "two spaces": (400, "-", "-", [b"GET  / HTTP/1.1", HOST]),
     "a version of two digits": (400, "-", "-", [b"GET / HTTP/1.10", HOST]),
     "a version in small letters": (400, "-", "-", [b"GET / http/1.1", HOST]),
+    "a NUL in the target": (400, "GET", "/a\0b", [b"GET /a\0b HTTP/1.1", HOST]),
+    "a tab in the target": (400, "GET", "/a\tb", [b"GET /a\tb HTTP/1.1", HOST]),
+    "a carriage return in the target": (400, "GET", "/a\rb", [b"GET /a\rb HTTP/1.1", HOST]),
+    "a DEL in the target": (400, "GET", "/\x7f", [b"GET /\x7f HTTP/1.1", HOST]),
+    "an asterisk for what is not OPTIONS": (400, "GET", "*", [b"GET * HTTP/1.1", HOST]),
+    "a chunk larger than any number": (
+        400,
+        "POST",
+        "/",
+        [b"POST / HTTP/1.1", HOST, b"Transfer-Encoding: chunked", b"", b"FFFFFFFFFFFFFFFF0", b"abc"],
+    ),
     "an empty length": (400, "POST", "/", [b"POST / HTTP/1.1", HOST, b"Content-Length:"]),
     "a header without a colon": (400, "GET", "/", [b"GET / HTTP/1.1", HOST, b"nonsense"]),
     "a first header that is folded": (400, "GET", "/", [b"GET / HTTP/1.1", b" X: y", HOST]),
@@ -168,6 +179,13 @@ def test_refused(served, status, method, target, lines):
     assert response.headers["connection"] == "close"
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert refused == [("127.0.0.1", method, target, status)]
+
+
+def test_an_asterisk_for_options(served):
+    """OPTIONS may ask about the server as a whole (RFC 9112, 3.2.4)."""
+    data, _ = exchange(served[0], message(b"OPTIONS * HTTP/1.1", HOST, b"Connection: close"))
+    (response,) = parse_responses(data)
+    assert (response.status, response.body) == (200, b"OPTIONS * \n")
 
 
 def test_head_is_refused_without_a_body(served):
