@@ -149,12 +149,20 @@ def full_pipe():
     os.close(writing)
 
 
-@pytest.mark.parametrize("role", ["webserver", "up"])
-def test_streams_that_nobody_reads(start, role, full_pipe):
+# So many that their lines fill what a pipe and a buffer of Python would take, and for the second tier some more.
+@pytest.mark.parametrize(
+    ("role", "count"),
+    [
+        ("webserver", 400),
+        *(pytest.param(role, 2000, marks=pytest.mark.thorough) for role in ("webserver", "up")),
+        ("up", 100),
+    ],
+)
+def test_streams_that_nobody_reads(start, role, count, full_pipe):
     """Pipes that are full before the role starts hold up neither its start, nor its requests, nor its end."""
     process, port = start(role, stdout=full_pipe, stderr=full_pipe)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
-    for _ in range(2000):
+    for _ in range(count):
         connection.request("GET", "/")
         response = connection.getresponse()
         assert response.status == 200

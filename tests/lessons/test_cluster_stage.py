@@ -42,7 +42,7 @@ class Cluster:
         program = folder / "bin" / "kubectl"
         program.parent.mkdir()
         double = ROOT / "tests/support/kubectl_double.py"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{double}" "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{double}" "$@"\n')
         program.chmod(0o755)
         self.environment = {
             "PATH": f"{program.parent}:{os.environ['PATH']}",

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import HOSTILE, get, http_response, read_request, relay, replying, wait_until
+from support import HOSTILE, Program, TcpServer, get, http_response, in_tiers, read_request, relay, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.serving import wsgi
@@ -84,8 +84,9 @@ class Balancer:
         return old
 
 
-def test_rolling_restart(program, tcp_server):
-    """Six web servers and the proxy are replaced one after the other under load, and not one request fails."""
+@pytest.mark.parametrize("count", in_tiers([2, 6], 2))
+def test_rolling_restart(program, tcp_server, count):
+    """All web servers and the proxy are replaced one after the other under load, and not one request fails."""
     webs, fronts = Balancer(), Balancer()
     service = tcp_server(relay(webs.choose))
     gateway = tcp_server(relay(fronts.choose))
@@ -96,7 +97,7 @@ def test_rolling_restart(program, tcp_server):
     def start_proxy():
         return program("proxy", "--port", "0", "--drain-seconds", "0.6", "--no-access-log", "--proxy-url", service.url)
 
-    webs.members = [start_web() for _ in range(6)]
+    webs.members = [start_web() for _ in range(count)]
     fronts.members = [start_proxy()]
     tally, stop = Tally(), threading.Event()
 
@@ -110,9 +111,9 @@ def test_rolling_restart(program, tcp_server):
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(load)
         wait_until(lambda: tally.requests > 20, "the load")
-        left = [webs.replace(0, start_web) for _ in range(6)]
+        left = [webs.replace(0, start_web) for _ in range(count)]
         left.append(fronts.replace(0, start_proxy))
-        assert [old.wait_for_end()[0] for old in left] == [0] * 7
+        assert [old.wait_for_end()[0] for old in left] == [0] * (count + 1)
         before = tally.requests
         wait_until(lambda: tally.requests > before + 20, "the load after the restart")
         stop.set()
@@ -216,13 +217,24 @@ def test_the_limit_on_open_files_is_raised(limited):
 # Hostile clients
 
 
-@pytest.fixture
-def guarded(program, tcp_server):
+@pytest.fixture(scope="module")
+def guarded_proxy():
     """Start a proxy in front of an upstream that remembers what it got."""
     received = []
-    backend = tcp_server(replying(http_response(b"upstream"), received))
-    front = program("proxy", "--port", "0", "--proxy-url", backend.url + "/base")
+    backend = TcpServer(replying(http_response(b"upstream"), received))
+    front = Program("proxy", "--port", "0", "--proxy-url", backend.url + "/base")
     yield front, backend, received
+    front.close()
+    backend.close()
+    assert "Traceback" not in front.stderr
+
+
+@pytest.fixture
+def guarded(guarded_proxy):
+    """Give the proxy, which is as well at the end as it was."""
+    front, _, received = guarded_proxy
+    received.clear()
+    yield guarded_proxy
     assert get(front.port)[2].startswith("Proxying value: upstream")
     assert "Traceback" not in front.stderr
 
@@ -407,9 +419,9 @@ def test_pipelined_requests(guarded):
     check_received(received, backend, 10)
 
 
-def test_a_client_that_leaves_in_the_middle(guarded):
+def test_a_client_that_leaves_in_the_middle(program, tcp_server):
     """Clients that close at any moment disturb nobody."""
-    front, _, _ = guarded
+    front = program("proxy", "--port", "0", "--proxy-url", tcp_server(replying(http_response(b"upstream"))).url)
     for length in range(0, 60, 7):
         with socket.create_connection(("127.0.0.1", front.port), 10) as connection:
             connection.sendall(request(b"/", b"Content-Length: 9", method=b"POST", body=b"123456789")[:length])
@@ -417,6 +429,7 @@ def test_a_client_that_leaves_in_the_middle(guarded):
         with socket.create_connection(("127.0.0.1", front.port), 10) as connection:
             connection.sendall(request())
     assert get(front.port)[0] == 200
+    assert "Traceback" not in front.stderr
 
 
 TARGETS = st.binary(min_size=1, max_size=60).filter(lambda data: not re.search(rb"[ \r\n]", data))
@@ -472,8 +485,9 @@ def resident_megabytes(pid):
     return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True).stdout) / 1024
 
 
-def test_a_proxy_survives_every_hostile_upstream(program, tcp_server):
-    """Each hostile upstream gets one sentence, eight times at once; memory stays under 100 MB, and all goes on."""
+@pytest.mark.parametrize("at_once", in_tiers([2, 8], 2))
+def test_a_proxy_survives_every_hostile_upstream(program, tcp_server, at_once):
+    """Each hostile upstream gets one sentence, several times at once; memory stays under 100 MB, and all goes on."""
     servers = {name: tcp_server(behave).port for name, (behave, _) in HOSTILE.items()}
     servers["is sound"] = tcp_server(replying(http_response(b"fine"))).port
     chosen = []
@@ -483,8 +497,8 @@ def test_a_proxy_survives_every_hostile_upstream(program, tcp_server):
         if reason.startswith("timed out") and name != "drips its body":
             continue  # they only wait, and are tested one by one
         chosen[:] = [name]
-        with ThreadPoolExecutor(8) as pool:
-            for status, _, text in pool.map(lambda _: get(front.port), range(8)):
+        with ThreadPoolExecutor(at_once) as pool:
+            for status, _, text in pool.map(lambda _: get(front.port), range(at_once)):
                 assert status == 200
                 assert re.fullmatch(r"Error: [^\n]+ calling http://\S+ - Took \d+ milliseconds", text), (name, text)
         assert resident_megabytes(front.process.pid) < 100, name
@@ -493,7 +507,8 @@ def test_a_proxy_survives_every_hostile_upstream(program, tcp_server):
     assert "Traceback" not in front.stderr
 
 
-def test_an_upstream_that_keeps_its_word_late(program, tcp_server):
+@pytest.mark.parametrize("count", in_tiers([12, 50], 2))
+def test_an_upstream_that_keeps_its_word_late(program, tcp_server, count):
     """With keep-alive, an upstream that closes idle connections at the worst moment costs no request."""
 
     def behave(connection):
@@ -502,7 +517,7 @@ def test_an_upstream_that_keeps_its_word_late(program, tcp_server):
 
     backend = tcp_server(behave)
     front = program("proxy", "--port", "0", "--keep-alive", "--proxy-url", backend.url)
-    for _ in range(50):
+    for _ in range(count):
         assert get(front.port)[2].startswith("Proxying value: once")
 
 

@@ -2,17 +2,16 @@
 
 Files of that folder say how it behaves: `fail` holds lines `PATTERN=MESSAGE`, `slow` holds lines `PATTERN` of calls
 that go on until they are ended, or until the file is gone. A forwarded port answers every call with `hello`.
+
+It is started some hundred times, so it imports little: objects stand as `{kind: Service, metadata: {name: web}}`.
 """
 
-import http.server
 import os
 import re
 import signal
 import sys
 import time
 from pathlib import Path
-
-import yaml
 
 STATE = Path(os.environ["KUBECTL_STATE"])
 GROUPS = {"Deployment": "deployment.apps", "VirtualService": "virtualservice.networking.istio.io"}
@@ -29,28 +28,29 @@ def remember(text):
 
 
 def names_of(filename):
-    documents = [each for each in yaml.safe_load_all(Path(filename).read_text()) if each]
-    return [f"{GROUPS.get(each['kind'], each['kind'].lower())}/{each['metadata']['name']}" for each in documents]
-
-
-class Hello(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *arguments):
-        pass
+    found = re.findall(r"^\{kind: (\w+), metadata: \{name: (\w+)\}\}$", Path(filename).read_text(), re.MULTILINE)
+    return [f"{GROUPS.get(kind, kind.lower())}/{name}" for kind, name in found]
 
 
 def forward(words):
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Hello(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *arguments):
+            pass
+
     servers = []
     for word in words:
         if ":" in word:
             port = int(word.partition(":")[0] or 0)
             try:
-                servers.append(http.server.HTTPServer(("127.0.0.1", port), Hello))
+                servers.append(HTTPServer(("127.0.0.1", port), Hello))
             except OSError:
                 print(f"Forwarding from [::1]:{port} -> 3030", flush=True)  # as the real one does
                 time.sleep(60)

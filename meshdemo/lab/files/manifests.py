@@ -82,7 +82,10 @@ class ManifestError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """One object: the file it is from, the line where it begins, and the document as it stands there."""
+    """One object: the file it is from, the line where it begins, and the document as it stands there.
+
+    As long as a file stays as it is, reading it again gives the same document: whoever changes one changes a copy.
+    """
 
     path: Path
     line: int
@@ -170,8 +173,19 @@ class Loader:
         return list(manifests.values()), notes
 
 
+# What each file held when it was read last, and its objects: most files are as they were at the next edit or lesson.
+_read: dict[Path, tuple[str, list[Manifest]]] = {}
+
+
 def _parse(path: Path, text: str) -> list[Manifest]:
-    """Return the objects of a text."""
+    """Return the objects of a text, the same ones as long as the file holds the same text."""
+    known = _read.get(path)
+    if known is None or known[0] != text:
+        known = _read[path] = text, _parse_text(path, text)
+    return known[1]
+
+
+def _parse_text(path: Path, text: str) -> list[Manifest]:
     place = shown_path(path)
     try:
         found = documents.parse(text)

@@ -67,6 +67,18 @@ def test_the_later_one_counts(write):
     assert notes == [f"{first}: Service/web: replaced by the one in {second}"]
 
 
+def test_a_file_that_stays_as_it_is(write):
+    """What a file held the last time is parsed again only where it holds something else now."""
+    path = write("a.yaml", SERVICE % "web")
+    ((first,), _), ((again,), _) = load(path), load(path)
+    assert again is first
+    write("a.yaml", SERVICE % "other")
+    assert [each.name for each in load(path)[0]] == ["other"]
+    write("a.yaml", "a: [")
+    assert "not YAML" in refusal(path)
+    assert "not YAML" in refusal(path)
+
+
 def test_standard_input(monkeypatch):
     """Standard input is read once, and remembered."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((SERVICE % "web").encode())))
