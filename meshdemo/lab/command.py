@@ -134,9 +134,9 @@ def _started(running: lab.Lab) -> None:
     """Print what runs, which policies are in force, what is not applied, and what can be called."""
     cluster = running.state.cluster
     click.echo("\npods")
-    for deployment in cluster.deployments:
-        names = ", ".join(pod.name for pod in cluster.pods_of(deployment.name)) or "none"
-        click.echo(f"  {deployment.name}: {names}")
+    for workload in cluster.workloads:
+        names = ", ".join(pod.name for pod in cluster.pods_of(workload.name)) or "none"
+        click.echo(f"  {workload.name}: {names}{', a stand-in' if workload.stands_in else ''}")
     click.echo("policies")
     for line in summary.policies(cluster, running.state.configuration) or ["none: calls go as they would without any"]:
         click.echo(f"  {line}")
@@ -146,6 +146,6 @@ def _started(running: lab.Lab) -> None:
     addresses = running.addresses()
     for address in addresses:
         click.echo(f"  {address.url}  {address.name}")
-    if addresses:
+    if addresses and any(pod.calls for pod in cluster.pods):
         click.echo(f"  {addresses[0].url}ui  see it live")
     click.echo("\nEdit a file, and the change is applied. Press Ctrl+C to stop.")

@@ -190,14 +190,14 @@ class Lab:
         cluster = state.files.cluster
         outside = self.outside.service_rules(state.cluster)
         wanted = {}
-        templates = {deployment.name: deployment.template for deployment in cluster.deployments}
+        templates = {workload.name: workload.template for workload in cluster.workloads}
         for pod in state.pods:
-            template = templates[pod.name.rpartition("-")[0]]
+            template = templates[pod.workload]
             if pod.calls and not pod.in_mesh:
                 wanted[pod.name] = PodSpec(pod, template, rules=outside)
             else:
                 wanted[pod.name] = pod_spec(pod, template, state.resources(pod.name), cluster)
-        return self.pods.want([deployment.name for deployment in cluster.deployments], wanted)
+        return self.pods.want(templates, wanted)
 
     def _local(self, pod: RunningPod) -> Local | None:
         """Return the configuration of a pod's sidecar, None for one without."""

@@ -83,8 +83,8 @@ class Reader:
             manifests, notes = self.loader.load()
             cluster = read_cluster(manifests, self._networks)
             check_texts(cluster)
-        if not cluster.deployments:
-            raise ManifestError(self._all_files(), "no Deployment of this application: add -f k8s/example.yaml")
+        if not cluster.workloads:
+            raise ManifestError(self._all_files(), "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml")
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
@@ -136,15 +136,15 @@ class Reader:
         return ManifestError(self._all_files(), str(refusal))
 
     def _check(self, cluster: Cluster, configuration: Configuration, judge: Judge) -> None:
-        """Let Envoy judge one pod of each Deployment, and each gateway; raise EnvoyError."""
+        """Let Envoy judge one pod of each workload, and each gateway; raise EnvoyError."""
         first: dict[str, Pod | Gateway] = {}
         for pod in cluster.pods:
-            first.setdefault(pod.name.rpartition("-")[0], pod)
+            first.setdefault(pod.workload, pod)
         first |= {f"gateway {gateway.name}": gateway for gateway in cluster.gateways}
         for of in first.values():
             resources = configuration.resources.get(of.name)
             if resources is not None:
-                apps = [container.port for container in of.containers] if isinstance(of, Pod) else []
+                apps = [port for each in of.containers for port in each.listens] if isinstance(of, Pod) else []
                 calls = isinstance(of, Gateway) or of.calls
                 judge.check(resources, apps, self.secrets(of, resources, cluster), calls=calls)
 

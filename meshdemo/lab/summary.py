@@ -15,7 +15,7 @@ from meshdemo.lab.wording import describe
 
 _LONGEST_WORDS = 300
 # A proxy is told at its start where Services are.
-_OF_PODS = ("Deployment", "Service")
+_OF_PODS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "Service")
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class Change:
 
 def starting(cluster: Cluster) -> str:
     """Return the line that is said at once."""
-    counts = ", ".join(f"{deployment.replicas} {deployment.name}" for deployment in cluster.deployments)
+    counts = ", ".join(f"{workload.replicas} {workload.name}" for workload in cluster.workloads)
     count = len(cluster.gateways)
     gateways = f" and {count} gateway{'s' * (count > 1)}" if count else ""
-    return f"starting {len(cluster.pods)} pods ({counts}){gateways} ..."
+    names = ", ".join(workload.name for workload in cluster.workloads if workload.stands_in)
+    stand_ins = f", with stand-ins for the images of {names}" if names else ""
+    return f"starting {len(cluster.pods)} pods ({counts}){gateways}{stand_ins} ..."
 
 
 def policies(cluster: Cluster, configuration: Configuration) -> list[str]:

@@ -69,7 +69,7 @@ class LabStage:
         return "".join(
             f"{line}\n"
             for pod in self._lab.state.cluster.pods
-            if matches(pod.labels, labels) and (deployment is None or pod.name.rpartition("-")[0] == deployment[1])
+            if matches(pod.labels, labels) and (deployment is None or pod.workload == deployment[1])
             for line in list(self._logs[pod.name])
         )
 

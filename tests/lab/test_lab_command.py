@@ -344,9 +344,9 @@ def test_dry_run():
         (["-f", EXAMPLE, "--replicas", "2"], "--replicas cannot be combined with -f"),
         (["-f", EXAMPLE, "--host", "*"], "--host cannot be combined with -f: the lab listens on 127.0.0.1 alone."),
         (["-f", EXAMPLE, "--fail-ratio", "1"], "--fail-ratio cannot be combined with -f"),
-        (["-f", SPLIT], "split.yaml: no Deployment of this application: add -f k8s/example.yaml"),
-        (["-f", K8S / "kustomization.yaml"], "no Deployment of this application"),
-        (["-f", "-"], "standard input: no Deployment of this application"),
+        (["-f", SPLIT], "split.yaml: no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml"),
+        (["-f", K8S / "kustomization.yaml"], "no Deployment, StatefulSet or Pod to run"),
+        (["-f", "-"], "standard input: no Deployment, StatefulSet or Pod to run"),
     ],
 )
 def test_bad_usage(args, words):
@@ -398,4 +398,4 @@ def test_up_without_manifests_needs_none_of_it():
 def test_an_empty_folder(tmp_path):
     """A folder without manifests is no application."""
     Path(tmp_path / "readme.txt").write_text("nothing")
-    assert "no Deployment of this application" in run("-f", tmp_path).stderr
+    assert "no Deployment, StatefulSet or Pod to run" in run("-f", tmp_path).stderr

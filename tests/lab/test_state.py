@@ -119,7 +119,7 @@ def test_a_defect():
 
 def test_no_deployment():
     """Policies alone are no application."""
-    with pytest.raises(ManifestError, match=r"split\.yaml: no Deployment of this application: add -f k8s/example"):
+    with pytest.raises(ManifestError, match=r"split\.yaml: no Deployment, StatefulSet or Pod to run: add"):
         Reader([K8S / "istio/split.yaml"], quick).read()
 
 

@@ -1,4 +1,4 @@
-"""What a cluster would hold: Deployments with their pods, Services with their endpoints, gateways, and the policies.
+"""What a cluster would hold: workloads with their pods, Services with their endpoints, gateways, and the policies.
 
 Plain data. Addresses are those that a cluster might give out; where on this machine something listens is not known
 here. What the policies mean is not known here either.
@@ -14,6 +14,8 @@ from meshdemo.lab.files.manifests import NAMESPACE, Manifest
 
 #: What the addresses of pods begin with.
 POD_NETWORK = "10.244."
+#: How many networks of pods there are, one for each workload that has any; gateways have those from here on.
+NETWORKS = 200
 #: What the names of Services end with.
 DOMAIN = "svc.cluster.local"
 #: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").
@@ -44,16 +46,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that runs this program: its arguments, the first of which is its role, and its environment."""
+    """A container that runs this program: its arguments, the first of which is its role, and its environment.
+
+    One that `stands_in` does so for all containers of a pod, whose images are others.
+    """
 
     name: str
     args: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
-    #: Named ports, and the number that each container of this program listens on.
+    #: Ports by name and number; the first is the one that this program itself listens on.
     ports: tuple[tuple[str, int], ...]
-    startup: Probe | None
-    readiness: Probe | None
-    liveness: Probe | None
+    startup: Probe | None = None
+    readiness: Probe | None = None
+    liveness: Probe | None = None
+    stands_in: bool = False
 
     @property
     def role(self) -> str:
@@ -65,10 +71,15 @@ class Container:
         """Return the port that it listens on in its pod."""
         return self.ports[0][1]
 
+    @property
+    def listens(self) -> tuple[int, ...]:
+        """Return all ports that it answers at: a stand-in does at each."""
+        return tuple(number for _, number in self.ports) if self.stands_in else (self.port,)
+
 
 @dataclass(frozen=True)
 class Template:
-    """What the pods of a Deployment are made of."""
+    """What the pods of a workload are made of."""
 
     labels: tuple[tuple[str, str], ...]
     service_account: str
@@ -77,13 +88,28 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """A Deployment: how many pods there are to be, and of what."""
+class Workload:
+    """A Deployment or whatever else makes pods, a bare Pod included: how many there are to be, and of what."""
 
     name: str
     place: str
     replicas: int
     template: Template
+    kind: str = "Deployment"
+    #: The number of the first pod: those of a StatefulSet are counted from 0.
+    first: int = 1
+
+    @property
+    def pod_names(self) -> list[str]:
+        """Return the names of its pods."""
+        if self.kind == "Pod":
+            return [self.name]
+        return [f"{self.name}-{number}" for number in range(self.first, self.first + self.replicas)]
+
+    @property
+    def stands_in(self) -> bool:
+        """Return whether its pods stand in for those of other images."""
+        return any(container.stands_in for container in self.template.containers)
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,8 @@ class Pod:
     service_account: str
     containers: tuple[Container, ...]
     namespace: str = NAMESPACE
+    #: The name of its workload.
+    workload: str = ""
 
     @property
     def in_mesh(self) -> bool:
@@ -186,7 +214,7 @@ class Gateway:
 class Cluster:
     """Everything together. `policies` are the objects that say how calls are treated, as they stand in the files."""
 
-    deployments: tuple[Deployment, ...]
+    workloads: tuple[Workload, ...]
     pods: tuple[Pod, ...]
     services: tuple[Service, ...]
     gateways: tuple[Gateway, ...]
@@ -202,9 +230,9 @@ class Cluster:
         """Return the other objects of a kind as they stand in the files."""
         return [each.document for each in self.others if (each.group, each.kind) == (group, kind)]
 
-    def pods_of(self, deployment: str) -> list[Pod]:
-        """Return the pods of a Deployment."""
-        return [pod for pod in self.pods if pod.name.rpartition("-")[0] == deployment]
+    def pods_of(self, workload: str) -> list[Pod]:
+        """Return the pods of a workload."""
+        return [pod for pod in self.pods if pod.workload == workload]
 
     def service(self, host: str) -> Service | None:
         """Return a Service by any of its names."""

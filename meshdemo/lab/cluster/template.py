@@ -1,16 +1,21 @@
-"""Reading what the pods of a Deployment are made of: containers with their arguments, environment and probes."""
+"""Reading what pods are made of: containers with arguments, environment and probes, and what stands in for others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from meshdemo.lab.cluster.model import Container, Probe, Template
 from meshdemo.lab.files.manifests import shown
-from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text
+from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text, Type
 from meshdemo.serving import server
 
 ROLES = ("webserver", "proxy")
+# What the name of this program's image holds, whatever registry or prefix it has.
+_IMAGE = "meshdemo"
+# The name of the container that Istio adds to a pod: objects that come out of a cluster have it.
+_SIDECAR = "istio-proxy"
 #: Why a field is refused that makes a difference in a cluster alone.
 ONLY_HERE = "only a cluster does this"
 _LABEL_VALUE = r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?"
@@ -56,6 +61,13 @@ _PROBE = Object(
         "grpc": Refused("only httpGet and tcpSocket are"),
     }
 )
+_CONTAINER_PORT: dict[str, Type] = {
+    "name": PORT_NAME,
+    "containerPort": PORT,
+    "protocol": Text(("TCP",)),
+    "hostPort": Refused(ONLY_HERE),
+    "hostIP": Refused(ONLY_HERE),
+}
 _CONTAINER = Object(
     {
         "name": Text(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", rule="the name of a container"),
@@ -66,18 +78,7 @@ _CONTAINER = Object(
             Object({"name": Text(), "value": Text(), "valueFrom": Refused("only plain values are")}, ("name",))
         ),
         "envFrom": Refused("only plain values in env are"),
-        "ports": List(
-            Object(
-                {
-                    "name": PORT_NAME,
-                    "containerPort": PORT,
-                    "protocol": Text(("TCP",)),
-                    "hostPort": Refused(ONLY_HERE),
-                    "hostIP": Refused(ONLY_HERE),
-                },
-                ("containerPort",),
-            )
-        ),
+        "ports": List(Object(_CONTAINER_PORT, ("containerPort",))),
         "startupProbe": _PROBE,
         "readinessProbe": _PROBE,
         "livenessProbe": _PROBE,
@@ -98,83 +99,171 @@ _CONTAINER = Object(
     },
     ("name",),
 )
+# What runs in a container of another image makes no difference here, but for its ports.
+_OTHER_CONTAINER = Object(
+    {
+        **dict.fromkeys((*_CONTAINER.fields, "restartPolicyRules"), Anything()),
+        "name": _CONTAINER.fields["name"],
+        "ports": List(
+            Object(
+                {
+                    **dict.fromkeys(_CONTAINER_PORT, Anything()),
+                    "name": PORT_NAME,
+                    "containerPort": PORT,
+                    "protocol": Text(("TCP", "UDP", "SCTP")),
+                },
+                ("containerPort",),
+            )
+        ),
+    },
+    ("name",),
+)
+
+
+class _AnyContainer:
+    """A container of this program, which is run as it says, or another one."""
+
+    def check_names(self, value: Any, place: str) -> None:
+        _container_type(value).check_names(value, place)
+
+    def parse(self, value: Any, place: str) -> Fields:
+        return _container_type(value).parse(value, place)
+
+
+class _AnyPod:
+    """The spec of a pod: what only a cluster does is refused where this program is in it; others stay as they are."""
+
+    def check_names(self, value: Any, place: str) -> None:
+        _POD.check_names(value, place)
+
+    def parse(self, value: Any, place: str) -> Fields:
+        containers = value.get("containers") if isinstance(value, dict) else None
+        is_own = isinstance(containers, list) and any(_container_type(each) is _CONTAINER for each in containers)
+        return (_POD if is_own else _OTHER_POD).parse(value, place)
+
+
 _ACCOUNT = Text(pattern=r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", rule="the name of a service account")
+_POD_FIELDS: dict[str, Type] = {
+    "containers": List(_AnyContainer(), least=1),
+    "serviceAccountName": _ACCOUNT,
+    "serviceAccount": _ACCOUNT,
+    "terminationGracePeriodSeconds": Number(0, 86400),
+    **dict.fromkeys(
+        [
+            "affinity",
+            "automountServiceAccountToken",
+            "dnsConfig",
+            "dnsPolicy",
+            "enableServiceLinks",
+            "ephemeralContainers",
+            "hostname",
+            "hostnameOverride",
+            "imagePullSecrets",
+            "nodeName",
+            "nodeSelector",
+            "overhead",
+            "preemptionPolicy",
+            "priority",
+            "priorityClassName",
+            "resourceClaims",
+            "restartPolicy",
+            "runtimeClassName",
+            "schedulerName",
+            "schedulingGates",
+            "securityContext",
+            "shareProcessNamespace",
+            "subdomain",
+            "tolerations",
+            "topologySpreadConstraints",
+            "volumes",
+            "os",
+            "setHostnameAsFQDN",
+            "resources",
+            "hostUsers",
+        ],
+        Anything(),
+    ),
+}
+_ONLY_ELSEWHERE = ["hostNetwork", "hostAliases", "hostPID", "hostIPC", "readinessGates", "activeDeadlineSeconds"]
 _POD = Object(
     {
-        "containers": List(_CONTAINER, least=1),
+        **_POD_FIELDS,
         "initContainers": Refused("no container runs before the others"),
-        "serviceAccountName": _ACCOUNT,
-        "serviceAccount": _ACCOUNT,
-        "terminationGracePeriodSeconds": Number(0, 86400),
-        **dict.fromkeys(
-            [
-                "affinity",
-                "automountServiceAccountToken",
-                "dnsConfig",
-                "dnsPolicy",
-                "enableServiceLinks",
-                "hostname",
-                "imagePullSecrets",
-                "nodeName",
-                "nodeSelector",
-                "overhead",
-                "preemptionPolicy",
-                "priority",
-                "priorityClassName",
-                "restartPolicy",
-                "runtimeClassName",
-                "schedulerName",
-                "schedulingGates",
-                "securityContext",
-                "shareProcessNamespace",
-                "subdomain",
-                "tolerations",
-                "topologySpreadConstraints",
-                "volumes",
-                "os",
-                "setHostnameAsFQDN",
-                "resources",
-            ],
-            Anything(),
-        ),
-        "hostNetwork": Refused(ONLY_HERE),
-        "hostAliases": Refused(ONLY_HERE),
-        "hostPID": Refused(ONLY_HERE),
-        "hostIPC": Refused(ONLY_HERE),
-        "hostUsers": Anything(),
-        "readinessGates": Refused(ONLY_HERE),
-        "activeDeadlineSeconds": Refused(ONLY_HERE),
+        **dict.fromkeys(_ONLY_ELSEWHERE, Refused(ONLY_HERE)),
     },
     ("containers",),
 )
-#: The fields of a pod template.
-TEMPLATE = Object(
-    {"metadata": Object({"labels": LABELS, "annotations": Anything(), "name": Text()}), "spec": _POD},
-    ("metadata", "spec"),
+_OTHER_POD = Object({**_POD_FIELDS, **dict.fromkeys(["initContainers", *_ONLY_ELSEWHERE], Anything())}, ("containers",))
+METADATA = Object(
+    {
+        "labels": LABELS,
+        **dict.fromkeys(["annotations", "name", "namespace", "generateName", "creationTimestamp"], Anything()),
+        **dict.fromkeys(["finalizers", "managedFields", "ownerReferences", "resourceVersion", "uid"], Anything()),
+        **dict.fromkeys(["generation", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"], Anything()),
+    }
 )
+#: The spec of a pod, and the fields of a pod template.
+POD_SPEC = _AnyPod()
+TEMPLATE = Object({"metadata": METADATA, "spec": POD_SPEC}, ("metadata", "spec"))
 
 
-def read_template(fields: Fields, notes: list[str]) -> Template:
-    """Return a pod template, with the containers that run this program; what others it has is told in `notes`."""
+def _container_type(value: Any) -> Object:
+    """Return what a container is read as: by its image it is of this program or not, without one by its arguments."""
+    if not isinstance(value, Mapping):
+        return _CONTAINER
+    image, args = value.get("image"), value.get("args")
+    if isinstance(image, str):
+        is_own = _IMAGE in image.rpartition("/")[2]
+    else:
+        is_own = not (isinstance(args, list) and args[:1] and args[0] not in ROLES)
+    return _CONTAINER if is_own else _OTHER_CONTAINER
+
+
+def read_template(fields: Fields, workload: str) -> Template:
+    """Return a pod template with the containers that run this program, else with one that stands in for all.
+
+    It has no container where there is none but Istio's own, as in the pod of a gateway.
+    """
     pod = fields["spec"]
-    containers: list[Container] = []
+    others, own = [], []
     for container in pod["containers"]:
         args = container["args"]
-        if not args or args[0] not in ROLES or container["command"]:
-            notes.append(f"{container.place}: not run here: its args do not begin with webserver or proxy")
-        else:
-            containers.append(_container(container))
+        if _container_type(container) is _CONTAINER and args and args[0] in ROLES and not container["command"]:
+            own.append(container)
+        elif container["name"] != _SIDECAR:
+            others.append(container)
+    containers = [_container(container) for container in own]
     names = [container.name for container in containers]
     if len(set(names)) < len(names):
         raise pod.error("containers", "two have the same name")
     if len({container.port for container in containers}) < len(containers):
         raise pod.error("containers", "two listen on the same port")
+    labels = fields["metadata"]["labels"]
+    if others and not own:
+        containers = [_stand_in(others, workload, labels)]
     grace = pod["terminationGracePeriodSeconds"]
     return Template(
-        labels=tuple(fields["metadata"]["labels"].items()),
+        labels=tuple(labels.items()),
         service_account=pod["serviceAccountName"] or pod["serviceAccount"] or "default",
         grace_seconds=30 if grace is None else grace,
         containers=tuple(containers),
+    )
+
+
+def _stand_in(containers: Sequence[Fields], workload: str, labels: Mapping[str, str]) -> Container:
+    """Return a web server that answers at all ports of containers, with the names of workload and version."""
+    version = labels.get("version", "")
+    name = workload.removesuffix(f"-{version}") if version else workload
+    ports: dict[int, str] = {}
+    for port in (each for container in containers for each in container["ports"]):
+        if port["protocol"] in (None, "TCP"):
+            ports.setdefault(port["containerPort"], port["name"] or "")
+    return Container(
+        name=containers[0]["name"],
+        args=("webserver", "--content", f"{name} {version}".rstrip()),
+        environment=(),
+        ports=tuple((name, number) for number, name in ports.items()),
+        stands_in=True,
     )
 
 

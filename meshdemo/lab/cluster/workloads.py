@@ -1,121 +1,93 @@
-"""Reading Deployments, Services and Gateways: what runs, and what stands before it."""
+"""Reading what runs: Deployments and all else that makes pods, and the cluster that they are with their Services."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from meshdemo.lab.cluster.model import (
-    POD_NETWORK,
-    Cluster,
-    Deployment,
-    Gateway,
-    Labels,
-    Pod,
-    Service,
-    ServicePort,
-)
-from meshdemo.lab.cluster.template import LABELS, ONLY_HERE, PORT, PORT_NAME, TEMPLATE, PortReference, read_template
-from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, KINDS, NAMESPACE, SYSTEM, Manifest, ManifestError
-from meshdemo.lab.files.schema import Anything, Integer, List, Object, Refused, Text, read
+from meshdemo.lab.cluster.gateways import read_gateways
+from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Cluster, Container, Pod, Service, Workload, matches
+from meshdemo.lab.cluster.services import check_targets, read_service
+from meshdemo.lab.cluster.template import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE, read_template
+from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError
+from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
+from meshdemo.serving import server
 
 # More processes than this are more than a machine is for.
 _MOST_PODS = 100
-_MOST_GATEWAYS = 10
-# Networks of pods, one for each Deployment that has any; gateways have those from here on.
-_NETWORKS = 200
 
-# Objects that make no difference to calls on this machine.
-_SILENT = {("", "ServiceAccount"), ("", "Namespace"), ("", "ConfigMap"), ("", "Secret")}
-_SILENT |= {(GATEWAY_API, "GatewayClass"), (GATEWAY_API, "ReferenceGrant")}
-_SILENT |= {("kustomize.config.k8s.io", "Kustomization"), ("policy", "PodDisruptionBudget")}
+# Objects that make no difference to calls on this machine, by group; of others only a cluster knows what they do.
+_SILENT = {
+    "": {"ServiceAccount", "Namespace", "ConfigMap", "Secret", "Event", "LimitRange", "Node", "PersistentVolume"}
+    | {"PersistentVolumeClaim", "ResourceQuota"},
+    "apps": {"ControllerRevision"},
+    GATEWAY_API: {"GatewayClass", "ReferenceGrant"},
+    "autoscaling": {"HorizontalPodAutoscaler"},
+    "kustomize.config.k8s.io": {"Kustomization", "Component"},
+    "policy": {"PodDisruptionBudget"},
+    "rbac.authorization.k8s.io": {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"},
+    "apiextensions.k8s.io": {"CustomResourceDefinition"},
+    "scheduling.k8s.io": {"PriorityClass"},
+    "storage.k8s.io": {"StorageClass"},
+}
+_RUN_PODS = {("", "Pod"), *(("apps", kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"))}
+_RUN = {("", "Service"), *_RUN_PODS}
 
-_DEPLOYMENT = Object(
-    {
-        "replicas": Integer(0, 1_000_000),
-        "selector": Object({"matchLabels": LABELS, "matchExpressions": Refused("only matchLabels is")}),
-        "template": TEMPLATE,
-        "strategy": Object({"type": Text(("RollingUpdate",)), "rollingUpdate": Anything()}),
-        "minReadySeconds": Anything(),
-        "revisionHistoryLimit": Anything(),
+_SELECTOR = Object({"matchLabels": LABELS, "matchExpressions": Anything()})
+_COMMON: dict[str, Type] = {
+    "selector": _SELECTOR,
+    "template": TEMPLATE,
+    "minReadySeconds": Anything(),
+    "revisionHistoryLimit": Anything(),
+}
+_REPLICAS = Integer(0, 1_000_000)
+_SPECS: dict[str, dict[str, Type]] = {
+    "Deployment": {
+        **_COMMON,
+        "replicas": _REPLICAS,
+        "strategy": Object({"type": Text(("RollingUpdate", "Recreate")), "rollingUpdate": Anything()}),
         "progressDeadlineSeconds": Anything(),
-        "paused": Refused(ONLY_HERE),
+        "paused": Anything(),
     },
-    ("selector", "template"),
-)
-_SERVICE = Object(
-    {
-        "type": Text(("ClusterIP", "LoadBalancer", "NodePort")),
-        "selector": LABELS,
-        "ports": List(
-            Object(
-                {
-                    "name": PORT_NAME,
-                    "port": PORT,
-                    "targetPort": PortReference(),
-                    "appProtocol": Text(),
-                    "protocol": Text(("TCP",)),
-                    "nodePort": Anything(),
-                },
-                ("port",),
-            )
-        ),
-        "clusterIP": Text(),
-        "clusterIPs": Anything(),
-        "externalName": Refused("use a ServiceEntry"),
-        "externalIPs": Refused(ONLY_HERE),
-        "sessionAffinity": Text(("None",)),
-        "trafficDistribution": Text(("PreferClose", "PreferSameZone", "PreferSameNode")),
-        **dict.fromkeys(
-            [
-                "allocateLoadBalancerNodePorts",
-                "externalTrafficPolicy",
-                "healthCheckNodePort",
-                "internalTrafficPolicy",
-                "ipFamilies",
-                "ipFamilyPolicy",
-                "loadBalancerClass",
-                "loadBalancerIP",
-                "loadBalancerSourceRanges",
-                "publishNotReadyAddresses",
-                "sessionAffinityConfig",
-            ],
-            Anything(),
-        ),
+    "StatefulSet": {
+        **_COMMON,
+        "replicas": _REPLICAS,
+        "ordinals": Object({"start": Integer(0)}),
+        **dict.fromkeys(["serviceName", "podManagementPolicy", "updateStrategy", "volumeClaimTemplates"], Anything()),
+        "persistentVolumeClaimRetentionPolicy": Anything(),
     },
-    ("ports",),
-)
+    "DaemonSet": {**_COMMON, "updateStrategy": Anything()},
+    "ReplicaSet": {**_COMMON, "replicas": _REPLICAS},
+}
 
 
 def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None = None) -> Cluster:
     """Return the cluster that the manifests describe, or raise ManifestError with the place of the first problem.
 
-    `networks` remembers the number that a Deployment's pods have in their addresses, from one reading to the next.
+    `networks` remembers the number that a workload's pods have in their addresses, from one reading to the next.
     """
     networks = {} if networks is None else networks
-    notes: list[str] = []
-    deployments = [_deployment(manifest, notes) for manifest in _of_kind(manifests, "apps", "Deployment")]
-    deployments = [deployment for deployment in deployments if deployment.template.containers]
-    services = [_service(manifest, number) for number, manifest in enumerate(_of_kind(manifests, "", "Service"), 1)]
-    policies = []
+    service_manifests = [each for each in manifests if (each.group, each.kind) == ("", "Service")]
+    services = [read_service(manifest, number) for number, manifest in enumerate(service_manifests, 1)]
+    read_ones = [_workload(manifest) for manifest in manifests if (manifest.group, manifest.kind) in _RUN_PODS]
+    workloads = [_with_ports(workload, services) for workload in read_ones if workload.template.containers]
+    policies: list[Manifest] = []
+    unknown: list[Manifest] = []
     for manifest in manifests:
-        known = (manifest.group, manifest.kind) in KINDS
-        if (manifest.group, manifest.kind) in _SILENT or (manifest.group in ("", "apps") and known):
+        if (manifest.group, manifest.kind) in _RUN or manifest.kind in _SILENT.get(manifest.group, ()):
             continue
-        if known:
-            policies.append(manifest)
-        else:
-            notes.append(f"{manifest.place}: not applied here, only a cluster knows {manifest.kind}")
+        (policies if (manifest.group, manifest.kind) in KINDS else unknown).append(manifest)
+    notes = [f"not applied here, since only a cluster knows them: {_names(unknown)}"] if unknown else []
     cluster = Cluster(
-        deployments=tuple(deployments),
-        pods=tuple(_pods(deployments, networks)),
+        workloads=tuple(workloads),
+        pods=tuple(_pods(workloads, networks)),
         services=tuple(services),
-        gateways=tuple(_gateways(policies)),
+        gateways=tuple(read_gateways(policies)),
         policies=tuple(policies),
         notes=tuple(notes),
         others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
-    _check_targets(cluster, manifests)
+    check_targets(cluster, service_manifests)
     names = {pod.name for pod in cluster.pods}
     for gateway in cluster.gateways:
         if gateway.name in names:
@@ -125,19 +97,55 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
     return cluster
 
 
-def _of_kind(manifests: Iterable[Manifest], group: str, kind: str) -> list[Manifest]:
-    return [manifest for manifest in manifests if (manifest.group, manifest.kind) == (group, kind)]
+def _names(manifests: Iterable[Manifest]) -> str:
+    return ", ".join(manifest.label for manifest in manifests)
 
 
-def _deployment(manifest: Manifest, notes: list[str]) -> Deployment:
-    spec = read(manifest, _DEPLOYMENT)
-    template = spec["template"]
-    labels = template["metadata"]["labels"]
-    selector = spec["selector"]["matchLabels"]
-    if not selector or any(labels.get(key) != value for key, value in selector.items()):
+def _workload(manifest: Manifest) -> Workload:
+    if manifest.kind == "Pod":
+        parts = {"metadata": read(manifest, METADATA, "metadata"), "spec": read(manifest, POD_SPEC)}
+        fields = Fields(parts, manifest.place, frozenset(parts))
+        return Workload(manifest.name, manifest.place, 1, read_template(fields, manifest.name), "Pod")
+    spec = read(manifest, Object(_SPECS[manifest.kind], ("selector", "template")))
+    labels = spec["template"]["metadata"]["labels"]
+    selector = spec["selector"]
+    wanted = selector["matchLabels"]
+    if not matches(labels, wanted) or not (wanted or selector["matchExpressions"]):
         raise spec.error("selector", "does not match the labels of template.metadata")
-    replicas = 1 if spec["replicas"] is None else spec["replicas"]
-    return Deployment(manifest.name, manifest.place, replicas, read_template(template, notes))
+    replicas = 1 if spec.get("replicas") is None else spec["replicas"]
+    template = read_template(spec["template"], manifest.name)
+    first = 1
+    if manifest.kind == "StatefulSet":
+        first = (spec["ordinals"]["start"] or 0) if spec["ordinals"] else 0
+    workload = Workload(manifest.name, manifest.place, replicas, template, manifest.kind, first)
+    if manifest.kind == "Deployment" and not workload.stands_in:
+        _check_rollout(spec)
+    return workload
+
+
+def _check_rollout(spec: Fields) -> None:
+    """Raise ManifestError for what the lab does otherwise, where that could be seen."""
+    if spec["strategy"] and spec["strategy"]["type"] == "Recreate":
+        raise spec["strategy"].error("type", "'Recreate' is not supported here: RollingUpdate is")
+    if spec["paused"]:
+        raise spec.error("paused", f"is not supported here: {ONLY_HERE}")
+
+
+def _with_ports(workload: Workload, services: Sequence[Service]) -> Workload:
+    """Return a workload whose stand-ins answer at the ports that Services name by number as well, at one at least."""
+    if not workload.stands_in:
+        return workload
+    template = workload.template
+    (stand_in,) = template.containers
+    ports = {number: (name, number) for name, number in stand_in.ports}
+    for service in services:
+        if service.selector and matches(dict(template.labels), service.selector):
+            for port in service.ports:
+                if isinstance(port.target, int):
+                    ports.setdefault(port.target, ("", port.target))
+    found = tuple(ports.values()) or (("", server.DEFAULT_PORT),)
+    container: Container = dataclasses.replace(stand_in, ports=found)
+    return dataclasses.replace(workload, template=dataclasses.replace(template, containers=(container,)))
 
 
 def addresses(pod: Pod) -> list[str]:
@@ -146,152 +154,34 @@ def addresses(pod: Pod) -> list[str]:
     return [pod.address, f"{network}.{int(number) + _MOST_PODS}"]
 
 
-def _pods(deployments: Sequence[Deployment], networks: dict[str, int]) -> list[Pod]:
-    pods: list[Pod] = []
-    names = {deployment.name for deployment in deployments}
-    for deployment in deployments:
-        if len(pods) + deployment.replicas > _MOST_PODS:
+def _pods(workloads: Sequence[Workload], networks: dict[str, int]) -> list[Pod]:
+    pods: dict[str, Pod] = {}
+    names = {workload.name for workload in workloads}
+    for workload in workloads:
+        if len(pods) + workload.replicas > _MOST_PODS:
             problem = f"makes more than {_MOST_PODS} pods in all, which are too many for one machine"
-            raise ManifestError(f"{deployment.place}: spec.replicas", problem)
-        network = _network(deployment.name, names, networks) if deployment.replicas else 0
-        template = deployment.template
-        pods += [
-            Pod(
-                name=f"{deployment.name}-{number}",
-                address=f"{POD_NETWORK}{network}.{number}",
+            raise ManifestError(f"{workload.place}: spec.replicas", problem)
+        network = _network(workload.name, names, networks) if workload.replicas else 0
+        template = workload.template
+        for index, name in enumerate(workload.pod_names, 1):
+            if name in pods:
+                raise ManifestError(workload.place, f"another workload has a pod of the name {name!r}, too")
+            pods[name] = Pod(
+                name=name,
+                address=f"{POD_NETWORK}{network}.{index}",
                 labels=dict(template.labels),
                 service_account=template.service_account,
                 containers=template.containers,
+                workload=workload.name,
             )
-            for number in range(1, deployment.replicas + 1)
-        ]
-    return pods
+    return list(pods.values())
 
 
 def _network(name: str, names: set[str], networks: dict[str, int]) -> int:
-    """Return the number of a Deployment's network: its own from before, or one that nobody has."""
+    """Return the number of a workload's network: its own from before, or one that nobody has."""
     if name not in networks:
-        if len(networks) == _NETWORKS:
+        if len(networks) == NETWORKS:
             for gone in networks.keys() - names:
                 del networks[gone]
-        networks[name] = next(number for number in range(_NETWORKS) if number not in networks.values())
+        networks[name] = next(number for number in range(NETWORKS) if number not in networks.values())
     return networks[name]
-
-
-def _service(manifest: Manifest, number: int) -> Service:
-    spec = read(manifest, _SERVICE)
-    names = [port["name"] for port in spec["ports"]]
-    if len(names) > 1 and (None in names or len(set(names)) < len(names)):
-        raise spec.error("ports", "of several each needs a name of its own")
-    if spec["clusterIP"] not in (None, ""):
-        raise spec.error("clusterIP", "only a cluster chooses one, and headless Services are not supported here")
-    numbers = [port["port"] for port in spec["ports"]]
-    if len(set(numbers)) < len(numbers):
-        raise spec.error("ports", "two have the same number")
-    return Service(
-        name=manifest.name,
-        address=f"10.96.{number // 250}.{number % 250 + 1}",
-        labels=labels_of(manifest),
-        selector=spec["selector"],
-        ports=tuple(
-            ServicePort(
-                name=port["name"] or "",
-                number=port["port"],
-                target=port["targetPort"] or port["port"],
-                app_protocol=port["appProtocol"] or "",
-            )
-            for port in spec["ports"]
-        ),
-        is_public=spec["type"] == "LoadBalancer",
-        prefers_near=spec["trafficDistribution"] is not None,
-        place=manifest.place,
-        annotations=annotations_of(manifest),
-    )
-
-
-def _check_targets(cluster: Cluster, manifests: Sequence[Manifest]) -> None:
-    """Refuse a Service whose target port none of its pods has: it would have no endpoint."""
-    places = {manifest.name: manifest.place for manifest in _of_kind(manifests, "", "Service")}
-    for service in cluster.services:
-        for index, port in enumerate(service.ports):
-            selected = [
-                pod for pod in cluster.pods if service.selector and service.selector.items() <= dict(pod.labels).items()
-            ]
-            numbers = {number for pod in selected for container in pod.containers for _, number in container.ports}
-            if selected and not any(pod.port(port.target) in numbers for pod in selected):
-                place = f"{places[service.name]}: spec.ports[{index}].targetPort"
-                raise ManifestError(place, f"no pod behind this Service has a port {port.target!r}")
-
-
-def _gateways(policies: Sequence[Manifest]) -> list[Gateway]:
-    """Return the pods of the gateways: what an installation of Istio brings, and what it starts for the Gateway API.
-
-    What else is wrong with a Gateway is for its translation to say.
-    """
-    groups: dict[tuple[str, str], list[Manifest]] = {}
-    labels: dict[tuple[str, str], dict[str, str]] = {}
-    for manifest in policies:
-        if manifest.kind != "Gateway":
-            continue
-        if manifest.group == ISTIO:
-            selector = _selector(manifest)
-            name = selector.get("istio") or "-".join(selector.values()) or manifest.name
-            key = (f"istio-{name}" if selector.get("istio") else name, SYSTEM)
-        else:
-            selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
-            key = (f"{manifest.name}-istio", NAMESPACE)
-        if any(name == key[0] and namespace != key[1] for name, namespace in groups):
-            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {key[0]!r} already")
-        groups.setdefault(key, []).append(manifest)
-        labels.setdefault(key, {}).update(selector)
-        if len(groups) > _MOST_GATEWAYS:
-            raise ManifestError(
-                manifest.place, f"is one of more than {_MOST_GATEWAYS} gateways, too many for a machine"
-            )
-    return [
-        Gateway(
-            name=service,
-            service=service,
-            address=f"{POD_NETWORK}{_NETWORKS}.{number}",
-            service_address=f"10.97.0.{number}",
-            labels=labels[service, namespace],
-            namespace=namespace,
-            ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
-            manifests=tuple(manifests),
-        )
-        for number, ((service, namespace), manifests) in enumerate(groups.items(), 1)
-    ]
-
-
-def _selector(manifest: Manifest) -> dict[str, str]:
-    """Return the labels of the pods that a Gateway of Istio is for, none where they are not strings."""
-    selector = _spec(manifest).get("selector")
-    if not isinstance(selector, dict) or not all(isinstance(value, str) for value in selector.values()):
-        return {}
-    return LABELS.parse(selector, f"{manifest.place}: spec.selector")
-
-
-def _gateway_ports(manifest: Manifest) -> Iterable[int]:
-    """Return the numbers of the ports that a Gateway asks for, as far as they are any."""
-    listeners = _spec(manifest).get("servers" if manifest.group == ISTIO else "listeners")
-    for listener in listeners if isinstance(listeners, list) else ():
-        holder = listener.get("port") if isinstance(listener, dict) else None
-        number = holder.get("number") if isinstance(holder, dict) else holder
-        if isinstance(number, int) and 0 < number < 65536:
-            yield number
-
-
-def _spec(manifest: Manifest) -> dict[str, Any]:
-    spec = manifest.document.get("spec")
-    return spec if isinstance(spec, dict) else {}
-
-
-def annotations_of(manifest: Manifest) -> dict[str, str]:
-    """Return the annotations of an object."""
-    annotations = (manifest.document.get("metadata") or {}).get("annotations")
-    return dict(annotations) if isinstance(annotations, dict) else {}
-
-
-def labels_of(manifest: Manifest) -> Labels:
-    """Return the labels of an object."""
-    return dict((manifest.document.get("metadata") or {}).get("labels") or {})

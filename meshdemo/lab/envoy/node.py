@@ -41,12 +41,12 @@ def public_entrances(cluster: Cluster) -> list[Entrance]:
     )
     entrances = [_of_service(cluster, service, port) for service in services for port in service.ports]
     reached = {(pod.name, number) for entrance in entrances for pod, number in entrance.endpoints}
-    for deployment in sorted(cluster.deployments, key=lambda each: each.name):
-        pods = cluster.pods_of(deployment.name)
-        for container in deployment.template.containers:
+    for workload in sorted(cluster.workloads, key=lambda each: each.name):
+        pods = cluster.pods_of(workload.name)
+        for container in workload.template.containers:
             if container.role == "proxy" and not any((pod.name, container.port) in reached for pod in pods):
                 endpoints = tuple((pod, container.port) for pod in pods)
-                entrances.append(Entrance(f"deployment/{deployment.name}", container.port, endpoints))
+                entrances.append(Entrance(f"{workload.kind.lower()}/{workload.name}", container.port, endpoints))
     return entrances
 
 

@@ -263,7 +263,7 @@ def _empty(kind: Type) -> Any:
     return [] if isinstance(kind, List) else {} if isinstance(kind, Map) else None
 
 
-def read(manifest: Manifest, schema: Object, name: str = "spec") -> Fields:
+def read(manifest: Manifest, schema: Type, name: str = "spec") -> Fields:
     """Return a part of an object, by default its spec: unknown fields are refused first, then what values cannot be."""
     place = f"{manifest.place}: {name}"
     value = manifest.document.get(name)
@@ -272,7 +272,8 @@ def read(manifest: Manifest, schema: Object, name: str = "spec") -> Fields:
     schema.check_names(value, place)
     if manifest.group not in _CORE_GROUPS:
         refuse_empty(value, place, manifest.kind)
-    return schema.parse(value, place)
+    fields: Fields = schema.parse(value, place)
+    return fields
 
 
 def refuse_empty(value: Any, place: str, parent: str) -> None:

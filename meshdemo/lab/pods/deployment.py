@@ -1,4 +1,4 @@
-"""Keeps the pods of all Deployments as Kubernetes does: what is missing starts, what has changed is rolled over."""
+"""Keeps the pods of all workloads as Kubernetes does: what is missing starts, what has changed is rolled over."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pods:
         self._around = around
         self._configure = configure
         self._publish = publish
-        self._deployments: frozenset[str] = frozenset()
+        self._workloads: frozenset[str] = frozenset()
         self._wanted: dict[str, PodSpec] = {}
         self._slots: dict[str, _Slot] = {}
         self._leaving: list[RunningPod] = []
@@ -43,13 +43,13 @@ class Pods:
         #: The pods that take calls, by their address in the cluster, as the last `step` saw it.
         self.taking_calls: dict[str, RunningPod] = {}
 
-    def want(self, deployments: Iterable[str], wanted: Mapping[str, PodSpec]) -> bool:
-        """Set the Deployments and the pods that there are to be, by name; `step` leads there.
+    def want(self, workloads: Iterable[str], wanted: Mapping[str, PodSpec]) -> bool:
+        """Set the workloads and the pods that there are to be, by name; `step` leads there.
 
         Return whether anything about the pods has changed.
         """
         changed = self._wanted != wanted
-        self._deployments = frozenset(deployments)
+        self._workloads = frozenset(workloads)
         self._wanted = dict(wanted)
         self._changed_at = time.monotonic()
         return changed
@@ -66,12 +66,12 @@ class Pods:
             slot.current.wanted == self._wanted[name] and self._takes_calls(slot) for name, slot in self._slots.items()
         )
 
-    def not_ready(self, deployment: str | None = None) -> list[str]:
-        """Return the names of the pods that are wanted and do not take calls, of one Deployment or of all."""
+    def not_ready(self, workload: str | None = None) -> list[str]:
+        """Return the names of the pods that are wanted and do not take calls, of one workload or of all."""
         return sorted(
             name
-            for name in self._wanted
-            if deployment in (None, _deployment(name))
+            for name, wanted in self._wanted.items()
+            if workload in (None, wanted.pod.workload)
             and (name not in self._slots or not self._takes_calls(self._slots[name]))
         )
 
@@ -134,30 +134,25 @@ class Pods:
                 slot.current, slot.incoming = slot.incoming, None
 
     def _roll(self) -> None:
-        """Start the replacement of one pod of each Deployment; never fewer are ready than there are to be."""
-        busy = {_deployment(name) for name, slot in self._slots.items() if slot.incoming}
+        """Start the replacement of one pod of each workload; never fewer are ready than there are to be."""
+        busy = {slot.current.pod.workload for slot in self._slots.values() if slot.incoming}
         for name, slot in self._slots.items():
             wanted = self._wanted.get(name)
             if wanted is None or slot.incoming or slot.current.wanted == wanted:
                 continue
-            if _deployment(name) not in busy:
-                busy.add(_deployment(name))
+            if wanted.pod.workload not in busy:
+                busy.add(wanted.pod.workload)
                 slot.incoming = self._start(wanted)
 
     def _remove(self, taken_out: list[RunningPod]) -> None:
         """Take out what is not wanted any more.
 
-        What a Deployment has too many of goes once the others are ready; what has no Deployment any more, which may
+        What a workload has too many of goes once the others are ready; what has no workload any more, which may
         have got another name, once all are.
         """
         patient = time.monotonic() < self._changed_at + _REPLACEMENT_SECONDS
         for name in [name for name in self._slots if name not in self._wanted]:
-            deployment = _deployment(name)
-            waits = self.not_ready(deployment if deployment in self._deployments else None)
+            workload = self._slots[name].current.pod.workload
+            waits = self.not_ready(workload if workload in self._workloads else None)
             if not (waits and patient):
                 taken_out.append(self._slots.pop(name).current)
-
-
-def _deployment(pod: str) -> str:
-    """Return the name of a pod's Deployment."""
-    return pod.rpartition("-")[0]

@@ -58,7 +58,12 @@ class RunningPod:
         self.pod = wanted.pod
         self._around = around
         book = around.ports
-        apps = {container.port: book.get((key, "app", container.port)) for container in self.pod.containers}
+        # A stand-in listens once, for all its ports.
+        apps = {
+            port: book.get((key, "app", container.port))
+            for container in self.pod.containers
+            for port in container.listens
+        }
         inbound = {number: book.get((key, "in", number)) for number in apps} if wanted.takes_inbound else {}
         outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
         self.ports = Ports(apps, inbound, outbound)

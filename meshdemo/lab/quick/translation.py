@@ -66,10 +66,10 @@ def configure(cluster: Cluster) -> Configuration:
             not_in_force.append(NotInForce(manifest.id, "", "only --istiod applies it", needs_istiod=True))
         elif kind not in _READ:
             raise refused(manifest.place)
-    for deployment in cluster.deployments:
-        for name, _ in deployment.template.labels:
+    for workload in cluster.workloads:
+        for name, _ in workload.template.labels:
             if name in _LABELS_REFUSED:
-                raise refused(f"{deployment.place}: spec.template.metadata.labels.{name}")
+                raise refused(f"{workload.place}: spec.template.metadata.labels.{name}")
     registry = _registry(cluster)
     istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
     listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]

@@ -8,12 +8,14 @@ from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.files.schema import Object, read
 
 
-def template(container=None, pod=None, notes=None):
+def template(container=None, pod=None, workload="a", labels=None):
     container = {"name": "web", "args": ["webserver"], **(container or {})}
-    spec = {"template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container], **(pod or {})}}}
+    spec = {
+        "template": {"metadata": {"labels": labels or {"app": "a"}}, "spec": {"containers": [container], **(pod or {})}}
+    }
     document = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": spec}
     fields = read(manifest(document), Object({"template": TEMPLATE}))
-    return read_template(fields["template"], [] if notes is None else notes)
+    return read_template(fields["template"], workload)
 
 
 def container(**fields):
@@ -84,16 +86,86 @@ def test_references_to_variables(text, value):
     assert dict(found.environment)["Y"] == value
 
 
-def test_what_runs_elsewhere():
-    """A container of another program is told, and not run."""
-    notes = []
-    assert template({"args": ["nginx"]}, notes=notes).containers == ()
-    (note,) = notes
-    assert note == (
-        "file.yaml: Deployment/a: spec.template.spec.containers[0]: not run here: "
-        "its args do not begin with webserver or proxy"
-    )
-    assert template({"command": ["sh"]}, notes=notes).containers == ()
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"args": ["nginx"]},
+        {"command": ["sh"]},
+        {"image": "apache/airflow:3.0", "args": ["webserver"]},
+        {"image": "meshdemo:1.0.0", "args": None},
+    ],
+)
+def test_what_is_stood_in_for(fields):
+    """A container that does not run this program is stood in for."""
+    (found,) = template(fields).containers
+    assert found.stands_in
+    assert found.args == ("webserver", "--content", "a")
+
+
+@pytest.mark.parametrize("image", ["meshdemo:1.0.0", "registry.example:5000/team/meshdemo@sha256:00", None])
+def test_what_runs_itself(image):
+    """A container of this program's image runs it, whatever its registry."""
+    (found,) = template({"image": image}).containers
+    assert (found.stands_in, found.args) == (False, ("webserver",))
+
+
+@pytest.mark.parametrize(
+    ("workload", "version", "content"),
+    [("reviews-v2", "v2", "reviews v2"), ("reviews", "v2", "reviews v2"), ("reviews-v2", "", "reviews-v2")],
+)
+def test_what_a_stand_in_says(workload, version, content):
+    """A stand-in says which workload and version it is, the version once."""
+    labels = {"app": "a", **({"version": version} if version else {})}
+    (found,) = template({"image": "other"}, workload=workload, labels=labels).containers
+    assert found.args == ("webserver", "--content", content)
+
+
+def test_what_makes_no_difference_to_a_stand_in():
+    """What another image would run, need and be asked for is passed over; its ports are not, unless they are UDP."""
+    other = {"name": "cache", "image": "redis", "ports": [{"containerPort": 6379}, {"containerPort": 8080}]}
+    pod = {
+        "initContainers": [{"name": "first", "image": "other", "command": ["sh"]}],
+        "hostAliases": [{"ip": "127.0.0.1"}],
+        "volumes": [{"name": "data", "emptyDir": {}}],
+    }
+    fields = {
+        "image": "other",
+        "command": ["run"],
+        "env": [{"name": "PATH", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+        "envFrom": [{"configMapRef": {"name": "a"}}],
+        "readinessProbe": {"exec": {"command": ["true"]}},
+        "lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+        "ports": [
+            {"name": "http", "containerPort": 8080, "hostPort": 80},
+            {"containerPort": 9090},
+            {"containerPort": 53, "protocol": "UDP"},
+        ],
+    }
+    containers = [{"name": "web", **fields}, other, {"name": "istio-proxy", "image": "proxyv2", "args": ["proxy"]}]
+    (found,) = template(pod={**pod, "containers": containers}).containers
+    assert found.ports == (("http", 8080), ("", 9090), ("", 6379))
+    assert found.listens == (8080, 9090, 6379)
+    assert (found.environment, found.readiness) == ((), None)
+
+
+def test_a_pod_with_this_program_in_it():
+    """Where this program runs in a pod, nothing stands in for the other containers, and the pod is run as it says."""
+    containers = [{"name": "web", "args": ["webserver"]}, {"name": "cache", "image": "redis"}]
+    (found,) = template(pod={"containers": containers}).containers
+    assert (found.name, found.stands_in) == ("web", False)
+    with pytest.raises(ManifestError, match="initContainers: is not supported here"):
+        template(pod={"containers": containers, "initContainers": []})
+
+
+def test_the_pod_of_a_gateway():
+    """A pod with nothing but Istio's own container has nothing to run."""
+    assert template(pod={"containers": [{"name": "istio-proxy", "image": "auto"}]}).containers == ()
+
+
+def test_a_mistake_in_what_is_stood_in_for():
+    """A misspelt field of another image's container is said as well."""
+    with pytest.raises(ManifestError, match="containerPorts: unknown field, did you mean containerPort"):
+        template({"image": "other", "ports": [{"containerPorts": 80}]})
 
 
 @pytest.mark.parametrize("name", ["PYTHONPATH", "pythonhome", "LD_PRELOAD", "BROWSER", "PATH", "A=B", "É", "A\n", ""])

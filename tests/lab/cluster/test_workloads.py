@@ -25,7 +25,7 @@ def gateway(name, selector, *ports):
 def test_the_example():
     """The example is seven pods of three Deployments and four Services, and nothing about it is to be said."""
     cluster = read(*documents(EXAMPLE))
-    assert [(each.name, each.replicas) for each in cluster.deployments] == [
+    assert [(each.name, each.replicas) for each in cluster.workloads] == [
         ("proxy", 1),
         ("webserverv1", 3),
         ("webserverv2", 3),
@@ -91,12 +91,81 @@ def test_what_is_said_and_what_is_not():
         {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "a"}},
         {"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant", "metadata": {"name": "a"}},
         {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}},
-        {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "a"}},
+        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"}},
+        {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "b"}},
     ]
     assert read(*documents(EXAMPLE), *objects).notes == (
-        "file.yaml: HorizontalPodAutoscaler/a: not applied here, only a cluster knows HorizontalPodAutoscaler",
-        "file.yaml: StatefulSet/a: not applied here, only a cluster knows StatefulSet",
+        "not applied here, since only a cluster knows them: CronJob/a, Thing/b",
     )
+
+
+def workload(kind="Deployment", name="web", labels=None, ports=(), **spec):
+    """Return what makes pods of another image."""
+    labels = {"app": name, **(labels or {})}
+    containers = [{"name": "main", "image": "other:1", "ports": [{"containerPort": port} for port in ports]}]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
+    spec = {"selector": {"matchLabels": {"app": name}}, "template": template, **spec}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def service(name, *ports, **spec):
+    spec = {"selector": {"app": name}, "ports": list(ports), **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "pods"),
+    [
+        ("Deployment", {"replicas": 2, "strategy": {"type": "Recreate"}, "paused": True}, ["web-1", "web-2"]),
+        ("StatefulSet", {"replicas": 2, "serviceName": "web"}, ["web-0", "web-1"]),
+        ("StatefulSet", {"ordinals": {"start": 3}}, ["web-3"]),
+        ("DaemonSet", {}, ["web-1"]),
+        ("ReplicaSet", {"replicas": 2}, ["web-1", "web-2"]),
+    ],
+)
+def test_what_makes_pods(kind, spec, pods):
+    """All kinds of workloads make pods, with the names that they would have, but for what is random in these."""
+    cluster = read(workload(kind, **spec))
+    assert [pod.name for pod in cluster.pods] == pods
+    assert {(pod.workload, pod.containers[0].stands_in) for pod in cluster.pods} == {("web", True)}
+
+
+def test_a_bare_pod():
+    """A Pod runs by its own name."""
+    template = workload()["spec"]["template"]
+    metadata = {"name": "curl", "labels": {"app": "curl"}, "creationTimestamp": None}
+    cluster = read({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+    (pod,) = cluster.pods
+    assert (pod.name, pod.workload, pod.labels) == ("curl", "curl", {"app": "curl"})
+    assert pod.containers[0].ports == (("", 3030),)
+
+
+def test_ports_of_a_stand_in():
+    """A stand-in answers at the ports of its containers, and at those that Services name by number."""
+    cluster = read(
+        workload(ports=[8080]),
+        service("web", {"name": "http", "port": 80, "targetPort": 8080}, {"name": "http-admin", "port": 9000}),
+        service("other", {"name": "http", "port": 1}),
+    )
+    assert cluster.pods[0].containers[0].listens == (8080, 9000)
+    (web, _) = cluster.services
+    assert [cluster.endpoints(web, port)[0][1] for port in web.ports] == [8080, 9000]
+
+
+def test_two_of_a_name():
+    """No two pods have the same name."""
+    with pytest.raises(ManifestError, match=r"StatefulSet/web: another workload has a pod of the name 'web-1'"):
+        read(workload(), workload("StatefulSet", replicas=2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"), [({"strategy": {"type": "Recreate"}}, "strategy.type"), ({"paused": True}, "paused")]
+)
+def test_what_this_program_would_do_otherwise(spec, field):
+    """How a Deployment of this program is rolled over is as it says, or refused."""
+    web = example()["Deployment", "webserverv1"]
+    with pytest.raises(ManifestError, match=f"Deployment/webserverv1: spec.{field}: "):
+        read({**web, "spec": {**web["spec"], **spec}})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,17 @@ class PlayedPod:
 def wanted(*names, version="1"):
     template = Template((), version, 30, ())
     return {
-        name: PodSpec(Pod(name, f"10.244.{ord(name[0])}.{name[-1]}", {"version": version}, "default", ()), template)
+        name: PodSpec(
+            Pod(
+                name,
+                f"10.244.{ord(name[0])}.{name[-1]}",
+                {"version": version},
+                "default",
+                (),
+                workload=name.rpartition("-")[0],
+            ),
+            template,
+        )
         for name in names
     }
 

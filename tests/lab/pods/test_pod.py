@@ -36,7 +36,7 @@ def around(tmp_path):
 
 
 def template_of(cluster, name):
-    return next(each.template for each in cluster.deployments if each.name == name)
+    return next(each.template for each in cluster.workloads if each.name == name)
 
 
 def test_a_proxy(cluster, around):
