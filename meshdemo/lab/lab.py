@@ -9,16 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from meshdemo.escaping import printable_message
 from meshdemo.lab import summary
+from meshdemo.lab.door import Door
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.manifests import ManifestError, shown_path
 from meshdemo.lab.marks import ChangeMarks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.pods.deployment import Pods
@@ -27,6 +29,7 @@ from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.state import Reader, State, as_json
+from meshdemo.lab.xray.records import Records
 
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
@@ -77,13 +80,18 @@ class Lab:
             stack.callback(guard.close)
             ports = PortBook()
             files = self._reader.read()
-            ports.claim("front", options.port)
+            self._port = ports.claim("front", options.port)
             self._say(summary.starting(files.cluster))
             self.state = self._reader.configure(files)
             self._plane = ControlPlane(guard.folder)
             stack.callback(self._plane.close)
             self._judge = Judge(guard.folder, guard.group, self._plane)
             stack.callback(self._judge.close)
+            self.records = Records()
+            self._plane.hearers.append(self.records.hear)
+            #: By which other programs of this user ask; what they ask for is added to it.
+            self.door = Door(guard.folder)
+            self.door.add("GET", "/", self._describe)
             self._marks = ChangeMarks(guard.folder / "changes.json")
             around = PodContext(
                 folder=guard.folder,
@@ -93,11 +101,13 @@ class Lab:
                 say=self._say,
                 log=log or (lambda pod, line: self._say(f"{pod} | {line}")),
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
-                proxy_environment={"CHANGES_FILE": str(self._marks.path)},
+                proxy_environment={"CHANGES_FILE": str(self._marks.path), "LAB_SOCKET": str(self.door.path)},
             )
             #: All pods, and what is reached from outside, for those who look at them.
             self.pods = Pods(around, self._local, self._publish)
             self.outside = Outside(guard, self._plane, ports, self._reader, self._say)
+            self.door.open()
+            stack.callback(self.door.close)
             self._ending = stack.pop_all()
         self._rolling: set[str] = set()
         self._slow_at: float | None = None
@@ -161,6 +171,15 @@ class Lab:
     def addresses(self) -> list[Address]:
         """Return what can be called from outside."""
         return self.outside.addresses(self.state)
+
+    def _describe(self, _rest: str, _body: object) -> dict[str, Any]:
+        """Return what runs here, for those who look for a lab."""
+        return {
+            "port": self._port,
+            "files": [shown_path(path) for path in self._files.paths],
+            "pods": [pod.name for pod in self.state.pods],
+            "addresses": [{"name": address.name, "url": address.url} for address in self.addresses()],
+        }
 
     def follow(self, paths: Sequence[Path]) -> None:
         """Follow other files from now on; `is_settled` says when they are in force."""

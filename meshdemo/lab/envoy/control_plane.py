@@ -11,7 +11,6 @@ import itertools
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import grpc
 
 from meshdemo.lab.engine import Resource
+from meshdemo.lab.envoy.access_log import CONTROL_PLANE
 from meshdemo.lab.envoy.messages import URLS, Snapshot, api
 from meshdemo.lab.envoy.subscriber import COMPLETE, Stream, Subscriber, Subscription
 
@@ -29,7 +29,6 @@ _DISCOVERY_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 # The metadata by which an Envoy says which one it is.
 _KEY = "meshdemo-envoy"
-_CLUSTER = "meshdemo-control-plane"
 # Longer than any sound Envoy takes on a busy machine; one that does not answer holds up no edit any further.
 _ANSWER_SECONDS = 5.0
 _LOOK_UP_SECONDS = 0.3
@@ -42,22 +41,6 @@ _KEEPALIVE = [
 ]
 # Each Envoy has two streams, and a new one may begin before the one before has ended. Threads are made as needed.
 _MOST_STREAMS = 512
-_MOST_LOG_ENTRIES = 10_000
-_LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
-#: An access log that is heard here.
-ACCESS_LOG: Resource = {
-    "name": "meshdemo",
-    "typed_config": {
-        "@type": _LOG,
-        "common_config": {
-            "log_name": "meshdemo",
-            "transport_api_version": "V3",
-            "grpc_service": {"envoy_grpc": {"cluster_name": _CLUSTER}},
-            "buffer_flush_interval": "0.05s",
-        },
-        "additional_request_headers_to_log": ["x-request-id"],
-    },
-}
 _KINDS = {url: kind for kind, url in URLS.items()}
 # What is no part of the reason of a refusal.
 _NOISE = re.compile(r"^Error adding/updating \w+\(s\) |goo\.gle/\w+ +")
@@ -75,10 +58,8 @@ class ControlPlane:
         self._subscribers: dict[str, Subscriber] = {}
         self._answers = threading.Condition()
         self._nonces = itertools.count(1)
-        #: The last entries of the Envoys' access logs, each with the name of its pod or gateway.
-        self.log: deque[tuple[str, Any]] = deque(maxlen=_MOST_LOG_ENTRIES)
-        #: Is called with each of them.
-        self.hear: Callable[[str, Any], object] = lambda _name, _entry: None
+        #: Are called with each entry of the Envoys' access logs, and the name of its pod or gateway.
+        self.hearers: list[Callable[[str, Any], object]] = []
         discovery = api("envoy.service.discovery.v3.discovery_pb2")
         access_log = api("envoy.service.accesslog.v3.als_pb2")
         self._cluster_type = api("envoy.config.cluster.v3.cluster_pb2").Cluster
@@ -115,14 +96,14 @@ class ControlPlane:
         options = {"@type": f"type.googleapis.com/{protocol}", "explicit_http_config": {"http2_protocol_options": {}}}
         endpoint = {"endpoint": {"address": {"pipe": {"path": str(self._socket)}}}}
         cluster = {
-            "name": _CLUSTER,
+            "name": CONTROL_PLANE,
             "type": "STATIC",
             "typed_extension_protocol_options": {protocol: options},
-            "load_assignment": {"cluster_name": _CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+            "load_assignment": {"cluster_name": CONTROL_PLANE, "endpoints": [{"lb_endpoints": [endpoint]}]},
         }
         retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
         service = {
-            "envoy_grpc": {"cluster_name": _CLUSTER, "retry_policy": retry},
+            "envoy_grpc": {"cluster_name": CONTROL_PLANE, "retry_policy": retry},
             "initial_metadata": [{"key": _KEY, "value": subscriber.key}],
         }
         ads = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [service]}
@@ -297,8 +278,8 @@ class ControlPlane:
             for message in requests:
                 name = message.identifier.node.id or name
                 for entry in message.http_logs.log_entry:
-                    self.log.append((name, entry))
-                    self.hear(name, entry)
+                    for hear in self.hearers:
+                        hear(name, entry)
         return self._log_response_type()
 
 

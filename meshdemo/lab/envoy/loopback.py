@@ -14,6 +14,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import POD_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
+from meshdemo.lab.envoy.access_log import matched_headers, with_access_log
 from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.messages import Snapshot, pack
 from meshdemo.lab.envoy.standalone import PASSTHROUGH, Secrets, Standalone, passthrough, secret, secret_names
@@ -95,7 +96,9 @@ class Local:
         self._resources = resources = resources if ports.outbound else _inbound_only(resources)
         standalone = Standalone(passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters))
         self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
-        self.listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
+        headers = sorted(set(matched_headers(resources.routes)))
+        listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
+        self.listeners = [with_access_log(each, () if is_inbound(each) else headers) for each in listeners]
         # A pod that is being replaced has no port for a listener that is new: nobody asks for that one's routes.
         names = set(_route_names(self.listeners))
         self.routes = [self._adapt(each) for each in resources.routes if each["name"] in names]

@@ -14,7 +14,7 @@ from typing import Any
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.envoy.control_plane import ACCESS_LOG, ADS
+from meshdemo.lab.envoy.control_plane import ADS
 
 #: The fields of Envoy's configuration that name a certificate to show, and one to trust.
 SHOWN = "tls_certificate_sds_secret_configs"
@@ -59,7 +59,7 @@ class Standalone:
     passes_through: bool
 
     def adapt(self, value: Any) -> Any:
-        """Return a part that takes the rest from the control plane and logs to it, without what this Envoy lacks."""
+        """Return a part that takes the rest from the control plane, without what this Envoy lacks."""
         if isinstance(value, list):
             return [self.adapt(each) for each in value if not _is_istio_only(each)]
         if not isinstance(value, dict):
@@ -71,11 +71,6 @@ class Standalone:
             value[SHOWN] = [{**each, "sds_config": ADS} for each in value[SHOWN]]
         if TRUSTED in value:
             value[TRUSTED] = {**value[TRUSTED], "sds_config": ADS}
-        kind = str(value.get("@type", ""))
-        if kind.endswith(".HttpConnectionManager"):
-            value["access_log"] = [*value.get("access_log", []), ACCESS_LOG]
-        if kind.endswith(".http.router.v3.Router"):
-            value["upstream_log"] = [*value.get("upstream_log", []), ACCESS_LOG]
         return {key: self.adapt(inner) for key, inner in value.items()}
 
     def with_lookup(self, value: Any, port: int) -> Any:

@@ -36,6 +36,7 @@ PROGRAM_VARIABLES = frozenset(
         "FORWARD_HEADERS",
         "HOSTNAME",
         "KEEP_ALIVE",
+        "LAB_SOCKET",
         "LISTEN_HOST",
         "PASS_STATUS",
         "PORT",

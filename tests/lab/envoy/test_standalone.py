@@ -5,7 +5,7 @@ import base64
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from meshdemo.lab.envoy.control_plane import ACCESS_LOG, ADS
+from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.standalone import (
     SHOWN,
     TRUSTED,
@@ -46,15 +46,6 @@ def test_sources():
     own = {"name": "default", "sds_config": ADS}
     assert found["tls"] == [{SHOWN: [own]}, {"combined_validation_context": {TRUSTED: own}}]
     assert sorted(secret_names(found)) == [(SHOWN, "default"), (TRUSTED, "default")]
-
-
-def test_access_logs():
-    """Each request and each try is logged to the control plane, beside what a policy wants."""
-    manager = {"@type": "type.googleapis.com/x.HttpConnectionManager", "access_log": [{"name": "a"}]}
-    manager["http_filters"] = [{"typed_config": {"@type": ROUTER}}]
-    found = standalone().adapt(manager)
-    assert found["access_log"] == [{"name": "a"}, ACCESS_LOG]
-    assert found["http_filters"][0]["typed_config"]["upstream_log"] == [ACCESS_LOG]
 
 
 def inline(value):

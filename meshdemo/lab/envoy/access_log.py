@@ -1,0 +1,65 @@
+"""The log that each Envoy sends the control plane: an entry for each request, and one for each try of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from meshdemo.lab.engine import Resource
+
+#: The cluster by which an Envoy reaches the control plane.
+CONTROL_PLANE = "meshdemo-control-plane"
+#: The tags of an entry: the object that the route comes from, and the name of the RouteConfiguration.
+OBJECT_TAG, ROUTES_TAG = "object", "routes"
+_LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
+# Where Istio writes it into a route (istio.io, pilot/pkg/networking/util, BuildConfigInfoMetadata).
+_OBJECT: Resource = {
+    "tag": OBJECT_TAG,
+    "metadata": {"kind": {"route": {}}, "metadata_key": {"key": "istio", "path": [{"key": "config"}]}},
+}
+# Where a header stands for a part of the request that each entry has anyway.
+_PSEUDO = ":"
+
+
+def with_access_log(value: Any, headers: Iterable[str] = ()) -> Any:
+    """Return a part of a listener whose requests and tries are logged, with `headers` beside x-request-id."""
+    if isinstance(value, list):
+        return [with_access_log(each, headers) for each in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: with_access_log(inner, headers) for key, inner in value.items()}
+    kind = str(value.get("@type", ""))
+    if kind.endswith(".HttpConnectionManager"):
+        routes = value["rds"]["route_config_name"] if "rds" in value else value.get("route_config", {}).get("name", "")
+        value["access_log"] = [*value.get("access_log", []), _access_log(routes, headers)]
+    if kind.endswith(".http.router.v3.Router"):
+        value["upstream_log"] = [*value.get("upstream_log", []), _access_log("", ())]
+    return value
+
+
+def matched_headers(routes: Iterable[Resource]) -> Iterator[str]:
+    """Yield the names of the headers that routes are chosen by."""
+    for configuration in routes:
+        for host in configuration.get("virtual_hosts", []):
+            for route in host.get("routes", []):
+                for condition in route.get("match", {}).get("headers", []):
+                    if not condition["name"].startswith(_PSEUDO):
+                        yield condition["name"].lower()
+
+
+def _access_log(routes: str, headers: Iterable[str]) -> Resource:
+    named: Resource = {"tag": ROUTES_TAG, "literal": {"value": routes}}
+    return {
+        "name": "meshdemo",
+        "typed_config": {
+            "@type": _LOG,
+            "common_config": {
+                "log_name": "meshdemo",
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": CONTROL_PLANE}},
+                "buffer_flush_interval": "0.05s",
+                "custom_tags": [_OBJECT, named] if routes else [_OBJECT],
+            },
+            "additional_request_headers_to_log": sorted({"x-request-id", *headers}),
+        },
+    }

@@ -1,0 +1,183 @@
+"""What the Envoys log of each request and of each try, as data, kept by request for a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshdemo.lab.envoy.access_log import OBJECT_TAG, ROUTES_TAG
+
+#: How many requests are kept; the oldest goes first.
+MOST_CALLS = 10_000
+# A request that comes through more Envoys, or is tried more often, loses its first records.
+_MOST_RECORDS = 200
+_UPSTREAM = ("UpstreamEnd", "UpstreamPeriodic", "UpstreamPoolReady")
+# Envoy's flags as the message names them, and as its text log does (Envoy, access log, RESPONSE_FLAGS).
+_FLAGS = {
+    "failed_local_healthcheck": "LH",
+    "no_healthy_upstream": "UH",
+    "upstream_request_timeout": "UT",
+    "local_reset": "LR",
+    "upstream_remote_reset": "UR",
+    "upstream_connection_failure": "UF",
+    "upstream_connection_termination": "UC",
+    "upstream_overflow": "UO",
+    "no_route_found": "NR",
+    "delay_injected": "DI",
+    "fault_injected": "FI",
+    "rate_limited": "RL",
+    "unauthorized_details": "UAEX",
+    "rate_limit_service_error": "RLSE",
+    "downstream_connection_termination": "DC",
+    "upstream_retry_limit_exceeded": "URX",
+    "stream_idle_timeout": "SI",
+    "invalid_envoy_request_headers": "IH",
+    "downstream_protocol_error": "DPE",
+    "upstream_max_stream_duration_reached": "UMSDR",
+    "no_filter_config_found": "NFCF",
+    "duration_timeout": "DT",
+    "upstream_protocol_error": "UPE",
+    "no_cluster_found": "NC",
+    "overload_manager": "OM",
+    "dns_resolution_failure": "DF",
+    "downstream_remote_reset": "DR",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry: of a request as it came to an Envoy, or of one try of it, `is_try`.
+
+    `envoy` is the name of the pod or gateway, `routes` that of the RouteConfiguration, `route` that of the route in it,
+    `object` Istio's path of the object that it comes from, empty where there is none. `downstream` and `local` are the
+    two ends of the connection that the request came by, `upstream` the pod that was called, as `127.0.0.1:20000`.
+    `status` is None where nobody was answered. `started` is in seconds since 1970.
+    """
+
+    envoy: str
+    is_try: bool
+    request_id: str
+    method: str
+    authority: str
+    path: str
+    headers: Mapping[str, str]
+    routes: str
+    route: str
+    object: str
+    cluster: str
+    status: int | None
+    flags: tuple[str, ...]
+    details: str
+    started: float
+    milliseconds: float
+    tries: int
+    upstream: str
+    downstream: str
+    local: str
+    peer_identity: str
+    is_tls: bool
+    tls_failure: str = ""
+    downstream_tls_failure: str = ""
+
+    @property
+    def is_inbound(self) -> bool:
+        """Return whether it is of what comes to a pod."""
+        return is_inbound_name(self.routes or self.cluster)
+
+
+def is_inbound_name(name: str) -> bool:
+    """Return whether a cluster or RouteConfiguration is for what comes to a pod, by Istio's name for it."""
+    return name.startswith(("inbound|", "InboundPassthroughCluster"))
+
+
+def read_record(envoy: str, entry: Any) -> Record:
+    """Return an entry of Envoy's access log (HTTPAccessLogEntry) as data."""
+    common, request, response = entry.common_properties, entry.request, entry.response
+    peer = common.tls_properties.peer_certificate_properties
+    kind = common.DESCRIPTOR.fields_by_name["access_log_type"].enum_type.values_by_number[common.access_log_type].name
+    headers = {name.lower(): value for name, value in request.request_headers.items()}
+    tags = dict(common.custom_tags)
+    status = response.response_code.value if response.HasField("response_code") else 0
+    return Record(
+        envoy=envoy,
+        is_try=kind in _UPSTREAM,
+        request_id=request.request_id or headers.get("x-request-id", ""),
+        method=request.DESCRIPTOR.fields_by_name["request_method"]
+        .enum_type.values_by_number[request.request_method]
+        .name,
+        authority=request.authority,
+        path=request.original_path or request.path,
+        headers=headers,
+        routes=tags.get(ROUTES_TAG, ""),
+        route=common.route_name,
+        object=tags.get(OBJECT_TAG, ""),
+        cluster=common.upstream_cluster,
+        status=status or None,
+        flags=_flags(common.response_flags),
+        details=response.response_code_details,
+        started=common.start_time.seconds + common.start_time.nanos / 1e9,
+        milliseconds=common.duration.seconds * 1000 + common.duration.nanos / 1e6,
+        tries=common.upstream_request_attempt_count,
+        upstream=_address(common.upstream_remote_address),
+        downstream=_address(common.downstream_remote_address),
+        local=_address(common.downstream_local_address),
+        peer_identity=next((each.uri for each in peer.subject_alt_name if each.uri), ""),
+        is_tls=common.HasField("tls_properties") and bool(common.tls_properties.tls_version),
+        tls_failure=common.upstream_transport_failure_reason,
+        downstream_tls_failure=common.downstream_transport_failure_reason,
+    )
+
+
+def _flags(flags: Any) -> tuple[str, ...]:
+    names = [descriptor.name for descriptor, _ in flags.ListFields()]
+    return tuple(_FLAGS.get(name, name) for name in names)
+
+
+def _address(address: Any) -> str:
+    at = address.socket_address
+    return f"{at.address}:{at.port_value}" if at.address else ""
+
+
+class Records:
+    """The records of the last requests, by their x-request-id."""
+
+    def __init__(self, most_calls: int = MOST_CALLS) -> None:
+        self._most_calls = most_calls
+        self._kept: OrderedDict[str, list[Record]] = OrderedDict()
+        self._changed = threading.Condition()
+
+    def hear(self, envoy: str, entry: Any) -> None:
+        """Take an entry of the log of an Envoy (ControlPlane.hearers)."""
+        self.add(read_record(envoy, entry))
+
+    def add(self, record: Record) -> None:
+        """Take one record; the oldest request goes where there are too many."""
+        if not record.request_id:
+            return
+        with self._changed:
+            records = self._kept.setdefault(record.request_id, [])
+            records.append(record)
+            del records[:-_MOST_RECORDS]
+            if len(self._kept) > self._most_calls:
+                self._kept.popitem(last=False)
+            self._changed.notify_all()
+
+    def of(self, request_id: str) -> list[Record]:
+        """Return what there is of one request."""
+        with self._changed:
+            return list(self._kept.get(request_id, ()))
+
+    def wait(self, request_id: str, is_complete: Callable[[list[Record]], bool], seconds: float) -> list[Record]:
+        """Return the records of a request when they are complete, or the time is over."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                records = list(self._kept.get(request_id, ()))
+                left = deadline - time.monotonic()
+                if is_complete(records) or left <= 0:
+                    return records
+                self._changed.wait(left)

@@ -1,0 +1,31 @@
+"""The log that each Envoy sends."""
+
+from meshdemo.lab.envoy.access_log import matched_headers, with_access_log
+
+ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+
+
+def test_access_logs():
+    """Each request and each try is logged, beside what a policy wants, with the routes and the headers they look at."""
+    manager = {
+        "@type": "type.googleapis.com/x.HttpConnectionManager",
+        "access_log": [{"name": "a"}],
+        "rds": {"route_config_name": "80"},
+        "http_filters": [{"typed_config": {"@type": ROUTER}}],
+    }
+    found = with_access_log([manager], ["end-user"])[0]
+    first, log = found["access_log"]
+    assert first == {"name": "a"}
+    assert log["typed_config"]["additional_request_headers_to_log"] == ["end-user", "x-request-id"]
+    tags = log["typed_config"]["common_config"]["custom_tags"]
+    assert {"tag": "routes", "literal": {"value": "80"}} in tags
+    (of_tries,) = found["http_filters"][0]["typed_config"]["upstream_log"]
+    assert of_tries["typed_config"]["additional_request_headers_to_log"] == ["x-request-id"]
+    assert manager["access_log"] == [{"name": "a"}]
+
+
+def test_matched_headers():
+    """Routes are chosen by headers, and by what is told of each request anyway."""
+    match = {"headers": [{"name": "End-User"}, {"name": ":method"}]}
+    routes = [{"virtual_hosts": [{"name": "a"}, {"routes": [{"match": match}, {"match": {"prefix": "/"}}]}]}]
+    assert list(matched_headers(routes)) == ["end-user"]

@@ -1,0 +1,66 @@
+"""What the Envoys log, as data."""
+
+import threading
+
+from meshdemo.lab.envoy.messages import api
+from meshdemo.lab.xray.records import Record, Records, read_record
+
+LOG = api("envoy.data.accesslog.v3.accesslog_pb2")
+
+
+def entry(request_id="1", kind="DownstreamEnd", status=200):
+    made = LOG.HTTPAccessLogEntry()
+    common = made.common_properties
+    common.access_log_type = LOG.AccessLogType.Value(kind)
+    common.start_time.FromMilliseconds(1500)
+    common.duration.FromMicroseconds(2500)
+    common.upstream_remote_address.socket_address.address = "127.0.0.1"
+    common.upstream_remote_address.socket_address.port_value = 20001
+    common.response_flags.upstream_connection_failure = True
+    common.response_flags.unauthorized_details.reason = 1
+    common.route_name = "testers"
+    common.custom_tags["routes"] = "80"
+    common.custom_tags["object"] = "/apis/x"
+    made.request.request_id = request_id
+    made.request.request_method = 1
+    made.request.path = "/new"
+    made.request.original_path = "/v2?x=1"
+    made.request.request_headers["end-user"] = "tester"
+    if status:
+        made.response.response_code.value = status
+    return made
+
+
+def test_an_entry():
+    """An entry has all that an explanation needs, with Envoy's own short names for what went wrong."""
+    found = read_record("proxy-1", entry())
+    assert (found.envoy, found.is_try, found.method, found.path) == ("proxy-1", False, "GET", "/v2?x=1")
+    assert (found.routes, found.route, found.object) == ("80", "testers", "/apis/x")
+    assert (found.flags, found.status) == (("UF", "UAEX"), 200)
+    assert (found.started, found.milliseconds, found.upstream) == (1.5, 2.5, "127.0.0.1:20001")
+    assert found.headers == {"end-user": "tester"}
+    assert not found.is_inbound
+
+
+def test_a_try_that_nobody_answered():
+    """A try is told from a request, and no answer from a status."""
+    found = read_record("proxy-1", entry(kind="UpstreamEnd", status=0))
+    assert found.is_try
+    assert found.status is None
+
+
+def test_the_oldest_goes():
+    """So many requests are kept, and no more."""
+    records = Records(2)
+    for number in "123":
+        records.hear("proxy-1", entry(number))
+    assert [len(records.of(number)) for number in "123"] == [0, 1, 1]
+
+
+def test_waiting():
+    """Who waits gets what comes, or what there is when the time is over."""
+    records = Records()
+    threading.Timer(0.02, lambda: records.hear("proxy-1", entry())).start()
+    (found,) = records.wait("1", bool, 5)
+    assert isinstance(found, Record)
+    assert records.wait("1", lambda found: len(found) == 2, 0.01) == [found]
