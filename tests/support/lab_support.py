@@ -18,6 +18,7 @@ from support import ROOT, get, wait_until
 
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import Container, Probe
+from meshdemo.lab.engine import Engine
 from meshdemo.lab.files.manifests import Manifest
 from meshdemo.lab.lab import Lab, LabOptions
 
@@ -112,14 +113,21 @@ def paced(rate: float, count: int | None = None, stop: threading.Event | None = 
 class RunningLab:
     """A lab in this process that a thread looks after. Its files are copies that a test may edit."""
 
-    def __init__(self, folder: Path, *sources: Path, drain_seconds: float = 1.0, access_log: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        *sources: Path,
+        drain_seconds: float = 1.0,
+        access_log: bool = False,
+        engine: Engine = quick,
+    ):
         self.folder = folder
         self.lines: list[str] = []
         self.paths = [folder / source.name for source in sources]
         for source, path in zip(sources, self.paths, strict=True):
             path.write_text(source.read_text() if source.exists() else "# nothing yet\n")
         options = LabOptions(port=0, drain_seconds=drain_seconds, access_log=access_log)
-        self.lab = Lab(self.paths, quick, options, self._say)
+        self.lab = Lab(self.paths, engine, options, self._say)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_after, daemon=True)
         try:
