@@ -4,7 +4,7 @@ import time
 
 import pytest
 from lab_support import EXAMPLE, K8S, RunningLab
-from support import get, wait_until
+from support import PATHS, get, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +123,7 @@ def test_header(run_lab, lesson):
 def test_path(run_lab, lesson):
     """The path decides, and version 2 sees it rewritten."""
     running = run_lab(K8S / lesson)
-    for path, version, seen in (
-        ("/v2", "2", "/"),
-        ("/v2?q=1", "2", "/"),
-        ("/v2/x", "2", "/x"),
-        ("/v2beta", "1", "/v2beta"),
-        ("/", "1", "/"),
-    ):
+    for path, version, seen in PATHS:
         for _ in range(10):
             assert f"Webserver V{version} requested from {seen} on" in get(running.port, path)[2]
 

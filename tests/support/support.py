@@ -26,6 +26,8 @@ from meshdemo.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20
 MEBIBYTE = 1024 * 1024
+#: What the lesson `path` does in any engine: the path that is called, the version that answers, the path that it sees.
+PATHS = [("/v2", "2", "/"), ("/v2?q=1", "2", "/"), ("/v2/x", "2", "/x"), ("/v2beta", "1", "/v2beta"), ("/", "1", "/")]
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS):
