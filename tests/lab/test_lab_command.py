@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from lab_support import EXAMPLE, K8S, call
-from support import ROOT, get, wait_until
+from support import ROOT, get, in_tiers, wait_until
 
 SPLIT = K8S / "istio/split.yaml"
 
@@ -116,6 +116,14 @@ def up():
     folder.rmdir()
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return the example with one pod of each version, which starts sooner."""
+    path = tmp_path_factory.mktemp("small") / "example.yaml"
+    path.write_text(EXAMPLE.read_text().replace("replicas: 3", "replicas: 1"))
+    return path
+
+
 def test_what_the_start_says(up):
     """At once what is being started; then pods, policies, what is not applied, what to call; no other user sees in."""
     running = up("-f", f"{EXAMPLE},{SPLIT}", "-f", K8S / "istio/mutual-tls.yaml")
@@ -136,12 +144,13 @@ def test_what_the_start_says(up):
     assert running.end(signal.SIGINT) == 0
 
 
-def test_the_first_call(up):
+@pytest.mark.parametrize("times", in_tiers([1, 3], 2))
+def test_the_first_call(up, small, times):
     """The first call after the first connection succeeds: no port answers before everything behind it does."""
-    for _ in range(3):
+    for _ in range(times):
         with socket.create_server(("127.0.0.1", 0)) as unused:
             port = unused.getsockname()[1]
-        running = up("-f", EXAMPLE, port=port)
+        running = up("-f", small, port=port)
         wait_until(lambda port=port: connects(port), "the port")
         assert call(f"http://127.0.0.1:{port}/").status == 200
         running.wait_for_start()
@@ -166,14 +175,14 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
-def test_ctrl_c_while_it_starts(up, moment):
+def test_ctrl_c_while_it_starts(up, small, moment):
     """Ctrl+C ends it within a second at any moment of its start, and leaves nothing."""
-    running = up("-f", EXAMPLE, "-f", SPLIT)
+    running = up("-f", small, "-f", SPLIT)
     wait_until(lambda: moment(running), "the moment")
     assert running.end(signal.SIGINT, within=1) in (0, 130)
 
 
-def test_ctrl_c_while_it_reads(up, tmp_path):
+def test_ctrl_c_while_it_reads(up, small, tmp_path):
     """Ctrl+C is heard while a large file is read, at the start and after an edit."""
     large = tmp_path / "large.yaml"
     large.write_text("a: [" + "1, " * 600_000 + "1]")
@@ -182,11 +191,11 @@ def test_ctrl_c_while_it_reads(up, tmp_path):
     time.sleep(0.2)
     assert running.process.poll() is None
     assert running.end(signal.SIGINT, within=1) in (0, 130)
-    small = tmp_path / "small.yaml"
-    small.write_text("# nothing")
-    running = up("-f", EXAMPLE, "-f", small)
+    edited = tmp_path / "edited.yaml"
+    edited.write_text("# nothing")
+    running = up("-f", small, "-f", edited)
     running.wait_for_start()
-    small.write_text(large.read_text())
+    edited.write_text(large.read_text())
     time.sleep(0.5)
     assert not [line for line in running.lines if "not applied" in line]
     assert call(running.addresses()["service/proxy"]).status == 200
@@ -194,18 +203,18 @@ def test_ctrl_c_while_it_reads(up, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
-def test_everything_stops_together(up, number):
+def test_everything_stops_together(up, small, number):
     """SIGTERM and even SIGKILL of the command leave no process and no folder."""
-    running = up("--drain-seconds", "0", "-f", EXAMPLE, "-f", SPLIT)
+    running = up("--drain-seconds", "0", "-f", small, "-f", SPLIT)
     running.wait_for_start()
-    # Seven replicas, the Envoys of the proxy and of the node, the guard and its child.
-    assert len(running.family()) == 11
+    # Three replicas, the Envoys of the proxy and of the node, the guard and its child.
+    assert len(running.family()) == 7
     assert running.end(number) == (-9 if number == signal.SIGKILL else 0)
 
 
-def test_sigterm_drains(up):
+def test_sigterm_drains(up, small):
     """SIGTERM lets a call under way finish and ends with 0."""
-    running = up("--drain-seconds", "0.2", "-f", EXAMPLE)
+    running = up("--drain-seconds", "0.2", "-f", small)
     url = running.wait_for_start()["service/proxy"]
     slow, answers = [], []
     for _ in range(20):  # of which a third waits for 2 s
@@ -220,9 +229,9 @@ def test_sigterm_drains(up):
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
-def test_a_second_signal_ends_the_drain(up, second):
+def test_a_second_signal_ends_the_drain(up, small, second):
     """While it drains, a second signal ends it within a second."""
-    running = up("--drain-seconds", "30", "-f", EXAMPLE)
+    running = up("--drain-seconds", "30", "-f", small)
     running.wait_for_start()
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
@@ -230,11 +239,11 @@ def test_a_second_signal_ends_the_drain(up, second):
     assert running.end(second, within=1) == 0
 
 
-def test_variables_of_the_shell(up):
+def test_variables_of_the_shell(up, small):
     """`http_proxy` and its kin make no difference, and what the shell says does not reach the replicas."""
     nowhere = "http://127.0.0.1:9"
     names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PROXY_URL")
-    running = up("-f", EXAMPLE, env={**dict.fromkeys(names, nowhere), "FAIL_RATIO": "1", "CONTENT": "mine"})
+    running = up("-f", small, env={**dict.fromkeys(names, nowhere), "FAIL_RATIO": "1", "CONTENT": "mine"})
     url = running.wait_for_start()["service/proxy"]
     answers = [call(url, "/failsometimes") for _ in range(60)]
     assert not {each.error for each in answers if each.error}
@@ -242,9 +251,9 @@ def test_variables_of_the_shell(up):
     assert {each.content for each in answers} == {"Webserver V1", "Webserver V2"}
 
 
-def test_standard_input(up):
+def test_standard_input(up, small):
     """`-f -` reads standard input, as kubectl does."""
-    running = up("-f", "-", text=EXAMPLE.read_text())
+    running = up("-f", "-", text=small.read_text())
     assert call(running.wait_for_start()["service/proxy"]).status == 200
     assert running.end(signal.SIGINT, within=1) == 0
 
@@ -263,10 +272,10 @@ spec: {type: LoadBalancer, selector: {app: proxy}, ports: [{name: http, port: 80
 """
 
 
-def test_several_services_and_gateways(up, tmp_path):
+def test_several_services_and_gateways(up, small, tmp_path):
     """Further Services get the ports after the first, always the same; a gateway has one as well."""
     path = tmp_path / "example.yaml"
-    path.write_text(EXAMPLE.read_text() + SECOND)
+    path.write_text(small.read_text() + SECOND)
     found, port = [], random.randrange(12000, 18000)
     for _ in range(2):
         running = up("-f", path, "-f", K8S / "istio/ingress.yaml", port=port)
@@ -378,7 +387,7 @@ def test_a_busy_port():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["yaml", "grpc", "google.protobuf", "cryptography"])
+@pytest.mark.parametrize("module", in_tiers(["yaml", "grpc", "google.protobuf", "cryptography"], 4))
 def test_without_the_extra(module):
     """Where a package is missing, the message says what to install."""
     script = f"import sys; sys.modules[{module!r}] = None; from meshdemo.cli import main; main(sys.argv[1:])"
