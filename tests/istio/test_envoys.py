@@ -1,16 +1,13 @@
 """What counts as the same answers the same: Envoys with two forms of one thing, asked the same, and with a third."""
 
 import json
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from rules import RULES, TYPE, V1, WEB, configuration
-from support import wait_until
-
-from meshdemo.lab.envoy.messages import program
+from rules import RULES, V1, WEB, configuration
+from static_envoy import at, listener, static_envoy
 
 # The rules about what one call shows; the others are about balancing, limits and what Envoy says of itself.
 ANSWERED = [
@@ -65,6 +62,9 @@ CALLS = [
 NOT_COMPARED = {"date", "x-request-id", "x-envoy-upstream-service-time", "x-envoy-expected-rq-timeout-ms"}
 
 
+FAULT_FILTER = ("fault", "fault.v3.HTTPFault")
+
+
 class Echo(BaseHTTPRequestHandler):
     """Answers with what it was asked, and by whose name."""
 
@@ -101,32 +101,11 @@ def upstreams():
         server.server_close()
 
 
-def at(port):
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def listener(name, routes):
-    """Return a listener at a port of its own with a route configuration."""
-    filters = [
-        {"name": f"envoy.filters.http.{each}", "typed_config": {"@type": f"{TYPE}envoy.extensions.filters.http.{path}"}}
-        for each, path in (("fault", "fault.v3.HTTPFault"), ("router", "router.v3.Router"))
-    ]
-    manager = {
-        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "a",
-        "route_config": {**routes, "validate_clusters": False},
-        "http_filters": filters,
-    }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    return {"name": name, "address": at(0), "filter_chains": [chain]}
-
-
 @pytest.fixture(scope="module")
 def ports(upstreams, tmp_path_factory):
     """Return where an Envoy answers for each form of each rule."""
-    folder = tmp_path_factory.mktemp("envoy")
     listeners = [
-        listener(f"{rule}: {number}", configuration(**changes).resources["proxy-1"].routes[0])
+        listener(f"{rule}: {number}", configuration(**changes).resources["proxy-1"].routes[0], [FAULT_FILTER])
         for rule in ANSWERED
         for number, changes in enumerate(RULES[rule])
     ]
@@ -140,30 +119,8 @@ def ports(upstreams, tmp_path_factory):
         }
         for name, port in upstreams.items()
     ]
-    whole = {"admin": {"address": at(0)}, "static_resources": {"listeners": listeners, "clusters": clusters}}
-    (folder / "envoy.json").write_text(json.dumps(whole))
-    address = folder / "admin"
-    command = [program(), "-c", str(folder / "envoy.json"), "--admin-address-path", str(address)]
-    command += ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: is_live(address) or process.poll() is not None, "Envoy starts")
-        assert process.poll() is None, (folder / "log").read_text()
-        url = f"http://{address.read_text()}"
-        statuses = requests.get(f"{url}/listeners?format=json", timeout=5).json()["listener_statuses"]
-        yield {each["name"]: each["local_address"]["socket_address"]["port_value"] for each in statuses}
-    finally:
-        process.kill()
-        process.wait()
-
-
-def is_live(address):
-    """Tell whether Envoy says that it listens."""
-    try:
-        return "LIVE" in requests.get(f"http://{address.read_text()}/ready", timeout=5).text
-    except (OSError, requests.RequestException):
-        return False
+    with static_envoy(tmp_path_factory.mktemp("envoy"), listeners, clusters) as ports:
+        yield ports
 
 
 def ask(port):
