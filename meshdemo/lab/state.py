@@ -21,6 +21,7 @@ from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
+from meshdemo.lab.xray.naming import name_rules
 
 # What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.
 _FORMER = "former"
@@ -96,8 +97,12 @@ class Reader:
         """
         cluster = dataclasses.replace(files.cluster, pods=tuple(_with_running(files.cluster.pods, tuple(running))))
         with self._any_defect_said():
-            configuration = self._engine.configure(cluster)
+            configuration = self._configured(cluster)
         return State(files, cluster, configuration)
+
+    def _configured(self, cluster: Cluster) -> Configuration:
+        """Let the engine configure a cluster whose rules all have names."""
+        return self._engine.configure(dataclasses.replace(cluster, policies=name_rules(cluster.policies)))
 
     def secrets(self, of: Pod | Gateway, resources: Resources, cluster: Cluster) -> Secrets | None:
         """Return the certificates of a pod or gateway, None for one that needs none; raise ManifestError."""
@@ -129,7 +134,7 @@ class Reader:
             others = tuple(each for each in cluster.policies if each is not manifest)
             try:
                 without = dataclasses.replace(cluster, policies=others)
-                self._check(without, self._engine.configure(without), judge)
+                self._check(without, self._configured(without), judge)
             except (ManifestError, EnvoyError):
                 continue
             return ManifestError(manifest.place, str(refusal))

@@ -54,7 +54,8 @@ class Record:
 
     `envoy` is the name of the pod or gateway, `routes` that of the RouteConfiguration, `route` that of the route in it,
     `object` Istio's path of the object that it comes from, empty where there is none. `downstream` and `local` are the
-    two ends of the connection that the request came by, `upstream` the pod that was called, as `127.0.0.1:20000`.
+    two ends of the connection that the request came by, `upstream` and
+    `upstream_local` those of the one that it left by, as `127.0.0.1:20000`.
     `status` is None where nobody was answered. `started` is in seconds since 1970.
     """
 
@@ -80,6 +81,9 @@ class Record:
     local: str
     peer_identity: str
     is_tls: bool
+    #: The rule of an AuthorizationPolicy that let the request through, as `ns[default]-policy[a]-rule[0]`.
+    allowed_by: str = ""
+    upstream_local: str = ""
     tls_failure: str = ""
     downstream_tls_failure: str = ""
 
@@ -126,6 +130,8 @@ def read_record(envoy: str, entry: Any) -> Record:
         downstream=_address(common.downstream_remote_address),
         local=_address(common.downstream_local_address),
         peer_identity=next((each.uri for each in peer.subject_alt_name if each.uri), ""),
+        allowed_by=_allowed_by(common.metadata.filter_metadata),
+        upstream_local=_address(common.upstream_local_address),
         is_tls=common.HasField("tls_properties") and bool(common.tls_properties.tls_version),
         tls_failure=common.upstream_transport_failure_reason,
         downstream_tls_failure=common.downstream_transport_failure_reason,
@@ -135,6 +141,13 @@ def read_record(envoy: str, entry: Any) -> Record:
 def _flags(flags: Any) -> tuple[str, ...]:
     names = [descriptor.name for descriptor, _ in flags.ListFields()]
     return tuple(_FLAGS.get(name, name) for name in names)
+
+
+def _allowed_by(metadata: Any) -> str:
+    """Return what the filter says that decides who may call."""
+    found = dict(metadata["envoy.filters.http.rbac"]) if "envoy.filters.http.rbac" in metadata else {}
+    allowed = found.get("enforced_engine_result") == "allowed"
+    return str(found.get("enforced_effective_policy_id", "")) if allowed else ""
 
 
 def _address(address: Any) -> str:

@@ -1,0 +1,112 @@
+"""Names of rules, and rules by the names of their routes."""
+
+import yaml
+from lab_support import manifest
+
+from meshdemo.lab.xray.naming import Rule, RuleBook, name_rules
+
+TEXT = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: webserver
+spec:
+  hosts:
+    - webserver
+  http:
+    - name: testers
+      match:
+        - headers: {end-user: {exact: tester}}
+        - uri: {prefix: /test}
+          name: path
+      route:
+        - destination: {host: webserver}
+    - route:
+        - destination: {host: webserver}
+"""
+SERVICE = manifest(yaml.safe_load(TEXT))
+BOOK = RuleBook([SERVICE], {"file.yaml": TEXT})
+
+
+def virtual_service(name, http, hosts=("webserver",)):
+    metadata, spec = {"name": name}, {"hosts": [*hosts], "http": http}
+    return manifest(
+        {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": spec}
+    )
+
+
+def test_names():
+    """Rules and matches without a name get one, the others keep theirs, and the file's object stays as it is."""
+    (named,) = name_rules([SERVICE])
+    first, second = named.document["spec"]["http"]
+    assert (first["name"], [each["name"] for each in first["match"]]) == ("testers", ["#0", "path"])
+    assert second["name"] == "default.webserver#1"
+    assert "name" not in SERVICE.document["spec"]["http"][1]
+
+
+def test_what_is_odd_is_left_for_the_engine():
+    """What is no rule, no match or no list stays as it is."""
+    for http in (None, {}, [None, 3], [{"match": None}], [{"match": [None]}]):
+        odd = virtual_service("odd", http)
+        (named,) = name_rules([odd])
+        assert [*RuleBook([odd], {})._rules] or not http
+        assert type(named.document["spec"]["http"]) is type(http)
+
+
+def test_filters_that_ask_for_a_route():
+    """Where an EnvoyFilter asks for a route by its name, nothing is named."""
+    match = {"routeConfiguration": {"vhost": {"route": {"name": "default"}}}}
+    spec = {"configPatches": [{"applyTo": "HTTP_ROUTE", "match": match}]}
+    patch = manifest(
+        {
+            "apiVersion": "networking.istio.io/v1alpha3",
+            "kind": "EnvoyFilter",
+            "metadata": {"name": "patch"},
+            "spec": spec,
+        }
+    )
+    assert name_rules([SERVICE, patch]) == (SERVICE, patch)
+
+
+def test_rules_by_route():
+    """The name of a route leads to object, rule, match, file and line."""
+    place = {"kind": "VirtualService", "namespace": "default", "name": "webserver", "file": "file.yaml"}
+    assert BOOK.find("testers.#0") == Rule(**place, rule=0, match=0, line=9, label="testers")
+    assert BOOK.find("testers.path") == Rule(**place, rule=0, match=1, line=9, label="testers")
+    assert BOOK.find("default.webserver#1") == Rule(**place, rule=1, line=16)
+    assert BOOK.find("default") is None
+    assert BOOK.find("testers.#0").as_json() == {**place, "rule": 0, "match": 0, "line": 9}
+
+
+def test_rules_of_one_name():
+    """Rules of one name are told apart by the object that Istio names, or by the host of the route."""
+    rule = [{"name": "same", "route": []}]
+    book = RuleBook([virtual_service("a", rule, ["one"]), virtual_service("b", rule, ["two"])], {})
+    assert book.find("same").name == "a"
+    path = "/apis/networking.istio.io/v1/namespaces/default/virtual-service/b"
+    assert book.find("same", path).name == "b"
+    assert book.find("same", hosts=["two"]).name == "b"
+
+
+def test_rules_of_the_gateway_api():
+    """Istio names the routes of an HTTPRoute after it and the number of the rule."""
+    rules = [{"matches": [{}, {}]}, {"matches": [{}]}, {"name": "last"}]
+    route = manifest(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": "r"},
+            "spec": {"rules": rules},
+        }
+    )
+    book = RuleBook(name_rules([route]), {})
+    found = [book.find(name) for name in ("default.r.0", "default.r.1", "last")]
+    assert [(each.rule, each.match, each.label) for each in found] == [(0, None, ""), (1, 0, ""), (2, None, "last")]
+
+
+def test_delegates():
+    """A rule to which another object delegates is found by the names that Istio joins."""
+    book = RuleBook(
+        [virtual_service("root", [{"delegate": {"name": "child"}}]), virtual_service("child", [{"route": []}], ())], {}
+    )
+    assert book.find("default.root#0-default.child#0").name == "child"
