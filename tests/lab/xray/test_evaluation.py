@@ -1,5 +1,7 @@
 """Why routes passed a request over: by each condition that an engine writes, in words, or not at all."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshdemo.lab.xray.evaluation import Evaluation, Request, evaluate
@@ -183,3 +185,26 @@ def test_long_value():
     """What a request has is cut where it is long."""
     found = evaluate(configuration({"path": "/"}), Request("GET", "webserver", "/" + "a" * 1000))
     assert found.passed_over == (f"path is /{'a' * 79}..., not /",)
+
+
+ADDED = [{"header": {"key": "End-User", "value": "1"}}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request_headers_to_add": ADDED},
+        {"request_headers_to_remove": ["END-USER"]},
+        {"route": {"host_rewrite_literal": "elsewhere"}},
+        {"route": {"weighted_clusters": {"clusters": [{"name": "a"}, {"name": "b", "request_headers_to_add": ADDED}]}}},
+    ],
+)
+def test_logged_request(changes):
+    """Of a request as it was logged nothing is said where the route has changed what a condition asked for."""
+    routes = configuration(header("end-user", **string(exact="tester")), {"prefix": "/"})
+    routes["virtual_hosts"][0]["routes"][1] |= changes
+    assert evaluate(routes, REQUEST).route == 1
+    assert evaluate(routes, replace(REQUEST, is_logged=True)) is None
+    routes["virtual_hosts"][0]["routes"][1] |= {"request_headers_to_add": [], "request_headers_to_remove": ["b"]}
+    routes["virtual_hosts"][0]["routes"][1]["route"] = {"cluster": "a"}
+    assert evaluate(routes, replace(REQUEST, is_logged=True)).route == 1
