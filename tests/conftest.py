@@ -19,6 +19,14 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests run beside each other: one more than there are cores, since much of a test is waiting.
+
+    Four at most, since a lab is many processes.
+    """
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs Istio's control plane, so that the rest can run while that is compiled."""
     for item in items:

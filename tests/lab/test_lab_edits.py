@@ -1,4 +1,4 @@
-"""The lab under a hundred calls a second while its files are edited: not one call is lost."""
+"""The lab under fifty calls a second while its files are edited: not one call is lost."""
 
 import re
 import time
@@ -7,11 +7,16 @@ import pytest
 from lab_support import EXAMPLE, K8S, RunningLab, call
 from support import get, is_refused, wait_until
 
+# The example with two pods of each version, which are replaced sooner than three.
+TEXT = EXAMPLE.read_text().replace("replicas: 3", "replicas: 2")
+
 
 @pytest.fixture(scope="module")
 def shared_lab(tmp_path_factory):
     """Run the example and one more file, for all tests."""
-    running = RunningLab(tmp_path_factory.mktemp("lab"), EXAMPLE, K8S / "policy.yaml")
+    example = tmp_path_factory.mktemp("files") / "example.yaml"
+    example.write_text(TEXT)
+    running = RunningLab(tmp_path_factory.mktemp("lab"), example, K8S / "policy.yaml")
     yield running
     running.close()
 
@@ -20,7 +25,7 @@ def shared_lab(tmp_path_factory):
 def running(shared_lab):
     """Give the lab with the files as they were."""
     shared_lab.edit("policy.yaml", "# nothing yet\n")
-    shared_lab.edit("example.yaml", EXAMPLE.read_text())
+    shared_lab.edit("example.yaml", TEXT)
     shared_lab.wait_until_settled()
     shared_lab.lines.clear()
     return shared_lab
@@ -34,14 +39,14 @@ def roll(running, *edit):
 
 
 def test_scaling(running):
-    """Scaling 3, 4, 2, 3 starts or ends only the difference, and loses nothing."""
+    """Scaling 2, 4, 2 starts or ends only the difference, and loses nothing."""
     kept = {pod.pod.name: pod.key for pod in running.lab.pods.present}
     with running.load() as calls:
-        for before, after in ((3, 4), (4, 2), (2, 3)):
+        for before, after in ((2, 4), (4, 2)):
             roll(running, f"replicas: {before}", f"replicas: {after}")
             calls.wait_for_more()
     assert not calls.lost
-    assert len(calls) > 100
+    assert len(calls) > 60
     assert set(calls.pods["Webserver V1"]) == {f"webserverv1-{number}" for number in range(1, 5)}
     keys = {pod.pod.name: pod.key for pod in running.lab.pods.present}
     for name in ("proxy-1", "webserverv1-1", "webserverv1-2", "webserverv2-1", "webserverv2-2"):
@@ -62,11 +67,12 @@ def test_other_content(running):
         calls.wait_for_more()
     assert "still rolling out" not in " ".join(running.lines)
     assert not calls.lost
-    assert min(fewest) == 3
+    assert min(fewest) == 2
     assert set(calls.versions) == {"Webserver V1", "Webserver V1b", "Webserver V2"}
     assert set(running.call(count=100).versions) == {"Webserver V1b", "Webserver V2"}
 
 
+@pytest.mark.thorough
 def test_other_environment(running):
     """A changed variable of web servers and of the proxy is rolled out without loss."""
     with running.load() as calls:
@@ -80,7 +86,7 @@ def test_another_port(running):
     """While a named port gets another number, each pod takes calls at its own, and none is lost."""
     running.edit("policy.yaml", (K8S / "istio/all-v1.yaml").read_text())
     header = "kind: Deployment\nmetadata:\n  name: webserverv1\n"
-    before, _, after = EXAMPLE.read_text().partition(header)
+    before, _, after = TEXT.partition(header)
     after = after.replace("Webserver V1]", "Webserver V1, --port, '3131']", 1)
     after = after.replace("containerPort: 3030", "containerPort: 3131", 1)
     with running.load() as calls:
@@ -88,13 +94,13 @@ def test_another_port(running):
         running.wait_for_line("rolled out")
     assert not calls.lost
     assert running.call(count=60).statuses == {200: 60}
-    assert len(running.call(count=60).pods["Webserver V1"]) == 3
+    assert len(running.call(count=60).pods["Webserver V1"]) == 2
 
 
 def test_a_proxy_that_gets_a_sidecar(running):
     """A proxy that comes into the mesh takes over from the one outside of it without loss."""
     label = 'sidecar.istio.io/inject: "false"'
-    text = EXAMPLE.read_text()
+    text = TEXT
     head, _, tail = text.partition("kind: Deployment\nmetadata:\n  name: proxy")
     outside = tail.replace(
         "template:\n    metadata:\n      labels:\n", f"template:\n    metadata:\n      labels:\n        {label}\n", 1
@@ -118,7 +124,7 @@ def test_an_argument_that_cannot_be(running):
         assert re.match(r"webserverv1-\d \| ", reason)
         running.wait_for_line("ended with status 2; starting it again in 0.5 s")
         running.wait_for_line("still rolling out: Deployment/webserverv1 changed; the old pods serve until")
-        running.edit("example.yaml", EXAMPLE.read_text().replace("Webserver V1", "Webserver V1c"))
+        running.edit("example.yaml", TEXT.replace("Webserver V1", "Webserver V1c"))
         running.wait_for_line("rolled out: Deployment/webserverv1 changed")
         calls.wait_for_more()
     assert not calls.lost
@@ -140,9 +146,7 @@ def test_another_argument_of_the_proxy(running):
 def test_another_name_of_the_proxy(running):
     """A renamed proxy takes over the same address once it is ready."""
     with running.load() as calls:
-        text = EXAMPLE.read_text().replace(
-            "kind: Deployment\nmetadata:\n  name: proxy", "kind: Deployment\nmetadata:\n  name: front"
-        )
+        text = TEXT.replace("kind: Deployment\nmetadata:\n  name: proxy", "kind: Deployment\nmetadata:\n  name: front")
         lines = running.edit("example.yaml", text)
         assert "example.yaml: Deployment/proxy removed, rolling out" in " ".join(lines)
         running.wait_for_line("rolled out: Deployment/front added, Deployment/proxy removed")
@@ -155,14 +159,14 @@ def test_another_name_of_web_servers(running):
     """Renamed web servers take over from the old ones without loss, under the split as well."""
     running.edit("policy.yaml", (K8S / "istio/split.yaml").read_text())
     with running.load() as calls:
-        text = EXAMPLE.read_text().replace(
+        text = TEXT.replace(
             "kind: Deployment\nmetadata:\n  name: webserverv1", "kind: Deployment\nmetadata:\n  name: blue"
         )
         running.edit("example.yaml", text)
         running.wait_for_line("rolled out")
         calls.wait_for_more()
     assert not calls.lost
-    assert set(running.call(count=100).pods["Webserver V1"]) == {"blue-1", "blue-2", "blue-3"}
+    assert set(running.call(count=100).pods["Webserver V1"]) == {"blue-1", "blue-2"}
 
 
 def test_two_edits_in_quick_succession(running):
@@ -170,24 +174,25 @@ def test_two_edits_in_quick_succession(running):
     with running.load() as calls:
         running.replace("example.yaml", "Webserver V1", "Webserver V1d")
         running.replace("example.yaml", "Webserver V1d", "Webserver V1e")
-        running.replace("example.yaml", "replicas: 3", "replicas: 2")
+        running.replace("example.yaml", "replicas: 2", "replicas: 1")
         running.wait_for_line("rolled out")
         running.wait_until_settled()
         calls.wait_for_more()
     assert not calls.lost
     tally = running.call(count=100)
     assert set(tally.versions) == {"Webserver V1e", "Webserver V2"}
-    assert sum(len(pods) for pods in tally.pods.values()) == 4
+    assert sum(len(pods) for pods in tally.pods.values()) == 2
 
 
+@pytest.mark.thorough
 def test_proxy_and_web_servers_at_once(running):
     """Everything is replaced by one edit without loss."""
     with running.load() as calls:
-        text = EXAMPLE.read_text().replace("args: [proxy, ", "args: [proxy, --pass-status, ")
+        text = TEXT.replace("args: [proxy, ", "args: [proxy, --pass-status, ")
         text = text.replace("Webserver V1", "Webserver V1f").replace("Webserver V2", "Webserver V2f")
         running.edit("example.yaml", text)
         running.wait_for_line("rolled out")
-        calls.wait_for_more(150)  # longer than the old proxy drains
+        calls.wait_for_more(75)  # longer than the old proxy drains
     assert not calls.lost
     assert set(running.call(count=60).versions) == {"Webserver V1f", "Webserver V2f"}
 
@@ -207,13 +212,13 @@ def test_a_policy_while_calls_are_under_way(running):
 
 def test_no_pods_at_all(running):
     """With 0 replicas everywhere nothing answers, the port stays open, and pods come back with the next edit."""
-    running.replace("example.yaml", "replicas: 3", "replicas: 0")
+    running.replace("example.yaml", "replicas: 2", "replicas: 0")
     wait_until(lambda: running.call(count=5).statuses == {503: 5}, "the pods to be out of traffic")
     running.replace("example.yaml", "replicas: 1", "replicas: 0")
     wait_until(lambda: not running.lab.pods.taking_calls, "all pods to leave")
     assert call(running.url).error
     assert not is_refused(running.port)
-    running.edit("example.yaml", EXAMPLE.read_text())
+    running.edit("example.yaml", TEXT)
     running.wait_until_settled()
     assert running.call(count=60).statuses == {200: 60}
 

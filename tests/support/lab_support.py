@@ -193,7 +193,7 @@ class RunningLab:
         return calls
 
     @contextmanager
-    def load(self, path="/", rate=100, concurrency=64) -> Iterator[Calls]:
+    def load(self, path="/", rate=50, concurrency=64) -> Iterator[Calls]:
         """Call at a steady pace while the body runs; the calls are there when it has ended, whatever became of them."""
         calls, stop, pending, lock = Calls(), threading.Event(), [], threading.Lock()
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.envoy.control_plane import ADS
 
@@ -142,10 +140,17 @@ def secret(field_name: str, name: str, secrets: Secrets) -> Resource:
         return {"name": name, "tls_certificate": pair}
     if name.startswith(_FILE_ROOT):
         path = name.removeprefix(_FILE_ROOT)
-        trusted: Resource = {"filename": DEFAULT_CA_BUNDLE_PATH if path == _SYSTEM_ROOTS else path}
+        trusted: Resource = {"filename": _system_roots() if path == _SYSTEM_ROOTS else path}
     else:
         trusted = _inline(secrets.named[name].certificate if name in secrets.named else secrets.root)
     return {"name": name, "validation_context": {"trusted_ca": trusted}}
+
+
+def _system_roots() -> str:
+    """Return the file of the certificates that machines trust."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH  # which takes its time, and few labs ask for it
+
+    return str(DEFAULT_CA_BUNDLE_PATH)
 
 
 def _inline(value: bytes) -> Resource:

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path, PosixPath
 
-import requests
-
 #: What `-f -` reads.
 STDIN = Path("-")
 #: An object that an API server stores may have some 1.5 MiB; a file of more than this is none of ours.
@@ -87,6 +85,8 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
 
 def download(address: str) -> bytes:
     """Return what a URL has, no more than is read of it; raise SourceError."""
+    import requests  # which most labs need for nothing, and which takes its time
+
     deadline = time.monotonic() + URL_SECONDS
     data = b""
     try:
