@@ -18,6 +18,7 @@ from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
+from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.manifests import ManifestError, shown_path
@@ -104,8 +105,8 @@ class Lab:
                 proxy_environment={"CHANGES_FILE": str(self._marks.path), "LAB_SOCKET": str(self.door.path)},
             )
             #: All pods, and what is reached from outside, for those who look at them.
-            self.pods = Pods(around, self._local, self._publish)
             self.outside = Outside(guard, self._plane, ports, self._reader, self._say)
+            self.pods = Pods(around, self._local, self._publish, self.outside.where)
             self.door.open()
             stack.callback(self.door.close)
             self._ending = stack.pop_all()
@@ -223,7 +224,9 @@ class Lab:
         resources = self.state.resources_of(pod.pod)
         if resources is None or pod.sidecar is None:
             return None
-        return pod.local(resources, self._reader.secrets(pod.pod, resources, self.state.cluster))
+        cluster = self.state.cluster
+        names = service_names(cluster) if needs_services(resources) else {}
+        return pod.local(resources, self._reader.secrets(pod.pod, resources, cluster), names)
 
     def _envoys(self) -> list[Sidecar]:
         return [*(pod.sidecar for pod in self.pods.present if pod.sidecar), *self.outside.envoys]
@@ -299,8 +302,10 @@ class Lab:
         if state.files is former.files:
             return
         changes = summary.changes(former.files.manifests, state.files.manifests)
+        # A policy moves pods, too, where it brings a port that callers have to be told of.
+        moving = [each for each in changes if each.moves_pods] or changes if rolls else []
         for each in changes:
-            outcome = "rolling out" if rolls and each.moves_pods else "in force"
+            outcome = "rolling out" if each in moving else "in force"
             if silent:
                 outcome += f" but for {', '.join(silent)}, whose Envoy does not answer"
             self._say(f"{_now()} {each.text}, {outcome}")
@@ -312,7 +317,7 @@ class Lab:
         for note in state.notes:
             self._say(note)
         if rolls:
-            self._rolling |= {each.label for each in changes if each.moves_pods}
+            self._rolling |= {each.label for each in moving}
             self._slow_at = time.monotonic() + _SLOW_SECONDS
         self._marks.add([each.label for each in changes])
 

@@ -49,10 +49,11 @@ class Outside:
         self._numbers = itertools.count()
         self.node = self._envoy("node")
         self._gateways: dict[str, Sidecar] = {}
+        self._service_ports: dict[tuple[str, int], int] = {}
 
     def start(self, state: State, where: Where) -> None:
         """Start everything, without waiting; nothing listens before the first change."""
-        self.node.start(self._node_local(state.cluster), where, listening=False)
+        self.node.start(self._node_local(state), where, listening=False)
         self._start_gateways(state, where)
 
     def prepare(self, state: State, where: Where) -> dict[Sidecar, Local]:
@@ -61,7 +62,7 @@ class Outside:
         for sidecar in self._gateways.values():
             sidecar.wait_until_ready()
         wanted = {self._gateways[each.name]: self._gateway_local(each, state) for each in self._wanted(state)}
-        return {self.node: self._node_local(state.cluster), **wanted}
+        return {self.node: self._node_local(state), **wanted}
 
     def keep(self, state: State) -> None:
         """End the gateways that a state does not have."""
@@ -99,6 +100,10 @@ class Outside:
     def is_ready(self) -> bool:
         """Return whether all of them run."""
         return all(envoy.is_ready for envoy in self.envoys)
+
+    def where(self, address: str, port: int) -> int | None:
+        """Return where the address of a Service takes calls, as far as anybody calls it so (see loopback.Where)."""
+        return self._service_ports.get((address, port))
 
     def addresses(self, state: State) -> list[Address]:
         """Return what can be called from outside, what leads to the whole application first."""
@@ -154,10 +159,15 @@ class Outside:
         ports = {each.key: port for each, port in public}
         return ports[entrance.key] if entrance.key in ports else self._ports.get(("node", entrance.key))
 
-    def _node_local(self, cluster: Cluster) -> Local:
-        public = self._public_ports(cluster)
-        forwarded = entrances(cluster)
+    def _node_local(self, state: State) -> Local:
+        public = self._public_ports(state.cluster)
+        forwarded = entrances(state)
         outbound = {entrance.key: self._port_of(entrance, public) for entrance in forwarded}
+        self._service_ports = {
+            (service.address, entrance.port): outbound[entrance.key]
+            for service, entrance in node.service_entrances(state.cluster)
+            if entrance.key in outbound
+        }
         return Local(node.resources_of(forwarded), Ports(outbound=outbound), None)
 
     def _gateway_local(self, gateway: Gateway, state: State) -> Local:

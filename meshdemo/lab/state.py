@@ -19,6 +19,7 @@ from meshdemo.lab.envoy.certificates import Authority
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
+from meshdemo.lab.envoy.original import needs_services
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, shown_path
 from meshdemo.lab.xray.naming import name_rules
@@ -205,10 +206,14 @@ def as_json(state: State) -> str:
     )
 
 
-def entrances(cluster: Cluster) -> list[node.Entrance]:
-    """Return all that the node forwards: what is reached from outside, and Services for pods without a sidecar."""
-    inner = [entrance for _, entrance in node.service_entrances(cluster)] if has_outsiders(cluster) else []
-    return [*node.public_entrances(cluster), *inner]
+def entrances(state: State) -> list[node.Entrance]:
+    """Return all that the node forwards: what is reached from outside, and Services that are called at their address.
+
+    Pods without a sidecar call them so, and sidecars where a policy says it.
+    """
+    needs_inner = has_outsiders(state.cluster) or any(map(needs_services, state.configuration.resources.values()))
+    inner = [entrance for _, entrance in node.service_entrances(state.cluster)] if needs_inner else []
+    return [*node.public_entrances(state.cluster), *inner]
 
 
 def has_outsiders(cluster: Cluster) -> bool:

@@ -183,20 +183,27 @@ class Generator:
         if self._chance(0.25):
             ports.append({"number": self._one((8080, 81)), "name": "http-other", "protocol": "HTTP"})
         for port in ports:
-            if self._chance(0.2):
+            if self._chance(0.15):
                 port["targetPort"] = self._one((3030, 8080))
             if self._chance(0.02):
                 port["protocol"] = self._one(("HTTP2", "GRPC", "TCP", "HTTPS", "TLS"))
         for host in hosts:
             self._ports[host] = [port["number"] for port in ports]
-        resolution = self._one(("DNS", "STATIC", "STATIC")) if self._chance(0.95) else "NONE"
+        resolution = self._one(("DNS", "STATIC", "STATIC", "NONE"))
         spec: dict[str, Any] = {"hosts": hosts, "ports": ports, "resolution": resolution}
+        if resolution == "NONE":
+            hosts += ["*.example.net"] if self._chance(0.2) else []
+            if self._chance(0.5):
+                del spec["resolution"]
         spec |= self._some(
             {
                 "location": self._of(("MESH_EXTERNAL", "MESH_INTERNAL")),
                 "exportTo": lambda: [self._one((".", "*", "*", "default"))],
             },
-            {"addresses": lambda: ["192.0.2.80"], "subjectAltNames": lambda: ["spiffe://a"]},
+            {
+                "addresses": lambda: [self._one(("192.0.2.80", "192.0.2.80/32", "192.0.2.64/28"))],
+                "subjectAltNames": lambda: ["spiffe://a"],
+            },
         )
         if resolution != "NONE" and self._chance(0.9 if resolution == "STATIC" else 0.3):
             spec["endpoints"] = self._several(lambda: self._endpoint(resolution))
@@ -300,7 +307,7 @@ class Generator:
             return self._one(({}, {"consistentHash": {}}))
         if self._chance(0.5):
             simple = self._one(("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "LEAST_CONN", "UNSPECIFIED"))
-            return {"simple": "PASSTHROUGH" if self._chance(0.02) else simple, **common}
+            return {"simple": "PASSTHROUGH" if self._chance(0.1) else simple, **common}
         key: dict[str, Any] = self._one(
             (
                 {"httpHeaderName": self._one(_HEADERS)},

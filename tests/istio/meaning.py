@@ -408,6 +408,10 @@ def _leave_out_mutual_tls(cluster: dict[str, Any]) -> None:
     matches = cluster.get("transport_socket_matches", [])
     if {each["name"] for each in matches} == {"tlsMode-istio", "tlsMode-disabled"}:
         cluster.pop("transport_socket_matches")
+    # Where a connection goes on to its own address, there is no endpoint that could say whether it takes it.
+    context = cluster.get("transport_socket", {}).get("typed_config", {}).get("common_tls_context", {})
+    if cluster.get("type") == "ORIGINAL_DST" and "istio-peer-exchange" in context.get("alpn_protocols", []):
+        cluster.pop("transport_socket")
 
 
 def _endpoints(assignment: dict[str, Any], owners: Mapping[str, str]) -> Any:

@@ -11,6 +11,12 @@ MANAGER = f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3.Ht
 FAULT = f"{TYPE}envoy.extensions.filters.http.fault.v3.HTTPFault"
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MUTUAL_TLS = [{"name": "tlsMode-istio", "match": {}}, {"name": "tlsMode-disabled", "match": {}}]
+ORIGINAL = {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+
+
+def tls(*protocols):
+    """Return a transport socket with these in its ALPN."""
+    return {"name": "tls", "typed_config": {"common_tls_context": {"alpn_protocols": list(protocols)}}}
 
 
 def merged(base, changes):
@@ -305,6 +311,11 @@ RULES = {
         {"cluster": {"transport_socket_matches": MUTUAL_TLS}},
         {},
         {"cluster": {"transport_socket": {"name": "tls"}}},
+    ),
+    "mutual TLS to the address that the caller chose": (
+        {"cluster": {**ORIGINAL, "transport_socket": tls("istio-peer-exchange", "istio")}},
+        {"cluster": ORIGINAL},
+        {"cluster": {**ORIGINAL, "transport_socket": tls("h2")}},
     ),
     "a cluster nothing leads to": ({"cluster": {"name": "b"}}, {"cluster": {"name": "c"}}, {"cluster": {"name": WEB}}),
     "the default balancing": ({"cluster": {"lb_policy": "ROUND_ROBIN"}}, {}, {"cluster": {"lb_policy": "RANDOM"}}),

@@ -16,6 +16,8 @@ from meshdemo.lab.files.manifests import NAMESPACE, Manifest
 POD_NETWORK = "10.244."
 #: How many networks of pods there are, one for each workload that has any; gateways have those from here on.
 NETWORKS = 200
+#: What those of Services begin with.
+SERVICE_NETWORK = "10.96."
 #: What the names of Services end with.
 DOMAIN = "svc.cluster.local"
 #: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").

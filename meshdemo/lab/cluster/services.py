@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshdemo.lab.cluster.model import Cluster, Labels, Service, ServicePort
+from meshdemo.lab.cluster.model import SERVICE_NETWORK, Cluster, Labels, Service, ServicePort
 from meshdemo.lab.cluster.template import LABELS, ONLY_HERE, PORT, PORT_NAME, PortReference
 from meshdemo.lab.files.manifests import Manifest, ManifestError
 from meshdemo.lab.files.schema import Anything, List, Object, Refused, Text, read
@@ -66,7 +66,7 @@ def read_service(manifest: Manifest, number: int) -> Service:
         raise spec.error("ports", "two have the same number")
     return Service(
         name=manifest.name,
-        address=f"10.96.{number // 250}.{number % 250 + 1}",
+        address=f"{SERVICE_NETWORK}{number // 250}.{number % 250 + 1}",
         labels=labels_of(manifest),
         selector=spec["selector"],
         ports=tuple(

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.cluster.model import POD_NETWORK, Cluster
+from meshdemo.lab.cluster.model import POD_NETWORK, SERVICE_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
 from meshdemo.lab.envoy.access_log import matched_headers, with_access_log
 from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.messages import Snapshot, pack
-from meshdemo.lab.envoy.standalone import PASSTHROUGH, Secrets, Standalone, passthrough, secret, secret_names
+from meshdemo.lab.envoy.original import PASSTHROUGH, Names, OriginalDestinations, leads_on, tcp_host
+from meshdemo.lab.envoy.standalone import Secrets, adapt, secret, secret_names
 
 HOST = "127.0.0.1"
 _INBOUND = "virtualInbound"
@@ -73,36 +74,43 @@ def _refuses_others(resources: Resources) -> bool:
 def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, str], ...]:
     """Return by which listener each of a pod's calls leaves, the most exact first: ("webserver:80", "0.0.0.0_80").
 
-    Host or port are empty for any.
+    Host or port are empty for any. What could go anywhere, and does not say where, goes there without the sidecar.
     """
     rules = []
     names = {service.address: service.short_names for service in cluster.services}
     for listener in outbound_names(resources):
-        at = next(each for each in resources.listeners if each["name"] == listener)["address"]["socket_address"]
+        found = next(each for each in resources.listeners if each["name"] == listener)
+        at = found["address"]["socket_address"]
         if listener == _CATCH_ALL:
             rules.append((2, ":", listener))
-        elif at["address"] == "0.0.0.0":
-            rules.append((1, f":{at['port_value']}", listener))
-        else:
-            rules += [(0, f"{name}:{at['port_value']}", listener) for name in names.get(at["address"], ())]
+            continue
+        port, host = at["port_value"], tcp_host(found, resources)
+        if at["address"] != "0.0.0.0":
+            rules += [(0, f"{name}:{port}", listener) for name in names.get(at["address"], (at["address"],))]
+        elif host is None:
+            rules.append((1, f":{port}", listener))
+        elif host:
+            rules.append((0, f"{host}:{port}", listener))
     return tuple((pattern, listener) for _, pattern, listener in sorted(rules))
 
 
 class Local:
     """The resources of one pod or gateway as its Envoy here gets them."""
 
-    def __init__(self, resources: Resources, ports: Ports, secrets: Secrets | None) -> None:
+    def __init__(
+        self, resources: Resources, ports: Ports, secrets: Secrets | None, service_names: Names | None = None
+    ) -> None:
         self._ports = ports
         self._resources = resources = resources if ports.outbound else _inbound_only(resources)
-        standalone = Standalone(passes_through=any(each["name"] == PASSTHROUGH for each in resources.clusters))
-        self._adapt, self._with_lookup = standalone.adapt, standalone.with_lookup
+        self._originals = OriginalDestinations(resources, service_names or {})
         headers = sorted(set(matched_headers(resources.routes)))
-        listeners = [self._adapt(local) for each in resources.listeners for local in self._listeners(each)]
+        listeners = [adapt(local) for each in resources.listeners for local in self._listeners(each)]
         self.listeners = [with_access_log(each, () if is_inbound(each) else headers) for each in listeners]
         # A pod that is being replaced has no port for a listener that is new: nobody asks for that one's routes.
         names = set(_route_names(self.listeners))
-        self.routes = [self._adapt(each) for each in resources.routes if each["name"] in names]
-        self.clusters = [local for each in resources.clusters for local in self._clusters(each)]
+        self.routes = [adapt(self._originals.routes(each)) for each in resources.routes if each["name"] in names]
+        clusters = [*resources.clusters, *self._originals.clusters.values()]
+        self.clusters = [adapt(local) for each in clusters for local in self._clusters(each)]
         asked = set(secret_names([*self.listeners, *self.clusters]))
         self.secrets = [secret(*each, secrets) for each in sorted(asked)] if secrets else []
 
@@ -127,7 +135,7 @@ class Local:
     def endpoints(self, where: Where) -> dict[str, Resource]:
         """Return the endpoints by the name of their cluster: those that take calls now."""
         assignments: dict[str, Resource] = {name: {"cluster_name": name} for name in self.endpoint_names()}
-        for each in self._resources.endpoints:
+        for each in (*self._resources.endpoints, *self._originals.endpoints.values()):
             if each["cluster_name"] not in assignments:
                 continue
             localities = [
@@ -160,8 +168,7 @@ class Local:
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
         if listener["name"] == _CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
-        number = listener["address"]["socket_address"]["port_value"]
-        return [self._with_lookup({**bound, **_bound_to(port)}, number)]
+        return [{**self._originals.listener(bound), **_bound_to(port)}]
 
     def _inbound(self, listener: Resource, port: int) -> Resource:
         """Return a listener for one container port: the chains that are for it, else those that are for any."""
@@ -191,15 +198,13 @@ class Local:
         }
 
     def _clusters(self, cluster: Resource) -> list[Resource]:
-        name, kind = cluster["name"], cluster.get("type")
+        kind = cluster.get("type")
         if kind == "EDS":
             config = {**cluster["eds_cluster_config"], "eds_config": ADS}
-            return [self._adapt({**cluster, "eds_cluster_config": config})]
-        if name == PASSTHROUGH:
-            return [self._adapt(passthrough(cluster))]
-        if kind == "ORIGINAL_DST":
+            return [{**cluster, "eds_cluster_config": config}]
+        if kind == "ORIGINAL_DST" and not leads_on(cluster):
             return self._own(cluster)
-        return [self._adapt(cluster)]
+        return [self._originals.cluster(cluster)]
 
     def _own(self, cluster: Resource) -> list[Resource]:
         """Return the clusters of a sidecar's own pod: in a cluster they lead where the connection was going."""
@@ -214,17 +219,15 @@ class Local:
         dropped = ("type", "lb_policy", "cleanup_interval", "upstream_bind_config", "original_dst_lb_config")
         rest = {key: value for key, value in cluster.items() if key not in dropped}
         return [
-            self._adapt(
-                {
-                    **rest,
-                    "name": target,
-                    "type": "STATIC",
-                    "load_assignment": {
-                        "cluster_name": target,
-                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(app)}}]}],
-                    },
-                }
-            )
+            {
+                **rest,
+                "name": target,
+                "type": "STATIC",
+                "load_assignment": {
+                    "cluster_name": target,
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(app)}}]}],
+                },
+            }
             for target, app in targets.items()
         ]
 
@@ -279,7 +282,7 @@ def _moved(endpoint: Resource, where: Where) -> Resource | None:
     It is hashed by its address in the cluster, as there.
     """
     at = endpoint["endpoint"]["address"].get("socket_address")
-    if at is None or not at["address"].startswith(POD_NETWORK):
+    if at is None or not at["address"].startswith((POD_NETWORK, SERVICE_NETWORK)):
         return endpoint
     port = where(at["address"], at["port_value"])
     if port is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Engine, Resource, Resources
+from meshdemo.lab.envoy.original import leads_on, tcp_host
 from meshdemo.lab.files.manifests import ManifestError
 
 #: What lets all of this pass.
@@ -207,8 +208,16 @@ def _uncarried(resources: Resources) -> Iterator[str]:
             continue
         if cluster.get("type") == "EDS" and "eds_cluster_config" not in cluster:
             yield f"the cluster {name} of type EDS has no eds_cluster_config"
+        if leads_on(cluster) and "original_dst_lb_config" in cluster:
+            yield f"the cluster {name} leads to another address or port than its caller chose (targetPort does, say)"
         if name.startswith("inbound|") and not name.split("|")[1].isdecimal():
             yield f"the cluster {name} has no port in its name"
+    originals = {each["name"]: each for each in resources.clusters if "transport_socket" in each and leads_on(each)}
+    for listener in resources.listeners if originals else ():
+        if tcp_host(listener, resources) == "":
+            name = listener["filter_chains"][0]["filters"][-1]["typed_config"]["cluster"]
+            if name in originals:
+                yield f"the cluster {name} starts TLS to whatever address a TCP connection goes to"
     if _holds(list(resources.listeners), "config_discovery"):
         yield "a filter is discovered (config_discovery, such as a WasmPlugin)"
 

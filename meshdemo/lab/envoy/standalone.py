@@ -1,7 +1,6 @@
 """Envoy configuration for an Envoy that has neither Istio's agent beside it nor Istio's filters in it.
 
-Routes and certificates come from the lab's control plane, what only Istio's build has is left out, and outside hosts,
-whose addresses a caller in a cluster looks up itself, are looked up by Envoy.
+Routes and certificates come from the lab's control plane, and what only Istio's build has is left out.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from meshdemo.lab.envoy.control_plane import ADS
 #: The fields of Envoy's configuration that name a certificate to show, and one to trust.
 SHOWN = "tls_certificate_sds_secret_configs"
 TRUSTED = "validation_context_sds_secret_config"
-#: The cluster that leads to whatever address a caller chose.
-PASSTHROUGH = "PassthroughCluster"
 # What the names of filters begin with that only Istio's own build of Envoy has.
 _ISTIO_ONLY = "istio."
 # How a certificate authority in a file is named, and the one that stands for those of the system (Istio, pkg/security,
@@ -28,8 +25,6 @@ _FILE_CERTIFICATE = "file-cert:"
 # How an identity's own certificate is named.
 _OWN = "default"
 _SYSTEM_ROOTS = "system"
-_EXTENSIONS = "type.googleapis.com/envoy.extensions."
-_DNS_CACHE: dict[str, Any] = {"dns_cache_config": {"name": "outside", "dns_lookup_family": "V4_PREFERRED"}}
 
 
 @dataclass(frozen=True)
@@ -49,66 +44,20 @@ class Secrets:
     named: Mapping[str, Credential] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Standalone:
-    """Adapts parts of a configuration."""
-
-    #: Whether there is a passthrough cluster.
-    passes_through: bool
-
-    def adapt(self, value: Any) -> Any:
-        """Return a part that takes the rest from the control plane, without what this Envoy lacks."""
-        if isinstance(value, list):
-            return [self.adapt(each) for each in value if not _is_istio_only(each)]
-        if not isinstance(value, dict):
-            return value
-        value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
-        if "rds" in value:
-            value["rds"] = {**value["rds"], "config_source": ADS}
-        if SHOWN in value:
-            value[SHOWN] = [{**each, "sds_config": ADS} for each in value[SHOWN]]
-        if TRUSTED in value:
-            value[TRUSTED] = {**value[TRUSTED], "sds_config": ADS}
-        return {key: self.adapt(inner) for key, inner in value.items()}
-
-    def with_lookup(self, value: Any, port: int) -> Any:
-        """Add to a part of a listener for `port` what looks an outside host up.
-
-        A cluster passes on to the address that the caller had looked up. Here the host of a request is looked up, or
-        the server name of TLS; what has neither goes nowhere.
-        """
-        if not self.passes_through:
-            return value
-        if isinstance(value, dict):
-            return {key: self.with_lookup(inner, port) for key, inner in value.items()}
-        if not isinstance(value, list):
-            return value
-        result: list[Any] = []
-        for each in value:
-            kind = each.get("typed_config", {}).get("@type", "") if isinstance(each, dict) else ""
-            if kind.endswith(".http.router.v3.Router"):
-                kind_of_lookup = _EXTENSIONS + "filters.http.dynamic_forward_proxy.v3.FilterConfig"
-                config: Resource = {"@type": kind_of_lookup, **_DNS_CACHE}
-                result.append({"name": "envoy.filters.http.dynamic_forward_proxy", "typed_config": config})
-            if kind.endswith(".TcpProxy") and each["typed_config"].get("cluster") == PASSTHROUGH:
-                kind_of_lookup = _EXTENSIONS + "filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"
-                config = {"@type": kind_of_lookup, "port_value": port, **_DNS_CACHE}
-                result.append({"name": "envoy.filters.network.sni_dynamic_forward_proxy", "typed_config": config})
-            result.append(self.with_lookup(each, port))
-        return result
-
-
-def passthrough(cluster: Resource) -> Resource:
-    """Return the passthrough cluster as one that looks hosts up."""
-    config = {
-        "@type": _EXTENSIONS + "clusters.dynamic_forward_proxy.v3.ClusterConfig",
-        **_DNS_CACHE,
-        # Plain text and TLS that the caller itself speaks go on as they are.
-        "allow_insecure_cluster_options": True,
-    }
-    rest = {key: value for key, value in cluster.items() if key != "type"}
-    kind = {"name": "envoy.clusters.dynamic_forward_proxy", "typed_config": config}
-    return {**rest, "lb_policy": "CLUSTER_PROVIDED", "cluster_type": kind}
+def adapt(value: Any) -> Any:
+    """Return a part that takes the rest from the control plane, without what this Envoy lacks."""
+    if isinstance(value, list):
+        return [adapt(each) for each in value if not _is_istio_only(each)]
+    if not isinstance(value, dict):
+        return value
+    value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
+    if "rds" in value:
+        value["rds"] = {**value["rds"], "config_source": ADS}
+    if SHOWN in value:
+        value[SHOWN] = [{**each, "sds_config": ADS} for each in value[SHOWN]]
+    if TRUSTED in value:
+        value[TRUSTED] = {**value[TRUSTED], "sds_config": ADS}
+    return {key: adapt(inner) for key, inner in value.items()}
 
 
 def _is_istio_only(value: Any) -> bool:

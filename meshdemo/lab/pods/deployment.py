@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from meshdemo.lab.envoy.loopback import Local
+from meshdemo.lab.envoy.loopback import Local, Where
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.
@@ -28,12 +28,16 @@ class Pods:
     """The pods that run, by name.
 
     `configure` gives the sidecar of each what it needs; `publish` returns when all callers know who takes calls.
+    `elsewhere` tells where addresses that no pod has take calls.
     """
 
-    def __init__(self, around: PodContext, configure: Configure, publish: Callable[[], object]) -> None:
+    def __init__(
+        self, around: PodContext, configure: Configure, publish: Callable[[], object], elsewhere: Where
+    ) -> None:
         self._around = around
         self._configure = configure
         self._publish = publish
+        self._elsewhere = elsewhere
         self._workloads: frozenset[str] = frozenset()
         self._wanted: dict[str, PodSpec] = {}
         self._slots: dict[str, _Slot] = {}
@@ -78,7 +82,7 @@ class Pods:
     def where(self, address: str, port: int) -> int | None:
         """Return where an address of the cluster takes calls now (see loopback.Where)."""
         pod = self.taking_calls.get(address)
-        return pod.port_of(port) if pod else None
+        return pod.port_of(port) if pod else self._elsewhere(address, port)
 
     def step(self) -> None:
         """Do what there is to do now: who leaves is taken out of traffic first, and then ended."""

@@ -11,6 +11,7 @@ from meshdemo.lab.cluster.model import Cluster, Pod, Template
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.original import Names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.pods.ports import PortBook
@@ -109,9 +110,9 @@ class RunningPod:
         """Return where its port `number` is reached on loopback."""
         return self.ports.inbound.get(number) or self.ports.apps.get(number)
 
-    def local(self, resources: Resources, secrets: Secrets | None) -> Local:
+    def local(self, resources: Resources, secrets: Secrets | None, service_names: Names) -> Local:
         """Return its configuration for loopback."""
-        return Local(resources, self.ports, secrets)
+        return Local(resources, self.ports, secrets, service_names)
 
     def start(self, local: Local | None, where: Where) -> None:
         """Start everything, without waiting."""

@@ -131,7 +131,7 @@ def _rule_sets(
 def _sidecar(pod: Pod, registry: Registry, rule_sets: Sequence[RuleSet]) -> Resources:
     registry = registry.seen_from(pod.namespace)
     caller = Caller(pod.namespace, pod.labels)
-    found, assignments = clusters(registry)
+    found, assignments = clusters(registry, at_gateway=False)
     ports = registry.ports()
     return Resources(
         listeners=[listener(port, str(port), is_gateway=False) for port in ports],
@@ -152,7 +152,7 @@ def _gateway(
     registry = registry.seen_from(gateway.namespace)
     caller = Caller(gateway.namespace, gateway.labels)
     visible = [rule_set for rule_set in rule_sets if gateway.namespace == NAMESPACE or not rule_set.is_private]
-    found, assignments = clusters(registry)
+    found, assignments = clusters(registry, at_gateway=True)
     ports = sorted({server.port for server in servers})
     return Resources(
         listeners=[listener(port, f"http.{port}", is_gateway=True) for port in ports],

@@ -132,6 +132,7 @@ def without(resource, key):
     return {name: value for name, value in resource.items() if name != key}
 
 
+ORIGINAL = {"name": "c", "type": "ORIGINAL_DST"}
 UNCARRIED = {
     "no chain": ({"listeners": [listener(filter_chains=[])]}, "the listener 0.0.0.0_80 has no filter chain"),
     "no chains": ({"listeners": [without(listener(), "filter_chains")]}, "has no filter chain"),
@@ -146,6 +147,14 @@ UNCARRIED = {
     "no port": ({"clusters": [{"name": "inbound|abc"}]}, "inbound|abc has no port in its name"),
     "a port that is none": ({"clusters": [{"name": "inbound|²||"}]}, "has no port in its name"),
     "a cluster without a name": ({"clusters": [{}]}, "a cluster has no name"),
+    "another port than was called": ({"clusters": [{**ORIGINAL, "original_dst_lb_config": {}}]}, "c leads to another"),
+    "TLS to any address": (
+        {
+            "clusters": [{**ORIGINAL, "name": "c|*.a", "transport_socket": {}}],
+            "listeners": [listener(filter_chains=[{"filters": [{"typed_config": {"cluster": "c|*.a"}}]}])],
+        },
+        "starts TLS to",
+    ),
 }
 
 

@@ -11,23 +11,15 @@ from meshdemo.lab.envoy.standalone import (
     TRUSTED,
     Credential,
     Secrets,
-    Standalone,
-    passthrough,
+    adapt,
     secret,
     secret_names,
 )
 
-TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-
-
-def standalone(passes_through=False):
-    return Standalone(passes_through)
-
 
 def test_filters_of_istio_are_left_out():
     """Filters and settings that only Istio's build has are left out, all others stay."""
-    found = standalone().adapt(
+    found = adapt(
         {"filters": [{"name": "istio.stats"}, {"name": "envoy.a"}], "per_filter": {"istio.x": 1, "envoy.y": 2}}
     )
     assert found == {"filters": [{"name": "envoy.a"}], "per_filter": {"envoy.y": 2}}
@@ -36,7 +28,7 @@ def test_filters_of_istio_are_left_out():
 def test_sources():
     """Routes and certificates come from the control plane."""
     sds = {"name": "default", "sds_config": {"api_config_source": {}}}
-    found = standalone().adapt(
+    found = adapt(
         {
             "rds": {"route_config_name": "80", "config_source": {"api_config_source": {}}},
             "tls": [{SHOWN: [sds]}, {"combined_validation_context": {TRUSTED: sds}}],
@@ -85,26 +77,3 @@ def test_certificates(name, chain, key):
 def test_authorities(name, root):
     """Whom to trust is the lab's own authority, one in a Secret, the system's, or one that is named as a file."""
     assert secret(TRUSTED, name, SECRETS) == {"name": name, "validation_context": {"trusted_ca": root}}
-
-
-def test_outside_hosts_are_looked_up():
-    """Where calls pass through, Envoy looks hosts up before it routes, at the listener's port; nothing elsewhere."""
-    tcp = {"name": "tcp", "typed_config": {"@type": TCP_PROXY, "cluster": "PassthroughCluster"}}
-    other = {"name": "tcp", "typed_config": {"@type": TCP_PROXY, "cluster": "BlackHoleCluster"}}
-    manager = {"name": "http", "typed_config": {"http_filters": [{"name": "r", "typed_config": {"@type": ROUTER}}]}}
-    listener = {"filter_chains": [{"filters": [manager]}, {"filters": [tcp]}], "default": {"filters": [other]}}
-    assert standalone().with_lookup(listener, 8443) == listener
-    found = standalone(passes_through=True).with_lookup(listener, 8443)
-    (http,) = found["filter_chains"][0]["filters"]
-    names = [each["name"] for each in http["typed_config"]["http_filters"]]
-    assert names == ["envoy.filters.http.dynamic_forward_proxy", "r"]
-    lookup, last = found["filter_chains"][1]["filters"]
-    assert (lookup["typed_config"]["port_value"], last) == (8443, tcp)
-    assert found["default"] == {"filters": [other]}
-
-
-def test_the_passthrough_cluster():
-    """The cluster that passes on to an address becomes one that passes on to a host's name."""
-    found = passthrough({"name": "PassthroughCluster", "type": "ORIGINAL_DST", "connect_timeout": "10s"})
-    assert found["cluster_type"]["name"] == "envoy.clusters.dynamic_forward_proxy"
-    assert "type" not in found

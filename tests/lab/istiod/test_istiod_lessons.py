@@ -425,3 +425,57 @@ def test_unknown_hosts_pass(run, outside, tcp_server):
     (error,) = ask(over_tls, count=10).errors
     assert error.startswith("TLS problem (self-signed certificate) calling https://localhost:")
     assert set(outside.names) == {"localhost"}
+
+
+CALLED_ADDRESSES = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: outside}}
+spec:
+  hosts: [{host}]
+  ports: [{{number: {tls}, name: {kind}-a, protocol: {tls_kind}}}, {{number: {plain}, name: b, protocol: {kind}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: webserver}}
+spec:
+  host: webserver
+  trafficPolicy: {{loadBalancer: {{simple: PASSTHROUGH}}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: caller}}
+spec:
+  selector: {{matchLabels: {{app: caller}}}}
+  template:
+    metadata: {{labels: {{app: caller}}}}
+    spec:
+      containers:
+        - {{name: tls, args: [proxy, --port, "3031", --proxy-url, "https://out.localhost:{tls}"]}}
+        - {{name: http, args: [proxy, --port, "3032", --proxy-url, "http://out.localhost:{plain}"]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "tls_kind"),
+    [
+        ('"*.localhost"', "HTTP", "TLS"),
+        pytest.param("out.localhost", "HTTP", "TLS", marks=pytest.mark.thorough),
+        pytest.param("out.localhost", "TCP", "TCP", marks=pytest.mark.thorough),
+    ],
+    ids=["a wildcard", "a host", "TCP"],
+)
+def test_called_addresses(run, outside, tcp_server, host, kind, tls_kind):
+    """Without a resolution a host is called where its caller would, and a Service with PASSTHROUGH at its address."""
+    plain = tcp_server(replying(http_response(b"plain")))
+    run()
+    entry = {"host": host, "kind": kind, "tls_kind": tls_kind, "tls": outside.port, "plain": plain.port}
+    lab = run(text=CALLED_ADDRESSES.format(**entry))
+    over_tls, over_http = lab.ports_of("deployment/caller")[-2:]
+    assert ask(over_http, count=10).texts == {"plain": 10}
+    (error,) = ask(over_tls, count=10).errors
+    assert error.startswith("TLS problem (self-signed certificate) calling https://out.localhost:")
+    assert set(outside.names) == {"out.localhost"}
+    answers = ask(lab.port, count=60)
+    assert set(answers.versions) == {"Webserver V1", "Webserver V2"}
+    assert answers[0]["value"]["headers"]["X-Forwarded-Client-Cert"].endswith("/sa/proxy")

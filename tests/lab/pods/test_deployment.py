@@ -58,7 +58,7 @@ def pods(monkeypatch):
     """Return pods without any."""
     monkeypatch.setattr(deployment, "RunningPod", PlayedPod)
     PlayedPod.started = []
-    return Pods(None, lambda pod: None, lambda: None)
+    return Pods(None, lambda pod: None, lambda: None, lambda address, port: None)
 
 
 def want(pods, *names, version="1", deployments=("a",)):

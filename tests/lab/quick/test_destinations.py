@@ -10,6 +10,7 @@ from meshdemo.lab.quick.reading.destination_rule import read_destination_rule
 from meshdemo.lab.quick.reading.gateways import read_listeners, read_servers
 from meshdemo.lab.quick.reading.service_entry import read_service_entry
 from meshdemo.lab.quick.rules.destinations import (
+    CALLER,
     Balancing,
     Cookie,
     Endpoint,
@@ -21,7 +22,7 @@ from meshdemo.lab.quick.rules.destinations import (
 )
 from meshdemo.lab.quick.rules.model import Destination, Server
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
-from meshdemo.lab.quick.rules.registry import Registry, merged, service_hosts
+from meshdemo.lab.quick.rules.registry import Registry, check_policies, merged, service_hosts
 
 
 def rule(name="webserver", **spec):
@@ -127,10 +128,6 @@ REFUSED = {
         "100 is not a prime number",
     ),
     "mutual TLS": ({"trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}, "trafficPolicy.tls: is not supported.*istiod"),
-    "a pass through": (
-        {"trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}},
-        "'PASSTHROUGH' is not supported by the quick engine",
-    ),
     "a port without settings": (
         {"trafficPolicy": {"portLevelSettings": [{"port": {"number": 80}}]}},
         "is missing, as are all others",
@@ -251,6 +248,26 @@ def test_entries_by_dns():
     assert (host.lookup, host.port(80).endpoints) == ("all", (Endpoint("a.example.com", 8080, {}),))
 
 
+@pytest.mark.parametrize("resolution", [{}, {"resolution": "NONE"}], ids=["not said", "NONE"])
+def test_entries_that_callers_look_up(resolution):
+    """Without a resolution a host has no endpoints of its own, and may be a wildcard."""
+    first, second = entry(
+        hosts=["a.example.com", "*.example.org"], addresses=["240.0.0.1/32", "10.0.0.0/8"], **resolution
+    )
+    assert first.names == ("a.example.com", "a.example.com.", "240.0.0.1", "10.0.0.0/8")
+    assert {(host.lookup, host.port(80).endpoints) for host in (first, second)} == {(CALLER, ())}
+
+
+def test_pods_outside_the_mesh(tmp_path):
+    """What passes through would call all pods of a Service by TLS, so that none may be outside the mesh."""
+    passing = rule(subsets=[{"name": "a", "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}])
+    known = registry(tmp_path, passing)
+    check_policies([passing], known)
+    outside = {name: dataclasses.replace(host, has_outsiders=True) for name, host in known.hosts.items()}
+    with pytest.raises(ManifestError, match=r"pods of webserver that are not in the mesh.*istiod"):
+        check_policies([passing], dataclasses.replace(known, hosts=outside))
+
+
 def test_entries_with_endpoints():
     """Endpoints have ports of their own by the name of the port, labels and weights."""
     endpoints = [
@@ -265,8 +282,9 @@ def test_entries_with_endpoints():
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({}, "resolution: is missing, which means NONE"),
-        ({"resolution": "NONE"}, "'NONE' is not supported by the quick engine"),
+        ({"ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 81}]}, "targetPort.*NONE.*istiod"),
+        ({"endpoints": [{"address": "10.0.0.1"}]}, "endpoints: is not allowed with resolution NONE"),
+        ({"addresses": ["10.0.0.1/8"]}, "'10.0.0.1/8' is not an IPv4 address or range.*istiod"),
         ({"resolution": "STATIC", "endpoints": [{"address": "a.com"}]}, "'a.com' is not an IPv4 address"),
         (
             {"resolution": "DNS", "endpoints": [{"address": "a.com", "ports": {"x": 1}}]},

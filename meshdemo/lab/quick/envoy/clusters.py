@@ -7,6 +7,7 @@ from typing import Any
 
 from meshdemo.lab.quick.envoy.words import ADS, TYPE, address, cluster_name, duration, without_empty
 from meshdemo.lab.quick.rules.destinations import (
+    CALLER,
     Balancing,
     Endpoint,
     Host,
@@ -58,14 +59,23 @@ PASSTHROUGH = {
 BLACK_HOLE = {"name": "BlackHoleCluster", "type": "STATIC", "connect_timeout": "10s"}
 
 
-def clusters(registry: Registry) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return a Cluster for each port of each host and each subset, and ClusterLoadAssignments for those of EDS."""
+def clusters(registry: Registry, *, at_gateway: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a Cluster for each port of each host and each subset, and ClusterLoadAssignments for those of EDS.
+
+    A gateway takes hosts whose address the caller looks up for such as have no endpoint (cluster.go,
+    convertResolution), since its callers connect to itself.
+    """
     found, assignments = [], []
     for host in registry.hosts.values():
         for name, policy, endpoints in _parts(host, registry):
             assignment = _assignment(name, endpoints)
-            written = _cluster(name, host, policy)
-            if host.lookup:
+            lookup = "" if at_gateway and host.lookup == CALLER else host.lookup
+            if policy and policy.passes_through:
+                lookup = CALLER
+            written = _cluster(name, host, policy, lookup)
+            if lookup == CALLER:
+                pass
+            elif lookup:
                 if not endpoints:
                     continue  # a subset without endpoints has no cluster
                 written["load_assignment"] = assignment
@@ -86,16 +96,19 @@ def _parts(host: Host, registry: Registry) -> Iterator[tuple[str, TrafficPolicy 
             yield name, merged(top, subset.policy, port.number), chosen
 
 
-def _cluster(name: str, host: Host, policy: TrafficPolicy | None) -> dict[str, Any]:
+def _cluster(name: str, host: Host, policy: TrafficPolicy | None, lookup: str) -> dict[str, Any]:
     policy = policy or TrafficPolicy()
     pool = policy.pool or Pool()
     cluster: dict[str, Any] = {"name": name}
-    if host.lookup:
-        cluster |= {"type": _LOOKUPS[host.lookup], **_DNS}
+    if lookup == CALLER:
+        cluster["type"] = "ORIGINAL_DST"
+    elif lookup:
+        cluster |= {"type": _LOOKUPS[lookup], **_DNS}
     else:
         cluster |= {"type": "EDS", "eds_cluster_config": {"eds_config": ADS, "service_name": name}}
     cluster["connect_timeout"] = "10s" if pool.connect_seconds is None else duration(pool.connect_seconds)
-    cluster |= _balancing(policy.balancing or Balancing())
+    is_provided = lookup == CALLER
+    cluster |= {"lb_policy": "CLUSTER_PROVIDED"} if is_provided else _balancing(policy.balancing or Balancing())
     cluster["circuit_breakers"] = {"thresholds": [_limits(pool, policy.retry_budget)]}
     # The panic threshold is off unless minHealthPercent is said.
     cluster["common_lb_config"] = {"healthy_panic_threshold": {}}

@@ -6,7 +6,20 @@ import math
 from typing import Any
 
 from meshdemo.lab.files.manifests import Manifest, shown
-from meshdemo.lab.files.schema import Boolean, Duration, Fields, Integer, List, Number, Object, Record, Type, into, read
+from meshdemo.lab.files.schema import (
+    Boolean,
+    Duration,
+    Fields,
+    Integer,
+    List,
+    Number,
+    Object,
+    Record,
+    Text,
+    Type,
+    into,
+    read,
+)
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import MilliDuration, Some, Unsupported
 from meshdemo.lab.quick.rules.destinations import (
@@ -26,7 +39,7 @@ from meshdemo.lab.quick.rules.refusing import refused
 _COUNT = Integer(0)
 _UNSIGNED = Integer(0, 2**32 - 1)
 _RING_SIZE = Integer(0, 8 * 2**20)
-_BALANCERS = ("UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "RANDOM", "ROUND_ROBIN")
+_BALANCERS = ("UNSPECIFIED", "LEAST_CONN", "LEAST_REQUEST", "PASSTHROUGH", "RANDOM", "ROUND_ROBIN")
 
 
 def _keepalive(keepalive: Fields) -> dict[str, int]:
@@ -173,7 +186,7 @@ _POLICY: dict[str, Type] = {
     "connectionPool": Record({"tcp": _TCP, "http": _HTTP}, make=_pool),
     "loadBalancer": Record(
         {
-            "simple": Some((*_BALANCERS, "PASSTHROUGH"), known=_BALANCERS),
+            "simple": Text(_BALANCERS),
             "consistentHash": _HASHING,
             "warmup": Record(_WARMUP, ("duration",), _warmup),
             "warmupDurationSecs": Duration(),

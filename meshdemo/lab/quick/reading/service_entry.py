@@ -8,11 +8,11 @@ from meshdemo.lab.files.manifests import Manifest, shown
 from meshdemo.lab.files.schema import Anything, Fields, Integer, List, Map, Object, Text, read
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported
-from meshdemo.lab.quick.rules.destinations import Endpoint, Host, HostPort
+from meshdemo.lab.quick.rules.destinations import CALLER, Endpoint, Host, HostPort
 from meshdemo.lab.quick.rules.hosts import is_wildcard
 from meshdemo.lab.quick.rules.refusing import refused
 
-_LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one"}
+_LOOKUPS = {"STATIC": "", "DNS": "all", "DNS_ROUND_ROBIN": "one", "NONE": CALLER}
 _SCHEMA = Object(
     {
         "hosts": List(kinds.HostName(wildcard=True), least=1, most=256),
@@ -24,7 +24,7 @@ _SCHEMA = Object(
             )
         ),
         "location": Text(("MESH_EXTERNAL", "MESH_INTERNAL")),
-        "resolution": Some((*_LOOKUPS, "NONE", "DYNAMIC_DNS"), known=tuple(_LOOKUPS)),
+        "resolution": Some((*_LOOKUPS, "DYNAMIC_DNS"), known=tuple(_LOOKUPS)),
         "endpoints": List(
             Object(
                 {
@@ -58,18 +58,23 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
     for port in spec["ports"]:
         if port["protocol"] is None:
             raise refused(f"{port.place}.protocol", "is missing, so that it is guessed from the name, or from calls")
-    if spec["resolution"] is None:
-        raise refused(f"{spec.place}.resolution", "is missing, which means NONE and is not supported here")
-    lookup = _LOOKUPS[spec["resolution"]]
-    for index, address in enumerate(spec["addresses"]):
-        if not _is_address(address):
-            raise refused(f"{spec.place}.addresses[{index}]", f"{shown(address)} is not an IPv4 address")
+        if port["targetPort"] and spec["resolution"] in (None, "NONE"):
+            raise refused(
+                f"{port.place}.targetPort", "is another port than the one that is called, with resolution NONE"
+            )
+    lookup = _LOOKUPS[spec["resolution"] or "NONE"]
+    addresses = [address.removesuffix("/32") for address in spec["addresses"]]
+    for index, address in enumerate(addresses):
+        if not (_is_address(address) or _is_range(address)):
+            raise refused(f"{spec.place}.addresses[{index}]", f"{shown(address)} is not an IPv4 address or range")
+    if lookup == CALLER and spec["endpoints"]:
+        raise spec.error("endpoints", "is not allowed with resolution NONE")
     if lookup == "one" and len(spec["endpoints"]) > 1:
         raise spec.error("endpoints", "has more than one, for resolution DNS_ROUND_ROBIN")
     for index, host in enumerate(spec["hosts"]):
         if host == "*":
             raise spec.error(f"hosts[{index}]", "'*' is every host, which none can be")
-        if is_wildcard(host):
+        if is_wildcard(host) and lookup != CALLER:
             raise refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a wildcard, which is none here")
         if host.endswith(".svc.cluster.local"):
             raise refused(f"{spec.place}.hosts[{index}]", f"{shown(host)} is a name as Services have it")
@@ -78,7 +83,7 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
     return [
         Host(
             name=host,
-            names=(host, f"{host}.", *spec["addresses"]),
+            names=(host, f"{host}.", *addresses),
             ports=tuple(HostPort(port["number"], _endpoints(spec, host, port)) for port in spec["ports"]),
             lookup=lookup,
             is_private=kinds.is_private(spec),
@@ -99,7 +104,9 @@ def _check(endpoint: Fields, lookup: str, names: list[str]) -> None:
 
 
 def _endpoints(spec: Fields, host: str, port: Fields) -> tuple[Endpoint, ...]:
-    """Return what is behind a port of a host: the endpoints, or else the host itself."""
+    """Return what is behind a port of a host: the endpoints, or else the host itself, as far as that is known."""
+    if spec["resolution"] in (None, "NONE"):
+        return ()
     target = port["targetPort"] or port["number"]
     if not spec["endpoints"] and spec["resolution"] != "STATIC":
         return (Endpoint(host, target, {}),)
@@ -117,5 +124,12 @@ def _endpoints(spec: Fields, host: str, port: Fields) -> tuple[Endpoint, ...]:
 def _is_address(text: str) -> bool:
     try:
         return ipaddress.ip_address(text).version == 4
+    except ValueError:
+        return False
+
+
+def _is_range(text: str) -> bool:
+    try:
+        return ipaddress.ip_network(text).version == 4
     except ValueError:
         return False

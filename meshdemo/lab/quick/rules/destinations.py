@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: How a host is looked up whose callers look it up themselves, so that their connections go to the address they found.
+CALLER = "caller"
+
 
 @dataclass(frozen=True)
 class Cookie:
@@ -99,6 +102,11 @@ class TrafficPolicy:
     retry_budget: RetryBudget | None = None
     ports: Mapping[int, TrafficPolicy] = field(default_factory=dict)
 
+    @property
+    def passes_through(self) -> bool:
+        """Return whether calls go on to the address that the caller chose, whichever endpoints there are."""
+        return self.balancing is not None and self.balancing.policy == "PASSTHROUGH"
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -144,8 +152,9 @@ class Host:
     """Something that can be called: a Service, or a host of a ServiceEntry.
 
     `names` are all the names and addresses it is called by, the full one first. `lookup`: its endpoints are names,
-    all of whose addresses count (all), or one at a time (one); empty for addresses. `prefers_near`: callers prefer
-    endpoints near them. `is_private`: only its own namespace knows it.
+    all of whose addresses count (all), or one at a time (one), or it is what the caller looks up (CALLER); empty for
+    addresses. `prefers_near`: callers prefer endpoints near them. `is_private`: only its own namespace knows it.
+    `has_outsiders`: some of its pods are not in the mesh.
     """
 
     name: str
@@ -154,6 +163,7 @@ class Host:
     lookup: str = ""
     prefers_near: bool = False
     is_private: bool = False
+    has_outsiders: bool = False
 
     def port(self, number: int) -> HostPort | None:
         """Return a port by its number."""

@@ -164,7 +164,9 @@ def service_hosts(cluster: Cluster) -> Iterator[Host]:
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
-        yield Host(full, names, ports, prefers_near=service.prefers_near)
+        pods = [pod for port in service.ports for pod, _ in cluster.endpoints(service, port)]
+        has_outsiders = not all(pod.in_mesh for pod in pods)
+        yield Host(full, names, ports, prefers_near=service.prefers_near, has_outsiders=has_outsiders)
 
 
 def gateway_services(cluster: Cluster) -> Iterator[Host]:
@@ -183,8 +185,14 @@ def _pods(cluster: Cluster, service: Service, port: ServicePort) -> tuple[Endpoi
 
 
 def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
-    """Refuse policies for hosts that do not exist, which a typing mistake would make."""
+    """Refuse policies for hosts that do not exist, which a typing mistake would make, and what is not exact here."""
     for policy in policies:
+        for host in registry.hosts.values():
+            if host.has_outsiders and subset_of(host.name, policy.host) and _passes_through(policy):
+                problem = (
+                    f"PASSTHROUGH calls the pods of {short_name(host.name)} that are not in the mesh by TLS as well"
+                )
+                raise refused(policy.place, problem)
         if is_wildcard(policy.host):
             continue
         host = registry.find(policy.host, f"{policy.place}.host")
@@ -195,6 +203,11 @@ def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
                 wanted = ", ".join(_label_texts(subset.labels))
                 problem = f"nothing behind {short_name(policy.host)} has the labels"
                 raise missing(f"{policy.place}.subsets[{index}].labels", problem, wanted, known)
+
+
+def _passes_through(policy: HostPolicy) -> bool:
+    top = [policy.policy, *(subset.policy for subset in policy.subsets)]
+    return any(each.passes_through for part in top if part for each in (part, *part.ports.values()))
 
 
 def _label_texts(labels: Mapping[str, str]) -> list[str]:
