@@ -16,13 +16,12 @@ from meshdemo.escaping import printable
 from meshdemo.explaining.words import (
     Object,
     explain_decision,
-    explain_reason,
     format_answer,
     format_destination,
     format_milliseconds,
     format_place,
     format_retries,
-    is_not_retried,
+    format_try,
     name_rule,
 )
 
@@ -69,10 +68,8 @@ def _short_parts(hop: Object) -> Iterator[str]:
         )
     elif hop["mirrors"]:
         yield "copied to " + ", ".join(each["pod"] or each["host"] for each in hop["mirrors"])
-    if hop["decided_by"]:
-        yield explain_decision(hop)[1]
-    elif hop["reason"]:
-        yield explain_reason(hop["reason"], hop["flags"])
+    if decision := explain_decision(hop):
+        yield decision
     if hop["direction"] == "inbound" and hop["identity"]:
         yield f"from {hop['identity']}"
     yield from hop.get("notes", ())
@@ -142,34 +139,27 @@ class _Writer:
         if hop.get("timeout_seconds"):
             self.add(f"{_INDENT}timeout: {hop['timeout_seconds']:g} s for all tries together")
         for number, each in enumerate(hop["tries"], 1):
-            why = explain_reason(each["reason"], each["flags"])
-            text = f"try {number}  {each['pod'] or 'no pod'}  {format_answer(each['status'])} in "
-            self.add(f"{_INDENT}{text}{format_milliseconds(each['milliseconds'])}{f': {why}' if why else ''}")
-        if hop.get("retries") and is_not_retried(hop):
-            self.add(f"{_INDENT}not tried again: {hop['tries'][-1]['status']} is not among what is retried")
-        self._own_answer(hop)
+            self.add(_INDENT + format_try(number, each))
+        self._decision(hop)
         for copy in hop["mirrors"]:
             target = copy["pod"] or f"{copy['host']}:{copy['port']}"
             came = f"{format_answer(copy['status'])} in {format_milliseconds(copy['milliseconds'])}"
             self.add(f"{_INDENT}a copy to {target}: {came}, which nobody sees")
 
     def _inbound(self, hop: Object) -> None:
-        who = (
-            f"mutual TLS, the caller is {hop['identity']}" if hop["identity"] else "plain text: nobody knows the caller"
-        )
-        self.add(f"{_INDENT}{who}")
-        if hop["rule"] or hop["passed_over"]:
-            self._rules(hop)
-        self._own_answer(hop)
+        if hop["identity"]:
+            self.add(f"{_INDENT}mutual TLS, the caller is {hop['identity']}")
+        self._rules(hop)
+        self._decision(hop)
 
-    def _own_answer(self, hop: Object) -> None:
-        """Add who decided, or why the hop answered itself."""
-        if hop["decided_by"]:
-            passed, words = explain_decision(hop)
-            self.add(f"  {words}", met=passed)
+    def _decision(self, hop: Object) -> None:
+        words = explain_decision(hop)
+        if hop["reason"] and (hop["status"] is None or hop["status"] >= 400):
+            self.add(f"  {format_answer(hop['status'])}: {words}", met=False)
         elif hop["reason"]:
-            flags = [] if any(each["reason"] == hop["reason"] for each in hop["tries"]) else hop["flags"]
-            self.add(f"  {format_answer(hop['status'])}: {explain_reason(hop['reason'], flags)}", met=False)
+            self.add(f"{_INDENT}{words}")
+        elif words:
+            self.add(f"  {words}", met=True)
 
     def _rules(self, hop: Object) -> None:
         """Add the rules that were looked at, in columns where there is room for them."""

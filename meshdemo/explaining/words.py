@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 #: A JSON object.
 Object = Mapping[str, Any]
-# Envoy's response code details (Envoy, "Response code details"), the first that fits, and what they mean.
-_REASONS = (
-    (r"route_not_found", "no rule fits this call"),
-    (r"direct_response", "the rule answers itself"),
-    (r"cluster_not_found|no_cluster_found", "there is no such subset or Service"),
-    (r"no_healthy_upstream", "no pod takes calls there"),
-    (r"fault_filter_abort", "the rule injects a fault"),
-    (r"upstream_per_try_timeout", "no answer in the time of one try (perTryTimeout)"),
-    (r"upstream_response_timeout|response_timeout", "no answer in the time of the rule (timeout)"),
-    (r"upstream_reset.*overflow", "a limit of the connection pool is reached: it may not queue any more"),
-    (r"upstream_reset.*(TLS|SSL|CERTIFICATE)", "TLS with the pod failed"),
-    (r"upstream_reset.*(connection_failure|connection_timeout)", "the pod could not be reached"),
-    (r"upstream_reset.*connection_termination", "the pod closed the connection without an answer"),
-    (r"upstream_reset.*protocol_error", "the pod answered with broken HTTP"),
-    (r"upstream_reset", "the pod ended the call"),
-    (r"upstream_retry_limit_exceeded", "all tries are used up"),
-    (r"rbac_access_denied", "authorization does not allow it"),
-    (r"jwt_authn_access_denied\{Jwt_is_missing\}", "the call has no token, and needs one"),
-    (r"jwt_authn_access_denied", "the token is refused"),
-    (r"local_rate_limited", "more calls than allowed"),
-    (r"overload", "Envoy is short of memory"),
-)
-_DETAIL = re.compile(r"\{(.*)\}")
-# The statuses that conditions of retries are for (Envoy, x-envoy-retry-on).
-_RETRIED = {"5xx": range(500, 600), "gateway-error": range(502, 505)}
-_DECIDERS = {
-    "AuthorizationPolicy": ("allows it", "denies it"),
-    "RequestAuthentication": ("accepts the token", "refuses the token"),
-    "EnvoyFilter": ("lets it pass", "refuses it"),
-}
+# What somebody does who lets a call in.
+_LETS_IN = {"AuthorizationPolicy": "allows it", "RequestAuthentication": "accepts the token"}
 
 
 def name_rule(rule: Object) -> str:
     """Return a rule as `--expect` takes it: VirtualService/webserver[1]."""
     number = "" if rule.get("rule") is None else f"[{rule['rule']}]"
     return f"{rule['kind']}/{rule['name']}{number}"
-
-
-def explain_reason(reason: str | None, flags: Sequence[str] = ()) -> str:
-    """Return Envoy's reason in words with its flag; what is unknown stays as it is, empty where there is none."""
-    words = reason or ""
-    for pattern, meaning in _REASONS:
-        if re.search(pattern, words):
-            detail = _DETAIL.search(words)
-            is_told = detail and "|" in detail[1]  # such as connection_failure|TLS_error:...
-            words = f"{meaning}: {detail[1].partition('|')[2].replace('_', ' ')}" if detail and is_told else meaning
-            break
-    shown = f" ({', '.join(flags)})" if flags else ""
-    return f"{words}{shown}".strip()
 
 
 def format_place(rule: Object) -> str:
@@ -97,20 +55,19 @@ def format_retries(retries: Object) -> str:
     )
 
 
-def is_not_retried(hop: Object) -> bool:
-    """Return whether the last try failed by its status, and no condition of the retries is for that."""
-    tries, retries = hop["tries"], hop["retries"]
-    status = tries[-1]["status"] if tries else None
-    if status is None or status < 500 or len(tries) > retries["attempts"]:
-        return False
-    return not any(status in _RETRIED.get(condition, ()) or str(status) == condition for condition in retries["on"])
+def format_try(number: int, attempt: Object) -> str:
+    """Return which pod a try reached, and what came of it."""
+    came = f"{format_answer(attempt['status'])} in {format_milliseconds(attempt['milliseconds'])}"
+    flags = f" ({', '.join(attempt['flags'])})" if attempt["flags"] else ""
+    why = f": {attempt['reason']}" if attempt["reason"] else ""
+    return f"try {number}  {attempt['pod'] or 'no pod'}  {came}{why}{flags}"
 
 
-def explain_decision(hop: Object) -> tuple[bool, str]:
-    """Return whether who decided let the call pass, and that in words."""
+def explain_decision(hop: Object) -> str:
+    """Return why a hop answered itself, or who let the call in; empty where neither is known."""
     decider = hop["decided_by"]
-    refused = hop["reason"] is not None
-    words = _DECIDERS.get(decider["kind"], ("lets it pass", "answers itself"))[refused]
-    detail = explain_reason(hop["reason"]) if refused and decider["kind"] != "AuthorizationPolicy" else ""
-    place = f" ({format_place(decider)})" if format_place(decider) else ""
-    return not refused, f"{name_rule(decider)} {words}{place}" + (f": {detail}" if detail else "")
+    place = f" ({format_place(decider)})" if decider and format_place(decider) else ""
+    if hop["reason"]:
+        flags = f" ({', '.join(hop['flags'])})" if hop["flags"] else ""
+        return f"{hop['reason']}{flags}{place}"
+    return f"{name_rule(decider)} {_LETS_IN.get(decider['kind'], 'lets it pass')}{place}" if decider else ""
