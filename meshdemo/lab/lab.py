@@ -20,6 +20,7 @@ from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
+from meshdemo.lab.explaining import Explainer
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.manifests import ManifestError, shown_path
 from meshdemo.lab.marks import ChangeMarks
@@ -93,6 +94,7 @@ class Lab:
             #: By which other programs of this user ask; what they ask for is added to it.
             self.door = Door(guard.folder)
             self.door.add("GET", "/", self._describe)
+            Explainer(self, self.door)
             self._marks = ChangeMarks(guard.folder / "changes.json")
             around = PodContext(
                 folder=guard.folder,

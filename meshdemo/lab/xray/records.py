@@ -184,13 +184,26 @@ class Records:
         with self._changed:
             return list(self._kept.get(request_id, ()))
 
-    def wait(self, request_id: str, is_complete: Callable[[list[Record]], bool], seconds: float) -> list[Record]:
-        """Return the records of a request when they are complete, or the time is over."""
-        deadline = time.monotonic() + seconds
+    def id_of(self, downstream: str) -> str | None:
+        """Return the x-request-id of the last request that came by a connection, by the caller's end of it."""
+        with self._changed:
+            for request_id, records in reversed(self._kept.items()):
+                if any(each.downstream == downstream and not each.is_try for each in records):
+                    return request_id
+        return None
+
+    def wait(
+        self, request_id: str, is_complete: Callable[[list[Record]], bool], *, settle_seconds: float, seconds: float
+    ) -> list[Record]:
+        """Return the records of a request when they are complete and no more have come for a while, or time is over."""
+        now = time.monotonic()
+        deadline, settled_at, count = now + seconds, now + settle_seconds, 0
         with self._changed:
             while True:
-                records = list(self._kept.get(request_id, ()))
-                left = deadline - time.monotonic()
-                if is_complete(records) or left <= 0:
+                records, now = list(self._kept.get(request_id, ())), time.monotonic()
+                if len(records) != count:
+                    count, settled_at = len(records), now + settle_seconds
+                wake_at = min(deadline, settled_at) if is_complete(records) else deadline
+                if now >= wake_at:
                     return records
-                self._changed.wait(left)
+                self._changed.wait(wake_at - now)

@@ -58,9 +58,9 @@ def test_the_oldest_goes():
 
 
 def test_waiting():
-    """Who waits gets what comes, or what there is when the time is over."""
+    """Who waits gets what comes until nothing more does, or what there is when the time is over."""
     records = Records()
     threading.Timer(0.02, lambda: records.hear("proxy-1", entry())).start()
-    (found,) = records.wait("1", bool, 5)
+    (found,) = records.wait("1", bool, settle_seconds=0.01, seconds=5)
     assert isinstance(found, Record)
-    assert records.wait("1", lambda found: len(found) == 2, 0.01) == [found]
+    assert records.wait("1", lambda found: len(found) == 2, settle_seconds=0, seconds=0.01) == [found]

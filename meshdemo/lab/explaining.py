@@ -1,0 +1,215 @@
+"""Calls that the lab makes for somebody who asks, and calls that came through, explained."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from meshdemo import __version__
+from meshdemo.lab.door import Door, DoorError
+from meshdemo.lab.envoy.loopback import HOST
+from meshdemo.lab.pods.pod import RunningPod
+from meshdemo.lab.quick.precedence import find_not_in_force
+from meshdemo.lab.xray.calls import Call
+from meshdemo.lab.xray.joining import is_complete, join
+from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.scene import Place, Scene
+
+if TYPE_CHECKING:
+    from meshdemo.lab.lab import Lab
+
+#: How long one call may take.
+CALL_SECONDS = 60.0
+_MOST_BODY_BYTES = 1024 * 1024
+# An Envoy sends what it logs every 50 ms: what has not come some of these intervals later does not come.
+_SETTLE_SECONDS = 0.15
+_COMPLETE_SECONDS = 1.0
+# A request is refused that would be another one on the wire (RFC 9110, 5.6.2, 5.5 and 9.1).
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TARGET = re.compile(r"[\x21-\x7e]+")
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A call to make."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    origin: str | None
+
+
+class Explainer:
+    """Explains the calls of one lab, and makes those that are asked for at its door."""
+
+    def __init__(self, lab: Lab, door: Door) -> None:
+        self._lab = lab
+        door.add("POST", "/call", lambda _rest, body: self.call(body).as_json())
+        door.add("GET", "/calls/", lambda rest, _body: self.seen(rest).as_json())
+
+    def call(self, body: Any) -> Call:
+        """Make a call, `{"from", "method", "url", "headers", "body"}`, and return it explained; raise DoorError."""
+        wish = _read_wish(body)
+        pod = self._pod(wish.origin) if wish.origin else None
+        made = self._make(wish, pod)
+        return self._explained(made)
+
+    def seen(self, request_id: str) -> Call:
+        """Return a call that came through, explained; raise DoorError for one that did not, or long ago."""
+        records = self._lab.records.of(request_id)
+        requests = sorted((each for each in records if not each.is_try), key=lambda each: each.started)
+        if not requests:
+            raise DoorError(404, f"no Envoy here has logged a call with the x-request-id {request_id}")
+        first = requests[0]
+        origin = None if first.is_inbound or self._scene().is_gateway(first.envoy) else first.envoy
+        url = f"http://{first.authority}{first.path}"
+        call = Call(request_id, first.method, url, origin, first.status, first.milliseconds)
+        return self._explained(call)
+
+    def _explained(self, call: Call) -> Call:
+        scene = self._scene()
+        records = self._lab.records.wait(
+            call.id,
+            lambda found: is_complete(found, scene),
+            settle_seconds=_SETTLE_SECONDS,
+            seconds=_COMPLETE_SECONDS,
+        )
+        return join(call, records, scene)
+
+    def _scene(self) -> Scene:
+        state, places = self._lab.state, {}
+        for pod in self._lab.pods.present:
+            for number, port in pod.ports.inbound.items():
+                places[f"{HOST}:{port}"] = Place(pod.pod.name, number, is_program=False)
+            for number, port in pod.ports.apps.items():
+                places[f"{HOST}:{port}"] = Place(pod.pod.name, number, is_program=True)
+        not_in_force = (*state.configuration.not_in_force, *find_not_in_force(state.cluster))
+        return Scene(state.cluster, state.configuration, places, not_in_force, _secret_headers(state.cluster.pods))
+
+    def _pod(self, name: str) -> RunningPod:
+        """Return the pod of a name, or the first that takes calls of the workload of a name."""
+        present = self._lab.pods.present
+        ready = [pod for pod in present if pod.is_ready]
+        for pod in ready:
+            if name in (pod.pod.name, pod.pod.name.rpartition("-")[0]):
+                return pod
+        names = ", ".join(sorted({pod.pod.name for pod in present}))
+        if any(name in (pod.pod.name, pod.pod.name.rpartition("-")[0]) for pod in present):
+            raise DoorError(409, f"no pod of {name} takes calls at the moment")
+        raise DoorError(404, f"there is no pod or workload {name}, only {names}")
+
+    def _make(self, wish: _Wish, pod: RunningPod | None) -> Call:
+        """Make a call, and return it without its hops."""
+        parts = urlsplit(wish.url)
+        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        at = _where(pod, host, port) if pod else (host, port)
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            # What a gateway shows is one that the lab's own files made.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = http.client.HTTPSConnection(*at, timeout=CALL_SECONDS, context=context)
+        else:
+            connection = http.client.HTTPConnection(*at, timeout=CALL_SECONDS)
+        names = {name.lower() for name, _ in wish.headers}
+        request_id = next((value for name, value in wish.headers if name.lower() == "x-request-id"), str(uuid.uuid4()))
+        own = {"host": parts.netloc, "user-agent": f"meshdemo/{__version__}", "accept": "application/json"}
+        own |= {"x-request-id": request_id, **({"content-length": str(len(wish.body))} if wish.body else {})}
+        target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        origin = pod.pod.name if pod else None
+        status: int | None = None
+        headers: tuple[tuple[str, str], ...] = ()
+        text, error, local = "", None, ""
+        started = time.monotonic()
+        try:
+            connection.putrequest(wish.method, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in (*((name, value) for name, value in own.items() if name not in names), *wish.headers):
+                connection.putheader(name, value)
+            connection.endheaders(wish.body or None)
+            local = "{}:{}".format(*connection.sock.getsockname()[:2])
+            response = connection.getresponse()
+            data = response.read(_MOST_BODY_BYTES)
+            status, headers, text = response.status, tuple(response.getheaders()), data.decode("utf-8", "replace")
+        except TimeoutError:
+            error = f"no answer for {CALL_SECONDS:g} s"
+        except (OSError, http.client.HTTPException) as problem:
+            error = (getattr(problem, "strerror", None) or str(problem) or type(problem).__name__).lower()
+        finally:
+            milliseconds = (time.monotonic() - started) * 1000
+            connection.close()
+        logged_id = self._logged_id(request_id, local)
+        return Call(logged_id, wish.method, wish.url, origin, status, milliseconds, _told(headers), text, error)
+
+    def _logged_id(self, request_id: str, local: str) -> str:
+        """Return the id by which a call was logged: a gateway gives one of its own to what comes from outside."""
+        found: list[Record] = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_SETTLE_SECONDS)
+        return request_id if found or not local else self._lab.records.id_of(local) or request_id
+
+
+def _where(pod: RunningPod, host: str, port: int) -> tuple[str, int]:
+    """Return where the program of a pod connects for a host and port: the first `--connect-to` that fits counts."""
+    for pattern, target in pod.wanted.rules:
+        wanted_host, _, wanted_port = pattern.rpartition(":")
+        if wanted_host in ("", host) and wanted_port in ("", str(port)):
+            return HOST, target if isinstance(target, int) else pod.ports.outbound[target]
+    return host, port
+
+
+def _read_wish(body: Any) -> _Wish:
+    """Return the call that somebody asks for; raise DoorError for what is none."""
+    if not isinstance(body, Mapping):
+        raise DoorError(400, "a call is an object with a url")
+    method, url = body.get("method") or "GET", body.get("url")
+    headers, text, origin = body.get("headers") or [], body.get("body") or "", body.get("from")
+    if not isinstance(method, str) or not _TOKEN.fullmatch(method):
+        raise DoorError(400, f"{method!r} is not a method")
+    parts = None
+    if isinstance(url, str) and _TARGET.fullmatch(url):
+        with suppress(ValueError):
+            parts = urlsplit(url)
+            _ = parts.port
+    if (
+        not isinstance(url, str)
+        or parts is None
+        or parts.scheme not in _PORTS
+        or not parts.hostname
+        or "@" in parts.netloc
+    ):
+        raise DoorError(400, f"{url!r} is not a URL such as http://webserver/v2")
+    if not isinstance(origin, str | None) or not isinstance(text, str) or not isinstance(headers, list):
+        raise DoorError(400, "from and body are strings, headers a list of pairs")
+    pairs = []
+    for pair in headers:
+        is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(each, str) for each in pair)
+        if not is_pair or not _TOKEN.fullmatch(pair[0]) or not _VALUE.fullmatch(pair[1]):
+            raise DoorError(400, f"{pair!r} is not a header")
+        pairs.append((pair[0], pair[1]))
+    return _Wish(method, url, tuple(pairs), text.encode(), origin)
+
+
+def _told(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return the headers of an answer without what is secret."""
+    secret = {"set-cookie", "authorization"}
+    return tuple((name.lower(), "(present)" if name.lower() in secret else value) for name, value in headers)
+
+
+def _secret_headers(pods: Any) -> frozenset[str]:
+    """Return the names of the headers that `--forward-header` names, in small letters: they may hold what is secret."""
+    names: set[str] = set()
+    for container in (container for pod in pods for container in pod.containers):
+        pairs = zip(container.args, container.args[1:], strict=False)
+        names |= {value.lower() for option, value in pairs if option == "--forward-header"}
+        names |= {arg.partition("=")[2].lower() for arg in container.args if arg.startswith("--forward-header=")}
+        names |= set(dict(container.environment).get("FORWARD_HEADERS", "").lower().split())
+    return frozenset(names)

@@ -1,0 +1,239 @@
+"""Why an Envoy answered a request itself, in words, and which object had it do so.
+
+Envoy says it in the details of its answer (Envoy, "Response code details") and in its flags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshdemo.lab.cluster.model import matches
+from meshdemo.lab.engine import Resource
+from meshdemo.lab.xray.naming import Rule
+from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.scene import Scene, Target, full_host, short_host, target_of
+
+_POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
+_DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
+_TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
+_RESET = re.compile(r"upstream_reset_(?:before|after)_response_started\{([^}]*)\}")
+_NOT_LIMITED = 4294967295
+# The limits of a connection pool by Envoy's names, as Istio calls them.
+_LIMITS = {
+    "max_connections": "maxConnections",
+    "max_pending_requests": "http1MaxPendingRequests",
+    "max_requests": "http2MaxRequests",
+    "max_retries": "maxRetries",
+}
+_DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a hop answered as it did, and whose word that was."""
+
+    reason: str | None = None
+    decided_by: Rule | None = None
+
+
+def cause_of(record: Record, scene: Scene, rule: Rule | None, route: Resource | None) -> Cause:
+    """Return why an Envoy answered a request itself; neither where the answer came from behind, but for who let it."""
+    if record.is_inbound:
+        found = _at_the_door(record, scene)
+        if found:
+            return found
+    if record.details == "local_rate_limited" or "RL" in record.flags:
+        return Cause("rate limited: more calls than it lets through", _rate_limit(record, scene))
+    if "FI" in record.flags or record.details == "fault_filter_abort":
+        return Cause("fault: the rule aborts it", rule)
+    if record.details == "via_upstream" and "DI" in record.flags:
+        return Cause("fault: the rule delays it", rule)
+    if record.details in ("", "via_upstream"):
+        return Cause()
+    return Cause(_reason(record, scene, route), rule if _is_timeout(record) else None)
+
+
+def _at_the_door(record: Record, scene: Scene) -> Cause | None:
+    """Return who let a request in, or did not."""
+    denied, token = _DENIED.match(record.details), _TOKEN.match(record.details)
+    if denied:
+        rule = _authorization_rule(denied[1], scene)
+        if rule:
+            return Cause(f"denied by rule {rule.rule} of {rule.kind}/{rule.name}", rule)
+        policies = [
+            each
+            for each in scene.policies_for(record.envoy, "AuthorizationPolicy")
+            if (each.document.get("spec") or {}).get("action", "ALLOW") == "ALLOW"
+        ]
+        names = " and ".join(f"AuthorizationPolicy/{each.name}" for each in policies)
+        reason = f"denied: no rule of {names} allows it" if names else "denied: no policy allows it"
+        return Cause(reason, scene.book.rule_of(policies[0]) if policies else None)
+    if token:
+        policies = scene.policies_for(record.envoy, "RequestAuthentication")
+        words = token[1].replace("_", " ")
+        return Cause(f"token refused: {words}", scene.book.rule_of(policies[0]) if policies else None)
+    if record.allowed_by:
+        return Cause(None, _authorization_rule(record.allowed_by, scene))
+    return None
+
+
+def _authorization_rule(text: str, scene: Scene) -> Rule | None:
+    """Return the rule of an AuthorizationPolicy that Istio names so in an Envoy."""
+    found = _POLICY.search(text)
+    if not found:
+        return None
+    for each in scene.policies("AuthorizationPolicy"):
+        if (each.namespace, each.name) == (found[1], found[2]):
+            return scene.book.rule_of(each, int(found[3]))
+    return None
+
+
+def _rate_limit(record: Record, scene: Scene) -> Rule | None:
+    """Return the EnvoyFilter that limits what comes to a pod."""
+    for each in scene.policies_for(record.envoy, "EnvoyFilter"):
+        if "local_ratelimit" in str(each.document):
+            return scene.book.rule_of(each)
+    return None
+
+
+def _is_timeout(record: Record) -> bool:
+    return record.details in ("response_timeout", "upstream_per_try_timeout")
+
+
+def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
+    """Return in words why an Envoy answered itself."""
+    action: Mapping[str, Any] = (route or {}).get("route") or {}
+    if record.details == "response_timeout":
+        return f"timeout: the rule gives {_seconds(action.get('timeout'))} for all tries together"
+    if record.details == "upstream_per_try_timeout":
+        per_try = (action.get("retry_policy") or {}).get("per_try_timeout")
+        return f"timeout: the rule gives each try {_seconds(per_try)} (perTryTimeout), and the last one took longer"
+    if record.details == "direct_response":
+        return _own_answer(route or {})
+    if record.details == "route_not_found":
+        return "no route: no rule of the policies fits the call"
+    target = target_of(record.cluster) or next(map(target_of, clusters_of(action)), None)
+    if record.details == "cluster_not_found" or "NC" in record.flags:
+        return f"no cluster: {_missing(target, scene)}"
+    if record.details == "no_healthy_upstream" or "UH" in record.flags:
+        return f"no healthy pod: {_nobody(target, scene)}"
+    if "UO" in record.flags or "overflow" in record.details:
+        return f"overflow: {_limits(record, scene, target)}"
+    if record.tls_failure:
+        return f"TLS failed: {record.tls_failure}"
+    reset = _RESET.match(record.details)
+    if reset:
+        words = reset[1].replace("|", ": ").replace("_", " ")
+        return f"the connection to the pod failed: {words}"
+    flags = f" ({', '.join(record.flags)})" if record.flags else ""
+    return record.details.replace("_", " ") + flags
+
+
+def _own_answer(route: Resource) -> str:
+    redirect = route.get("redirect")
+    if redirect is None:
+        return "the rule answers it itself"
+    parts = [
+        f"{redirect['scheme_redirect']}://" if redirect.get("scheme_redirect") else "",
+        redirect.get("host_redirect", ""),
+        f":{redirect['port_redirect']}" if redirect.get("port_redirect") else "",
+        redirect.get("path_redirect") or redirect.get("prefix_rewrite") or "",
+    ]
+    return f"the rule redirects it to {''.join(parts)}"
+
+
+def clusters_of(action: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the names of the clusters that a route leads to."""
+    if "cluster" in action:
+        yield action["cluster"]
+    for each in (action.get("weighted_clusters") or {}).get("clusters", []):
+        yield each["name"]
+
+
+def _missing(target: Target | None, scene: Scene) -> str:
+    """Return why there is no cluster for a destination."""
+    if target is None:
+        return "the destination does not exist"
+    host, subsets = short_host(target.host), sorted(_subsets(target.host, scene))
+    if target.subset and subsets:
+        rule = scene.destination_rule(target.host)
+        name = f"DestinationRule/{rule.name}" if rule else "the DestinationRule"
+        return f"{name} has no subset {target.subset} of {host}, only {', '.join(subsets)}"
+    if target.subset:
+        return f"no DestinationRule defines the subset {target.subset} of {host}"
+    if any(service.host == target.host for service in scene.cluster.services):
+        return f"the Service {host} has no port {target.port}"
+    return f"there is no host {host}"
+
+
+def _subsets(host: str, scene: Scene) -> dict[str, dict[str, str]]:
+    """Return the labels of each subset of a host."""
+    found: dict[str, dict[str, str]] = {}
+    for each in scene.policies("DestinationRule"):
+        spec = each.document.get("spec") or {}
+        if full_host(str(spec.get("host")), each.namespace) == host:
+            found |= {str(subset.get("name")): subset.get("labels") or {} for subset in spec.get("subsets") or []}
+    return found
+
+
+def _nobody(target: Target | None, scene: Scene) -> str:
+    """Return why no pod of a destination takes calls."""
+    if target is None:
+        return "nobody takes calls there"
+    host = short_host(target.host)
+    labels = _subsets(target.host, scene).get(target.subset or "", {})
+    service = next((each for each in scene.cluster.services if each.host == target.host), None)
+    if service is None:
+        return f"nothing takes calls for {host}"
+    behind = [pod for pod in scene.cluster.pods if service.selector and matches(pod.labels, service.selector)]
+    if not behind:
+        return f"the Service {host} selects no pod"
+    if labels and not any(matches(pod.labels, labels) for pod in behind):
+        words = ",".join(f"{name}={value}" for name, value in labels.items())
+        return f"no pod of {host} has the labels of subset {target.subset}, {words}"
+    which = f" in subset {target.subset}" if target.subset else ""
+    return f"no pod of {host}{which} takes calls: none is ready, or outlier detection has ejected it"
+
+
+def _limits(record: Record, scene: Scene, target: Target | None) -> str:
+    """Return the limits of the connection pool that a request was too much for."""
+    cluster = scene.cluster_of(record.envoy, record.cluster) or {}
+    thresholds = (cluster.get("circuit_breakers") or {}).get("thresholds") or [{}]
+    limits = [
+        f"{name} {thresholds[0][key]}"
+        for key, name in _LIMITS.items()
+        if thresholds[0].get(key) not in (None, _NOT_LIMITED)
+    ]
+    rule = scene.destination_rule(target.host) if target else None
+    whose = f" of DestinationRule/{rule.name}" if rule else ""
+    return f"the connection pool{whose} is full ({', '.join(limits)})" if limits else "the connection pool is full"
+
+
+def try_reason(record: Record, door: Record | None) -> str | None:
+    """Return why a try got no answer from an application; `door` is what the sidecar that it reached logged of it."""
+    if door is not None and door.details not in ("", "via_upstream"):
+        denied = _DENIED.match(door.details)
+        return "denied by the pod's sidecar" if denied else door.details.replace("_", " ")
+    if record.tls_failure:
+        return f"TLS failed: {record.tls_failure}"
+    if record.status is not None:
+        return None
+    for flag, words in (
+        ("UT", "timeout: it took longer than a try may"),
+        ("UO", "overflow: the connection pool is full"),
+        ("UF", "the pod was not reached"),
+        ("UC", "the pod closed the connection"),
+        ("UR", "the pod reset the call"),
+        ("LR", "ended by the caller's side"),
+        ("DC", "the caller has gone"),
+    ):
+        if flag in record.flags:
+            return words
+    return "ended before an answer, when its time had run out"
+
+
+def _seconds(value: Any) -> str:
+    return f"{str(value or '').removesuffix('s') or 'no'} s"

@@ -1,0 +1,69 @@
+"""What no object says of a hop, so that Istio's default holds, and what of the policies had no effect there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshdemo.lab.xray.calls import GATEWAY, Hop
+from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.scene import Scene, full_host, short_host
+
+_ANY = ("InboundPassthroughCluster", "PassthroughCluster")
+
+
+def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
+    """Yield in words what holds by default on a hop, and what of the policies is of no effect."""
+    if hop.direction == "inbound":
+        yield from _of_inbound(hop, record, scene)
+        return
+    if hop.rule is None:
+        yield from _without_rule(hop, record, scene)
+    else:
+        yield from _behind(hop, scene)
+    yield from _of_retries(hop)
+
+
+def _of_inbound(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
+    if not record.is_tls:
+        yield "plain text: the caller has no identity"
+    if hop.decided_by is None and not scene.policies_for(hop.pod, "AuthorizationPolicy"):
+        yield "no AuthorizationPolicy: every caller may"
+
+
+def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
+    if hop.kind == GATEWAY:
+        yield f"no rule at this gateway is for {record.authority}{record.path}"
+        return
+    if record.cluster.startswith(_ANY):
+        yield f"{record.authority} is no host of the mesh: calls pass through (outboundTrafficPolicy ALLOW_ANY)"
+        return
+    host = hop.destination.host if hop.destination else record.authority
+    yield f"no VirtualService or HTTPRoute is for {short_host(host)}: any ready pod of it, by Istio's default"
+    for each in scene.policies("VirtualService"):
+        spec = each.document.get("spec") or {}
+        hosts = [str(name) for name in spec.get("hosts") or []]
+        gateways = spec.get("gateways") or ["mesh"]
+        if "mesh" not in gateways:
+            yield f"VirtualService/{each.name} is for gateways alone: its gateways do not name mesh"
+        elif hosts and not any(full_host(name, each.namespace) == host for name in hosts):
+            yield f"VirtualService/{each.name} is for calls to {', '.join(hosts)}, not to {short_host(host)}"
+
+
+def _behind(hop: Hop, scene: Scene) -> Iterator[str]:
+    """Yield the rules behind the one that matched that no call can reach."""
+    if hop.rule is None or hop.rule.rule is None:
+        return
+    for each in scene.not_in_force:
+        _, kind, namespace, name = each.policy
+        if (kind, namespace, name) == (hop.rule.kind, hop.rule.namespace, hop.rule.name) and each.part:
+            yield f"{each.part} is never reached: {each.reason}"
+
+
+def _of_retries(hop: Hop) -> Iterator[str]:
+    status = hop.tries[-1].status if hop.tries else None
+    if status is None or status < 500 or hop.reason:
+        return
+    if hop.retries is None:
+        yield f"{status} is not tried again: the rule has no retries"
+    elif len(hop.tries) <= hop.retries.attempts:
+        yield f"{status} is not tried again: it is not in what is tried again, {', '.join(hop.retries.on)}"

@@ -1,0 +1,284 @@
+"""From records to one call: which hop came after which, and what each of them did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from meshdemo.answers import Outcome, read_proxied
+from meshdemo.lab.engine import Resource
+from meshdemo.lab.xray.calls import (
+    APPLICATION,
+    GATEWAY,
+    SIDECAR,
+    Call,
+    Destination,
+    Hop,
+    Mirror,
+    PassedOver,
+    Retries,
+    Try,
+)
+from meshdemo.lab.xray.causes import cause_of, clusters_of, try_reason
+from meshdemo.lab.xray.defaults import notes_of
+from meshdemo.lab.xray.evaluation import Request, evaluate
+from meshdemo.lab.xray.naming import Rule
+from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.scene import Scene, target_of
+
+# How much earlier or later than its request a try may be said to be.
+_SLACK_SECONDS = 0.002
+
+
+def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
+    """Return a call with its hops in order; the last try of each counts, what came of the others is said of them."""
+    joined = _Joined(records, scene)
+    outcome = _outcome(call.body)
+    hops: list[Hop] = []
+    for record in joined.requests:
+        if joined.is_aside(record):
+            continue
+        if not hops and call.origin is None and not record.is_inbound and not scene.is_gateway(record.envoy):
+            hops.append(_application(record.envoy, call.status, call.milliseconds, scene))
+        hops.append(joined.hop(record))
+        last = joined.tries(record)[-1:]
+        place = scene.places.get(last[0].upstream) if last else None
+        if place and place.is_program:
+            hops.append(_application(place.pod, last[0].status, last[0].milliseconds, scene))
+    hops = _with_words_of_applications(hops, outcome)
+    return dataclasses.replace(call, hops=tuple(hops), version=outcome.version if outcome else None)
+
+
+def is_complete(records: Sequence[Record], scene: Scene) -> bool:
+    """Return whether all is there that the Envoys log of a request, as far as its records can tell.
+
+    Each request that went on has its tries, and each try that a sidecar took is a request there.
+    """
+    requests = [each for each in records if not each.is_try]
+    tries = [each for each in records if each.is_try]
+    doors = {(each.downstream, each.local) for each in requests}
+    for request in requests:
+        if request.details == "via_upstream" and not any(_is_of(each, request) for each in tries):
+            return False
+    for each in tries:
+        place = scene.places.get(each.upstream)
+        if place and not place.is_program and each.status and (each.upstream_local, each.upstream) not in doors:
+            return False
+    return bool(requests)
+
+
+class _Joined:
+    """The records of one call, and which of them belong together."""
+
+    def __init__(self, records: Sequence[Record], scene: Scene) -> None:
+        self._scene = scene
+        self.requests = sorted((each for each in records if not each.is_try), key=lambda each: each.started)
+        self._tries = sorted((each for each in records if each.is_try), key=lambda each: each.started)
+        self._doors = {(each.downstream, each.local): each for each in self.requests if each.is_inbound}
+
+    def tries(self, request: Record) -> list[Record]:
+        """Return the tries of a request in order."""
+        return [each for each in self._tries if _is_of(each, request)]
+
+    def is_aside(self, request: Record) -> bool:
+        """Return whether it came by a mirrored copy, or by a try after which another one was made."""
+        for each in self._tries:
+            if (each.upstream_local, each.upstream) != (request.downstream, request.local) or not request.is_inbound:
+                continue
+            if not _lasted(each, request):
+                continue
+            owner = next((other for other in self.requests if _is_of(each, other)), None)
+            return owner is None or self.tries(owner)[-1] is not each
+        return False
+
+    def hop(self, record: Record) -> Hop:
+        """Return what one Envoy did."""
+        scene = self._scene
+        found = _Route(record, scene)
+        cause = cause_of(record, scene, found.rule, found.route)
+        tries = tuple(self._try(each) for each in self.tries(record))
+        is_gateway = scene.is_gateway(record.envoy)
+        is_inbound = record.is_inbound
+        hop = Hop(
+            kind=GATEWAY if is_gateway else SIDECAR,
+            direction=None if is_gateway else "inbound" if is_inbound else "outbound",
+            pod=record.envoy,
+            namespace=scene.namespace(record.envoy),
+            status=record.status,
+            milliseconds=record.milliseconds,
+            flags=record.flags,
+            reason=cause.reason,
+            rule=found.rule,
+            matched=found.matched,
+            passed_over=found.passed_over,
+            destination=None if is_inbound else found.destination,
+            retries=None if is_inbound else found.retries,
+            timeout_seconds=None if is_inbound else found.timeout_seconds,
+            tries=() if is_inbound else tries,
+            mirrors=tuple(self._mirrors(record)),
+            identity=record.peer_identity or None,
+            decided_by=cause.decided_by,
+        )
+        return dataclasses.replace(hop, notes=tuple(notes_of(hop, record, scene)))
+
+    def _try(self, record: Record) -> Try:
+        door = self._doors.get((record.upstream_local, record.upstream))
+        return Try(
+            pod=self._pod(record.upstream),
+            status=record.status,
+            flags=record.flags,
+            milliseconds=record.milliseconds,
+            reason=try_reason(record, door if door and _lasted(record, door) else None),
+        )
+
+    def _pod(self, upstream: str) -> str | None:
+        place = self._scene.places.get(upstream)
+        return place.pod if place else upstream or None
+
+    def _mirrors(self, request: Record) -> Iterable[Mirror]:
+        """Yield the copies of a request: their tries came by no connection."""
+        for each in self._tries:
+            target = target_of(each.cluster)
+            if each.envoy == request.envoy and not each.downstream and target and _is_within(each, request):
+                pod = self._pod(each.upstream)
+                yield Mirror(target.host, target.port, target.subset, pod, each.status, each.milliseconds)
+
+
+class _Route:
+    """The route that an Envoy took, and what stands in it."""
+
+    def __init__(self, record: Record, scene: Scene) -> None:
+        self.rule: Rule | None = None
+        self.matched: str | None = None
+        self.passed_over: tuple[PassedOver, ...] = ()
+        self.route: Resource | None = None
+        self._scene = scene
+        hosts: Resource | None = None
+        configuration = None if record.is_inbound else scene.routes(record.envoy, record.routes)
+        if configuration is None:
+            self._action: Mapping[str, Any] = {}
+            self.destination = None
+            return
+        headers = tuple(record.headers.items())
+        request = Request(record.method, record.authority, record.path, headers)
+        manager = scene.manager(record.envoy, record.routes)
+        evaluation = evaluate(configuration, request, manager, scene.secret_headers)
+        hosts, routes = None, []
+        if evaluation and evaluation.virtual_host is not None:
+            hosts = next(each for each in configuration["virtual_hosts"] if each["name"] == evaluation.virtual_host)
+            routes = hosts.get("routes", [])
+        is_agreed = (
+            evaluation is not None
+            and evaluation.route is not None
+            and routes[evaluation.route].get("name", "") == record.route
+        )
+        if is_agreed and evaluation and evaluation.route is not None:
+            self.route = routes[evaluation.route]
+        else:
+            hosts, self.route = _by_name(configuration, record)
+        domains = tuple((hosts or {}).get("domains", ()))
+        self.rule = scene.book.find(record.route, record.object, domains)
+        self._action = (self.route or {}).get("route") or {}
+        self.destination = _destination(record, self._action, scene)
+        if evaluation and (is_agreed or (evaluation.route is None and record.details == "route_not_found")):
+            self.matched = evaluation.met or None
+            passed = zip(routes, evaluation.passed_over, strict=False)
+            found = ((scene.book.find(each.get("name", ""), "", domains), why) for each, why in passed)
+            self.passed_over = tuple(PassedOver(rule, why) for rule, why in found if rule)
+
+    @property
+    def retries(self) -> Retries | None:
+        """Return how calls are tried again; None for not at all."""
+        policy = self._action.get("retry_policy")
+        if not policy or not policy.get("num_retries", 1):
+            return None
+        codes = [str(code) for code in policy.get("retriable_status_codes", [])]
+        on = [each for each in policy.get("retry_on", "").split(",") if each not in ("", "retriable-status-codes")]
+        said = self._scene.document(self.rule) if self.rule else {}
+        is_default = not (said.get("retries") or said.get("retry"))
+        per_try = _seconds(policy.get("per_try_timeout"))
+        return Retries(int(policy.get("num_retries", 1)), (*on, *codes), is_default, per_try)
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """Return how long all tries together may take; None for as long as they want."""
+        return _seconds(self._action.get("timeout")) or None
+
+
+def _by_name(configuration: Resource, record: Record) -> tuple[Resource | None, Resource | None]:
+    """Return the route by its name and destination, with its virtual host."""
+    best: tuple[Resource | None, Resource | None] = (None, None)
+    for host in configuration.get("virtual_hosts", []):
+        for route in host.get("routes", []):
+            if route.get("name", "") == record.route:
+                if record.cluster in clusters_of(route.get("route") or {}):
+                    return host, route
+                if not record.cluster and best[1] is None:
+                    best = host, route
+    return best
+
+
+def _destination(record: Record, action: Mapping[str, Any], scene: Scene) -> Destination | None:
+    alone = action.get("cluster", "")
+    target = target_of(record.cluster or alone)
+    if target is None:
+        return None
+    weighted = (action.get("weighted_clusters") or {}).get("clusters", [])
+    weight = next((int(each.get("weight", 0)) for each in weighted if each["name"] == record.cluster), None)
+    total = sum(int(each.get("weight", 0)) for each in weighted) if weight is not None else None
+    policy = scene.destination_rule(target.host)
+    return Destination(target.host, target.port, target.subset, weight, total, policy)
+
+
+def _application(pod: str, status: int | None, milliseconds: float, scene: Scene) -> Hop:
+    return Hop(APPLICATION, None, pod, scene.namespace(pod), status, milliseconds)
+
+
+def _with_words_of_applications(hops: Sequence[Hop], outcome: Outcome | None) -> list[Hop]:
+    """Return the hops with what applications say of themselves: the version of the last, what proxies drop."""
+    found = list(hops)
+    if outcome is None:
+        return found
+    for index in range(len(found) - 1, -1, -1):
+        if found[index].kind == APPLICATION and outcome.pod == found[index].pod:
+            found[index] = dataclasses.replace(found[index], version=outcome.version)
+            break
+    dropped = sorted(outcome.not_passed_on - {"accept-encoding", "accept", "user-agent", "x-request-id"})
+    own = [name for name in dropped if not name.startswith(("x-forwarded-", "x-envoy-"))]
+    for index, hop in enumerate(found[:-1]):
+        if hop.kind == APPLICATION and own:
+            found[index] = dataclasses.replace(hop, notes=(f"does not pass on {', '.join(own)}",))
+            break
+    return found
+
+
+def _outcome(body: str) -> Outcome | None:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    return read_proxied(document) if isinstance(document, dict) else None
+
+
+def _is_of(one: Record, request: Record) -> bool:
+    """Return whether a try is one of a request."""
+    ends = (one.envoy, one.downstream, one.local) == (request.envoy, request.downstream, request.local)
+    return ends and bool(one.downstream) and _is_within(one, request)
+
+
+def _is_within(one: Record, request: Record) -> bool:
+    """Return whether a try was begun while a request was served."""
+    end = request.started + request.milliseconds / 1000
+    return request.started - _SLACK_SECONDS <= one.started <= end + _SLACK_SECONDS
+
+
+def _lasted(one: Record, door: Record) -> bool:
+    """Return whether a sidecar took a request while a try went on: connections are used again."""
+    end = one.started + one.milliseconds / 1000
+    return one.started - _SLACK_SECONDS <= door.started <= end + _SLACK_SECONDS
+
+
+def _seconds(value: Any) -> float | None:
+    return float(str(value).removesuffix("s")) if value else None

@@ -1,0 +1,144 @@
+"""What stood there when a call came through: pods, policies, and what each Envoy had of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from meshdemo.lab.cluster.model import Cluster, Pod, matches
+from meshdemo.lab.engine import Configuration, NotInForce, Resource
+from meshdemo.lab.files.manifests import Manifest
+from meshdemo.lab.xray.naming import Rule, RuleBook
+
+
+@dataclass(frozen=True)
+class Place:
+    """What listens at an address on loopback: a pod's program at one of its ports, or its sidecar for it."""
+
+    pod: str
+    port: int
+    is_program: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a cluster of Envoy leads, by Istio's name for it: `outbound|80|v1|webserver.default.svc.cluster.local`."""
+
+    host: str
+    port: int
+    subset: str | None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`places` are by address on loopback, as `127.0.0.1:20000`; `secret_headers` those whose values nobody is told.
+
+    `not_in_force` is what of the policies others, or their own rules, keep from being in force.
+    """
+
+    cluster: Cluster
+    configuration: Configuration
+    places: Mapping[str, Place]
+    not_in_force: tuple[NotInForce, ...] = ()
+    secret_headers: frozenset[str] = frozenset()
+
+    @cached_property
+    def book(self) -> RuleBook:
+        """Return who finds rules."""
+        return RuleBook(self.cluster.policies, dict(self.cluster.texts))
+
+    def pod(self, name: str) -> Pod | None:
+        """Return a pod by its name."""
+        return next((pod for pod in self.cluster.pods if pod.name == name), None)
+
+    def namespace(self, name: str) -> str:
+        """Return the namespace of a pod or gateway."""
+        pod = self.pod(name)
+        gateways = (each.namespace for each in self.cluster.gateways if each.name == name)
+        return pod.namespace if pod else next(gateways, "")
+
+    def is_gateway(self, name: str) -> bool:
+        """Return whether an Envoy is that of a gateway."""
+        return any(gateway.name == name for gateway in self.cluster.gateways)
+
+    def routes(self, envoy: str, name: str) -> Resource | None:
+        """Return a RouteConfiguration of an Envoy."""
+        resources = self.configuration.resources.get(envoy)
+        return next((each for each in resources.routes if each["name"] == name), None) if resources else None
+
+    def manager(self, envoy: str, routes: str) -> Resource | None:
+        """Return the HttpConnectionManager whose requests a RouteConfiguration is for."""
+        resources = self.configuration.resources.get(envoy)
+        return next(_managers(list(resources.listeners), routes), None) if resources else None
+
+    def cluster_of(self, envoy: str, name: str) -> Resource | None:
+        """Return a cluster of an Envoy."""
+        resources = self.configuration.resources.get(envoy)
+        return next((each for each in resources.clusters if each["name"] == name), None) if resources else None
+
+    def policies(self, *kinds: str) -> list[Manifest]:
+        """Return the policies of some kinds."""
+        return [each for each in self.cluster.policies if each.kind in kinds]
+
+    def document(self, rule: Rule) -> dict[str, Any]:
+        """Return a rule as it stands in its object."""
+        for each in self.policies(rule.kind):
+            if (each.namespace, each.name) == (rule.namespace, rule.name):
+                spec = each.document.get("spec") or {}
+                rules = spec.get("http" if rule.kind == "VirtualService" else "rules") or []
+                return dict(rules[rule.rule]) if rule.rule is not None else spec
+        return {}
+
+    def policies_for(self, pod: str, *kinds: str) -> list[Manifest]:
+        """Return the policies of some kinds that select a pod, in its namespace or for all."""
+        found, namespace = self.pod(pod), self.namespace(pod)
+        labels = found.labels if found else {}
+        chosen = []
+        for each in self.policies(*kinds):
+            spec = each.document.get("spec") or {}
+            selector = spec.get("selector") or {}
+            wanted = selector.get("matchLabels") or (spec.get("workloadSelector") or {}).get("labels") or {}
+            if each.namespace in (namespace, "istio-system") and matches(labels, wanted):
+                chosen.append(each)
+        return chosen
+
+    def destination_rule(self, host: str) -> Rule | None:
+        """Return the DestinationRule for a host."""
+        for each in self.policies("DestinationRule"):
+            if full_host(str((each.document.get("spec") or {}).get("host")), each.namespace) == host:
+                return self.book.rule_of(each)
+        return None
+
+
+def full_host(host: str, namespace: str) -> str:
+    """Return the name of a host in full, as Istio completes one without a dot."""
+    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+
+
+def short_host(host: str, namespace: str = "default") -> str:
+    """Return a Service's name as pods of a namespace call it; other hosts stay."""
+    return host.removesuffix(f".{namespace}.svc.cluster.local").removesuffix(".svc.cluster.local")
+
+
+def target_of(cluster: str) -> Target | None:
+    """Return where a cluster leads; None for one whose name is not Istio's for a host."""
+    parts = cluster.split("|")
+    if len(parts) != 4 or parts[0] != "outbound" or not parts[1].isdecimal():
+        return None
+    return Target(parts[3], int(parts[1]), parts[2] or None)
+
+
+def _managers(value: Any, routes: str) -> Iterator[Resource]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _managers(each, routes)
+    elif isinstance(value, dict):
+        if str(value.get("@type", "")).endswith(".HttpConnectionManager"):
+            own = value["rds"]["route_config_name"] if "rds" in value else value.get("route_config", {}).get("name")
+            if own == routes:
+                yield value
+        else:
+            for each in value.values():
+                yield from _managers(each, routes)
