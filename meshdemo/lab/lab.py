@@ -20,7 +20,7 @@ from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
-from meshdemo.lab.explaining import Explainer
+from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.manifests import ManifestError, shown_path
 from meshdemo.lab.marks import ChangeMarks

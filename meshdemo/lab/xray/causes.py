@@ -236,4 +236,4 @@ def try_reason(record: Record, door: Record | None) -> str | None:
 
 
 def _seconds(value: Any) -> str:
-    return f"{str(value or '').removesuffix('s') or 'no'} s"
+    return f"{float(str(value).removesuffix('s')):g} s" if value else "no time"

@@ -67,7 +67,7 @@ class Explainer:
 
     def seen(self, request_id: str) -> Call:
         """Return a call that came through, explained; raise DoorError for one that did not, or long ago."""
-        records = self._lab.records.of(request_id)
+        records = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_COMPLETE_SECONDS)
         requests = sorted((each for each in records if not each.is_try), key=lambda each: each.started)
         if not requests:
             raise DoorError(404, f"no Envoy here has logged a call with the x-request-id {request_id}")
@@ -177,8 +177,8 @@ def _read_wish(body: Any) -> _Wish:
     parts = None
     if isinstance(url, str) and _TARGET.fullmatch(url):
         with suppress(ValueError):
-            parts = urlsplit(url)
-            _ = parts.port
+            whole = urlsplit(url)
+            parts = whole if whole.port != 0 else None  # which raises ValueError for what is no port
     if (
         not isinstance(url, str)
         or parts is None

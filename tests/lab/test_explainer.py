@@ -1,0 +1,206 @@
+"""Calls that a lab makes and explains: rule, destination, tries, and who decided, by its door."""
+
+import pytest
+import yaml
+from lab_support import EXAMPLE, K8S, RunningLab
+from support import get
+
+from meshdemo.lab_socket import LabSocketError, ask
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """Run the example and one more file, for all tests."""
+    started = RunningLab(tmp_path_factory.mktemp("lab"), EXAMPLE, K8S / "policy.yaml")
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def explain(running):
+    """Return a function that applies a policy, makes a call, and returns its explanation."""
+
+    def make(policy, path="/", *, origin=None, url=None, **headers):
+        running.edit("policy.yaml", policy if isinstance(policy, str) else policy.read_text())
+        running.wait_until_settled()
+        pairs = [[name.replace("_", "-"), value] for name, value in headers.items()]
+        target = url or (f"http://webserver{path}" if origin else f"{running.url.rstrip('/')}{path}")
+        return ask(running.lab.door.path, "POST", "/call", {"from": origin, "url": target, "headers": pairs})
+
+    return make
+
+
+def sidecar(answer):
+    """Return the hop by which the call left the proxy."""
+    (hop,) = (hop for hop in answer["hops"] if hop["direction"] == "outbound")
+    return hop
+
+
+def virtual_service(*rules, **metadata):
+    document = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "webserver", **metadata},
+        "spec": {"hosts": ["webserver"], "http": list(rules)},
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+TO = {"route": [{"destination": {"host": "webserver"}}]}
+
+
+def test_what_runs(running):
+    """The lab says what it is, and where it can be called."""
+    found = ask(running.lab.door.path, "GET", "/")
+    assert found["port"] == running.port
+    assert "webserverv2-3" in found["pods"]
+    assert found["addresses"][0] == {"name": "service/proxy", "url": running.url}
+    assert found["files"][1].endswith("policy.yaml")
+
+
+def test_rules(explain):
+    """The rule that matched is named with its place, and each before it with the condition that failed."""
+    lesson = K8S / "istio" / "header.yaml"
+    answer = explain(lesson)
+    hop = sidecar(answer)
+    assert (hop["rule"]["kind"], hop["rule"]["name"], hop["rule"]["rule"]) == ("VirtualService", "webserver", 1)
+    assert lesson.read_text().splitlines()[hop["rule"]["line"] - 1].strip().startswith("- route:")
+    (passed,) = hop["passed_over"]
+    assert (passed["rule"]["rule"], passed["rule"]["match"]) == (0, 0)
+    assert passed["because"] == "header end-user is missing, not tester"
+    assert (hop["destination"]["subset"], hop["destination"]["policy"]["kind"]) == ("v1", "DestinationRule")
+    kinds = [(hop["kind"], hop["version"]) for hop in answer["hops"]]
+    assert kinds == [("application", None), ("sidecar", None), ("application", "Webserver V1")]
+    assert answer["answer"]["version"] == "Webserver V1"
+
+
+def test_a_call_from_a_pod(explain):
+    """A call is made as the program in a pod would make it, with the headers that it is given."""
+    answer = explain(K8S / "istio" / "header.yaml", origin="proxy", end_user="tester")
+    assert answer["request"]["from"] == "proxy-1"
+    assert sidecar(answer)["rule"]["rule"] == 0
+    assert sidecar(answer)["matched"] == "header end-user is tester"
+    assert answer["answer"]["version"] == "Webserver V2"
+
+
+def test_weights_and_the_gateway_api(explain):
+    """A rule of an HTTPRoute is named, too, and a weight with the sum that it is one of."""
+    hop = sidecar(explain(K8S / "gateway-api" / "split.yaml"))
+    assert (hop["rule"]["kind"], hop["rule"]["name"], hop["rule"]["rule"]) == ("HTTPRoute", "webserver", 0)
+    assert hop["destination"]["host"] in (
+        "webserverv1.default.svc.cluster.local",
+        "webserverv2.default.svc.cluster.local",
+    )
+    assert hop["destination"]["of"] == 4
+
+
+def test_mirrors(explain):
+    """A mirrored copy is told with the pod that got it, and its answer."""
+    (mirror,) = sidecar(explain(K8S / "istio" / "mirror.yaml"))["mirrors"]
+    assert (mirror["subset"], mirror["status"]) == ("v2", 200)
+    assert mirror["pod"].startswith("webserverv2-")
+
+
+def test_tries(explain):
+    """Each try has its pod, status and time, and the policy by which they were made is told."""
+    rule = {**TO, "retries": {"attempts": 2, "retryOn": "5xx"}}
+    hop = sidecar(explain(virtual_service(rule), "/status/503"))
+    assert [each["status"] for each in hop["tries"]] == [503, 503, 503]
+    assert len({each["pod"] for each in hop["tries"]}) == 3
+    assert (hop["retries"]["attempts"], hop["retries"]["on"], hop["retries"]["is_default"]) == (2, ["5xx"], False)
+
+
+def test_a_retry_on_the_wrong_code(explain):
+    """What is not tried again is said with what would be."""
+    hop = sidecar(explain(virtual_service({**TO, "retries": {"attempts": 2, "retryOn": "502"}}), "/status/503"))
+    assert len(hop["tries"]) == 1
+    assert hop["notes"] == ["503 is not tried again: it is not in what is tried again, 502"]
+
+
+def test_faults(explain):
+    """Who gets an injected fault is told whose it is."""
+    rule = {**TO, "fault": {"abort": {"httpStatus": 418, "percentage": {"value": 100}}}}
+    hop = sidecar(explain(virtual_service(rule)))
+    assert (hop["status"], hop["flags"], hop["reason"]) == (418, ["FI"], "fault: the rule aborts it")
+    assert (hop["decided_by"]["name"], hop["decided_by"]["rule"]) == ("webserver", 0)
+
+
+def test_timeouts(explain):
+    """A timeout of all tries, and one of each, are told apart, with the seconds."""
+    whole = sidecar(explain(virtual_service({**TO, "timeout": "0.2s"}), "/delay/1"))
+    assert whole["reason"] == "timeout: the rule gives 0.2 s for all tries together"
+    each = {**TO, "retries": {"attempts": 1, "perTryTimeout": "0.1s", "retryOn": "5xx"}}
+    hop = sidecar(explain(virtual_service(each), "/delay/1"))
+    assert hop["reason"] == "timeout: the rule gives each try 0.1 s (perTryTimeout), and the last one took longer"
+    assert [each["reason"] for each in hop["tries"]] == ["timeout: it took longer than a try may"] * 2
+
+
+def test_no_rule(explain):
+    """Where no object says anything, Istio's default is told, and whose rules are for others."""
+    hop = sidecar(explain("# nothing\n"))
+    assert hop["rule"] is None
+    assert hop["notes"] == ["no VirtualService or HTTPRoute is for webserver: any ready pod of it, by Istio's default"]
+    others = virtual_service(TO).replace("- webserver", "- proxy", 1)
+    assert "VirtualService/webserver is for calls to proxy, not to webserver" in sidecar(explain(others))["notes"]
+
+
+def test_a_rule_behind_a_catch_all(explain):
+    """A rule that no call can reach is told with why."""
+    notes = sidecar(explain(virtual_service(TO, {"match": [{"uri": {"prefix": "/v2"}}], **TO}), "/v2"))["notes"]
+    assert any(note.startswith("spec.http[1] is never reached: ") for note in notes)
+
+
+def test_a_header_that_the_application_drops(explain):
+    """What a proxy does not pass on is said where it is lost."""
+    rule = {"match": [{"headers": {"x-canary": {"exact": "yes"}}}], **TO}
+    answer = explain(virtual_service(rule, TO), x_canary="yes")
+    assert answer["hops"][0]["notes"] == ["does not pass on x-canary"]
+    assert sidecar(answer)["passed_over"][0]["because"] == "header x-canary is missing, not yes"
+
+
+def test_secrets(explain):
+    """The value of a header that carries a secret is never told."""
+    rule = {"match": [{"headers": {"authorization": {"exact": "Bearer abc"}}}], **TO}
+    answer = explain(virtual_service(rule, TO), origin="proxy", authorization="Bearer geheim")
+    assert sidecar(answer)["rule"]["rule"] == 1
+    assert "geheim" not in str(answer["hops"])
+
+
+def test_no_answer(explain):
+    """A call without an answer says why there is none."""
+    answer = explain("# nothing\n", origin="webserverv1", url="http://127.0.0.1:1/")
+    assert (answer["answer"]["status"], answer["answer"]["error"]) == (None, "connection refused")
+
+
+def test_a_call_that_was_seen(explain, running):
+    """What somebody else called is explained by its x-request-id, as long as that is kept."""
+    explain(K8S / "istio" / "header.yaml")
+    get(running.port, "/seen", **{"x-request-id": "seen-1"})
+    found = ask(running.lab.door.path, "GET", "/calls/seen-1")
+    assert (found["request"]["url"], found["request"]["from"]) == ("http://webserver/seen", "proxy-1")
+    assert sidecar(found)["rule"]["rule"] == 1
+    with pytest.raises(LabSocketError, match="no Envoy here has logged a call with the x-request-id unknown"):
+        ask(running.lab.door.path, "GET", "/calls/unknown")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (None, "a call is an object with a url"),
+        ({"url": "ftp://a/"}, "'ftp://a/' is not a URL"),
+        ({"url": "http://a/ b"}, "is not a URL"),
+        ({"url": "http://user@a/"}, "is not a URL"),
+        ({"url": "http://a:x/"}, "is not a URL"),
+        ({"url": "http://a/", "method": "GET /"}, "'GET /' is not a method"),
+        ({"url": "http://a/", "headers": [["a", "b\r\nc: d"]]}, "is not a header"),
+        ({"url": "http://a/", "headers": [["a"]]}, "is not a header"),
+        ({"url": "http://a/", "body": 3}, "from and body are strings"),
+        ({"url": "http://a/", "from": "nobody"}, "there is no pod or workload nobody, only proxy-1, "),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_no_call(running, body, reason):
+    """What cannot be a call is refused in one line, and nothing is sent."""
+    with pytest.raises(LabSocketError) as refused:
+        ask(running.lab.door.path, "POST", "/call", body)
+    assert reason in str(refused.value)
