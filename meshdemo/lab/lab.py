@@ -30,7 +30,9 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
+from meshdemo.lab.request_log import RequestLog
 from meshdemo.lab.state import Reader, State, as_json
+from meshdemo.lab.xray.naming import RuleBook
 from meshdemo.lab.xray.records import Records
 
 _POLL_SECONDS = 0.05
@@ -96,18 +98,30 @@ class Lab:
             self.door.add("GET", "/", self._describe)
             Explainer(self, self.door)
             self._marks = ChangeMarks(guard.folder / "changes.json")
+            log = log or (lambda pod, line: self._say(f"{pod} | {line}"))
+            self._request_log = RequestLog(log, lambda: self.pods.taking_calls)
             around = PodContext(
                 folder=guard.folder,
                 process_group=guard.group,
                 plane=self._plane,
                 ports=ports,
                 say=self._say,
-                log=log or (lambda pod, line: self._say(f"{pod} | {line}")),
+                log=log,
+                request_log=self._request_log.write,
+                access_log=options.access_log,
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
                 proxy_environment={"CHANGES_FILE": str(self._marks.path), "LAB_SOCKET": str(self.door.path)},
             )
             #: All pods, and what is reached from outside, for those who look at them.
-            self.outside = Outside(guard, self._plane, ports, self._reader, self._say)
+            self.outside = Outside(
+                guard,
+                self._plane,
+                ports,
+                self._reader,
+                self._say,
+                self._request_log.write,
+                access_log=options.access_log,
+            )
             self.pods = Pods(around, self._local, self._publish, self.outside.where)
             self.door.open()
             stack.callback(self.door.close)
@@ -325,13 +339,15 @@ class Lab:
 
     def _change_envoys(self) -> list[str]:
         """Put the state in force in all Envoys, or in none; return the names of those that do not answer."""
-        where = self.pods.where
+        cluster, where = self.state.cluster, self.pods.where
         wanted = self.outside.prepare(self.state, where)
         for pod in self.pods.present:
             local = self._local(pod)
             if pod.sidecar and local:
                 wanted[pod.sidecar] = local
-        return change(wanted, where, self._plane)
+        silent = change(wanted, where, self._plane)
+        self._request_log.book = RuleBook(cluster.policies, dict(cluster.texts))
+        return silent
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.pods.guard import Guard
+from meshdemo.lab.pods.pod import sidecar_name
 from meshdemo.lab.pods.ports import PortBook
-from meshdemo.lab.pods.replica import Say
+from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.state import Reader, State, entrances
 from meshdemo.serving import server
 
@@ -38,14 +40,29 @@ class Address:
 
 
 class Outside:
-    """The Envoys of the node and of the gateways. They belong to the lab, whatever becomes of the pods."""
+    """The Envoys of the node and of the gateways. They belong to the lab, whatever becomes of the pods.
 
-    def __init__(self, guard: Guard, plane: ControlPlane, ports: PortBook, reader: Reader, say: Say) -> None:
+    `request_log` takes what the gateways write of requests, of each one with `access_log`.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        plane: ControlPlane,
+        ports: PortBook,
+        reader: Reader,
+        say: Say,
+        request_log: Log,
+        *,
+        access_log: bool,
+    ) -> None:
         self._guard = guard
         self._plane = plane
         self._ports = ports
         self._reader = reader
         self._say = say
+        self._request_log = request_log
+        self._access_log = access_log
         self._numbers = itertools.count()
         self.node = self._envoy("node")
         self._gateways: dict[str, Sidecar] = {}
@@ -134,7 +151,8 @@ class Outside:
 
     def _envoy(self, name: str) -> Sidecar:
         folder = self._guard.folder / f"outside-{next(self._numbers)}"
-        return Sidecar(name, folder, self._guard.group, self._say, self._plane)
+        log = functools.partial(self._request_log, sidecar_name(name))
+        return Sidecar(name, folder, self._guard.group, self._say, self._plane, log)
 
     def _wanted(self, state: State) -> list[Gateway]:
         return [gateway for gateway in state.cluster.gateways if state.resources(gateway.name)]
@@ -174,7 +192,7 @@ class Outside:
         resources = state.configuration.resources[gateway.name]
         outbound = {name: self._gateway_port(gateway, name) for name in outbound_names(resources)}
         secrets = self._reader.secrets(gateway, resources, state.cluster)
-        return Local(resources, Ports(outbound=outbound), secrets)
+        return Local(resources, Ports(outbound=outbound), secrets, text_log=self._access_log)
 
     def _gateway_port(self, gateway: Gateway, listener: str) -> int:
         """Return the port of a gateway's listener: its own number, or 8080 for port 80 and so on."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
-from meshdemo.lab.cluster.model import matches
+from meshdemo.lab.cluster.model import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
+from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
@@ -62,15 +63,10 @@ class LabStage:
     def logs(self, command: Sequence[str]) -> str | None:
         if tuple(command[:2]) != ("kubectl", "logs") or self._lab is None:
             return None
-        words = " ".join(command)
-        selector = re.search(r"(?:--selector|-l)[ =](\S+)", words)
-        deployment = re.search(r"\bdeployment/(\S+)", words)
-        labels = dict(part.split("=", 1) for part in selector[1].split(",")) if selector else {}
         return "".join(
             f"{line}\n"
-            for pod in self._lab.state.cluster.pods
-            if matches(pod.labels, labels) and (deployment is None or pod.workload == deployment[1])
-            for line in list(self._logs[pod.name])
+            for name in selected_logs(command, self._lab.state.cluster.pods)
+            for line in list(self._logs[name])
         )
 
     def step(self) -> None:
@@ -86,9 +82,9 @@ class LabStage:
             self._lab.stop()
 
     def _log(self, pod: str, line: str) -> None:
-        """Keep what a pod logs for those who ask for it; what is no line of the access log is said at once."""
+        """Keep what a pod logs for those who ask for it; what is no line of an access log is said at once."""
         self._logs[pod].append(line)
-        if not line[:1].isdigit():  # each begins with the time
+        if not line[:1].isdigit() and not is_sidecar_name(pod):  # each begins with the time
             self._say(f"{pod} | {line}")
 
     def _start(self, lab: Lab) -> None:
@@ -118,6 +114,17 @@ class LabStage:
             is_shifted = address.gateway_port is not None and number < _PRIVILEGED
             ports[number + _GATEWAY_SHIFT if is_shifted else number] = address.port
         return ports
+
+
+def selected_logs(command: Sequence[str], pods: Iterable[Pod]) -> list[str]:
+    """Return whose lines `kubectl logs` asks for: pods, or their sidecars, by labels or by their workload's name."""
+    words = " ".join(command)
+    selector = re.search(r"(?:--selector|-l)[ =](\S+)", words)
+    named = re.search(r"\bdeployment/(\S+)", words)
+    labels = dict(part.split("=", 1) for part in selector[1].split(",")) if selector else {}
+    is_of_sidecar = re.search(r"(?:--container|-c)[ =]?istio-proxy\b", words) is not None
+    found = [pod.name for pod in pods if matches(pod.labels, labels) and (not named or pod.workload == named[1])]
+    return [sidecar_name(name) if is_of_sidecar else name for name in found]
 
 
 def needs_istiod(lesson: Lesson) -> str | None:

@@ -21,7 +21,17 @@ def _engine() -> Istiod:
 def istiod(cluster: Cluster) -> Configuration:
     """Return what Istio gives each pod and gateway; raise ManifestError with Istio's reason for what it refuses."""
     try:
-        return _engine().configure(cluster)
+        return _configure(cluster)
     except ManifestError as error:
         # Without the place, which has the path of a checkout.
         raise ManifestError("Istio", re.sub(r"^.*?\.yaml: \S+: ", "", str(error))) from None
+
+
+def _configure(cluster: Cluster, tries: int = 3) -> Configuration:
+    """Ask again where the machine has so much else to do that no answer came in time."""
+    try:
+        return _engine().configure(cluster)
+    except ManifestError as error:
+        if "gave no answer" not in str(error) or tries == 1:
+            raise
+    return _configure(cluster, tries - 1)

@@ -1,5 +1,6 @@
 """The lab: what the lessons do on a real Envoy beside what their comments promise, which `meshdemo lesson` checks."""
 
+import re
 import time
 
 import pytest
@@ -40,6 +41,16 @@ def test_without_any_policy(run_lab):
     assert abs(tally.versions["Webserver V1"] - 200) <= 49
     assert sum(len(pods) for pods in tally.pods.values()) == 6
     assert "X-Envoy-Attempt-Count" in str(get(running.port, Accept="application/json"))
+
+
+def test_the_log_of_a_sidecar(run_lab):
+    """Each request is a line of the sidecar in Istio's format, with the pod that answered and its rule."""
+    running = run_lab(K8S / "istio/all-v1.yaml")
+    running.call("/seen", count=1)
+    line = running.wait_for_line('"GET /seen HTTP/1.1" 200 - via_upstream')
+    assert line.startswith("proxy-1/istio-proxy | [20")
+    assert re.search(r'" "webserver" "webserverv1-\d:3030" outbound\|80\|v1\|webserver\.', line)
+    assert re.search(r" VirtualService/webserver\[0\] \S+policy\.yaml:\d+$", line)
 
 
 # A few calls to each lesson; `meshdemo lesson --all --check`, which is thorough, makes as many as their comments say.

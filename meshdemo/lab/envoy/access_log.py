@@ -1,4 +1,4 @@
-"""The log that each Envoy sends the control plane: an entry for each request, and one for each try of it."""
+"""The logs of each Envoy: to the control plane an entry for each request and each try, and lines of text."""
 
 from __future__ import annotations
 
@@ -17,6 +17,24 @@ _OBJECT: Resource = {
     "tag": OBJECT_TAG,
     "metadata": {"kind": {"route": {}}, "metadata_key": {"key": "istio", "path": [{"key": "config"}]}},
 }
+_FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
+# What Istio writes of each request where nothing else is said (istio.io, "Envoy Access Logs", default format).
+_ISTIO_FORMAT = (
+    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
+    '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" '
+    '%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" '
+    '"%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% '
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% "
+    "%ROUTE_NAME%\n"
+)
+_TEXT_LOG: Resource = {
+    "name": "envoy.access_loggers.file",
+    "typed_config": {
+        "@type": _FILE_LOG,
+        "path": "/dev/stdout",
+        "log_format": {"text_format_source": {"inline_string": _ISTIO_FORMAT}},
+    },
+}
 # Where a header stands for a part of the request that each entry has anyway.
 _PSEUDO = ":"
 
@@ -34,6 +52,20 @@ def with_access_log(value: Any, headers: Iterable[str] = ()) -> Any:
         value["access_log"] = [*value.get("access_log", []), _access_log(routes, headers)]
     if kind.endswith(".http.router.v3.Router"):
         value["upstream_log"] = [*value.get("upstream_log", []), _access_log("", ())]
+    return value
+
+
+def with_text_log(value: Any) -> Any:
+    """Return a part of a listener that writes a line for each request or connection, unless a policy has it do so."""
+    if isinstance(value, list):
+        return [with_text_log(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: with_text_log(inner) for key, inner in value.items()}
+    if str(value.get("@type", "")).endswith((".HttpConnectionManager", ".TcpProxy")):
+        logs = value.get("access_log", [])
+        if not any(each.get("typed_config", {}).get("@type") == _FILE_LOG for each in logs):
+            value["access_log"] = [*logs, _TEXT_LOG]
     return value
 
 

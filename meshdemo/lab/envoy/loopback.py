@@ -14,7 +14,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import POD_NETWORK, SERVICE_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
-from meshdemo.lab.envoy.access_log import matched_headers, with_access_log
+from meshdemo.lab.envoy.access_log import matched_headers, with_access_log, with_text_log
 from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.messages import Snapshot, pack
 from meshdemo.lab.envoy.original import PASSTHROUGH, Names, OriginalDestinations, leads_on, tcp_host
@@ -95,16 +95,27 @@ def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, st
 
 
 class Local:
-    """The resources of one pod or gateway as its Envoy here gets them."""
+    """The resources of one pod or gateway as its Envoy here gets them.
+
+    `service_names` are those of Services, where calls may go to their addresses. With `text_log` each request and
+    connection becomes a line of its output.
+    """
 
     def __init__(
-        self, resources: Resources, ports: Ports, secrets: Secrets | None, service_names: Names | None = None
+        self,
+        resources: Resources,
+        ports: Ports,
+        secrets: Secrets | None,
+        *,
+        service_names: Names | None = None,
+        text_log: bool = False,
     ) -> None:
         self._ports = ports
         self._resources = resources = resources if ports.outbound else _inbound_only(resources)
         self._originals = OriginalDestinations(resources, service_names or {})
         headers = sorted(set(matched_headers(resources.routes)))
         listeners = [adapt(local) for each in resources.listeners for local in self._listeners(each)]
+        listeners = with_text_log(listeners) if text_log else listeners
         self.listeners = [with_access_log(each, () if is_inbound(each) else headers) for each in listeners]
         # A pod that is being replaced has no port for a listener that is new: nobody asks for that one's routes.
         names = set(_route_names(self.listeners))

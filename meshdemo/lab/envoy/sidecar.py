@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.loopback import HOST, Local, Where
@@ -38,13 +40,24 @@ _FLAGS = {
 _RUNTIME = {"layers": [{"name": "static", "static_layer": _FLAGS}]}
 # How long a connection outlives its listener's configuration (Istio, ProxyConfig, drainDuration).
 _DRAIN_SECONDS = "45"
+# How long lines about requests are kept back.
+_FLUSH_MILLISECONDS = "50"
 
 
 class Sidecar:
-    """An Envoy in a folder of its own, which takes its configuration from the control plane."""
+    """An Envoy in a folder of its own, which takes its configuration from the control plane.
+
+    `log` takes the lines that a policy, or whoever runs it, has it write of requests.
+    """
 
     def __init__(
-        self, name: str, folder: Path, process_group: int, say: Callable[[str], object], plane: ControlPlane
+        self,
+        name: str,
+        folder: Path,
+        process_group: int,
+        say: Callable[[str], object],
+        plane: ControlPlane,
+        log: Callable[[str], object] | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -53,6 +66,7 @@ class Sidecar:
         self._plane = plane
         self._group = process_group
         self._say = say
+        self._log = log
         #: The program, for those who look at it; None before the first start.
         self.process: subprocess.Popen[bytes] | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
@@ -163,19 +177,23 @@ class Sidecar:
         command += ["--concurrency", "1"]
         # A connection that was accepted under a former policy ends with its next answer, as beside Istio's agent.
         command += ["--drain-strategy", "immediate", "--drain-time-s", _DRAIN_SECONDS]
+        command += ["--file-flush-interval-msec", _FLUSH_MILLISECONDS]
         with (self.folder / "log").open("wb") as log:
             try:
                 self.process = subprocess.Popen(
                     command,
                     env={},  # a policy can have Envoy say what stands there
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
+                    stdout=subprocess.PIPE if self._log else subprocess.DEVNULL,
                     stderr=log,
                     cwd=self.folder,
                     process_group=self._group,
                 )
             except OSError as error:
                 raise EnvoyError(f"Envoy does not run on this system: {error}") from None
+        if self._log and self.process.stdout:
+            hear = threading.Thread(target=_hear, args=(self.process.stdout, self._log), daemon=True)
+            hear.start()
         self._started_at = self._heard_at = time.monotonic()
         self._restart_at = None
 
@@ -183,6 +201,13 @@ class Sidecar:
         lines = (self.folder / "log").read_text("utf-8", "replace").splitlines()
         words = [line for line in lines if not any(each in line for each in _NOISE)][-_LOG_LINES:]
         return "\n".join(f"  {line}" for line in words) or "  (its log is empty)"
+
+
+def _hear(lines: IO[bytes], log: Callable[[str], object]) -> None:
+    """Pass on what an Envoy writes until it ends."""
+    with lines:
+        for line in lines:
+            log(line.decode("utf-8", "replace").rstrip("\n"))
 
 
 def change(sidecars: Mapping[Sidecar, Local], where: Where, plane: ControlPlane) -> list[str]:

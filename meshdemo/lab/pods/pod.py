@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Replica, Say
 
+_SIDECAR = "/istio-proxy"
+
 
 @dataclass(frozen=True)
 class PodContext:
@@ -28,6 +31,9 @@ class PodContext:
     ports: PortBook
     say: Say
     log: Log
+    #: Takes what sidecars write of requests: of each one with `access_log`, else of those that a policy names.
+    request_log: Log
+    access_log: bool
     #: Variables of every container; where its manifest says otherwise, that counts.
     environment: Mapping[str, str]
     #: Variables of every proxy, whatever its manifest says.
@@ -70,7 +76,9 @@ class RunningPod:
         self.ports = Ports(apps, inbound, outbound)
         self.sidecar: Sidecar | None = None
         if wanted.has_sidecar:
-            self.sidecar = Sidecar(self.pod.name, around.folder / key, around.process_group, around.say, around.plane)
+            log = functools.partial(around.request_log, sidecar_name(self.pod.name))
+            folder = around.folder / key
+            self.sidecar = Sidecar(self.pod.name, folder, around.process_group, around.say, around.plane, log)
         self.replicas = [self._replica(number) for number in range(len(self.pod.containers))]
 
     def _replica(self, number: int) -> Replica:
@@ -112,7 +120,7 @@ class RunningPod:
 
     def local(self, resources: Resources, secrets: Secrets | None, service_names: Names) -> Local:
         """Return its configuration for loopback."""
-        return Local(resources, self.ports, secrets, service_names)
+        return Local(resources, self.ports, secrets, service_names=service_names, text_log=self._around.access_log)
 
     def start(self, local: Local | None, where: Where) -> None:
         """Start everything, without waiting."""
@@ -145,6 +153,16 @@ class RunningPod:
         for kind, numbers in (("app", self.ports.apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
             for number in numbers:
                 self._around.ports.release((self.key, kind, number))
+
+
+def sidecar_name(pod: str) -> str:
+    """Return the name by which the lines of a pod's sidecar, or of a gateway, are known."""
+    return pod + _SIDECAR
+
+
+def is_sidecar_name(name: str) -> bool:
+    """Return whether a line of that name is of a sidecar or gateway, not of an application."""
+    return name.endswith(_SIDECAR)
 
 
 def pod_spec(pod: Pod, template: Template, resources: Resources | None, cluster: Cluster) -> PodSpec:

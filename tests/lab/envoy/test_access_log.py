@@ -1,8 +1,9 @@
 """The log that each Envoy sends."""
 
-from meshdemo.lab.envoy.access_log import matched_headers, with_access_log
+from meshdemo.lab.envoy.access_log import matched_headers, with_access_log, with_text_log
 
-ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+TYPE = "type.googleapis.com/envoy.extensions."
+ROUTER = f"{TYPE}filters.http.router.v3.Router"
 
 
 def test_access_logs():
@@ -29,3 +30,16 @@ def test_matched_headers():
     match = {"headers": [{"name": "End-User"}, {"name": ":method"}]}
     routes = [{"virtual_hosts": [{"name": "a"}, {"routes": [{"match": match}, {"match": {"prefix": "/"}}]}]}]
     assert list(matched_headers(routes)) == ["end-user"]
+
+
+def test_text_logs():
+    """Requests and connections are written as Istio does it, once also where a policy asks for it."""
+    asked = {"typed_config": {"@type": f"{TYPE}access_loggers.file.v3.FileAccessLog", "path": "/dev/stdout"}}
+    manager = {"@type": "type.googleapis.com/x.HttpConnectionManager", "access_log": [{"name": "a"}]}
+    proxy = {"@type": "type.googleapis.com/x.TcpProxy"}
+    first, second, third = with_text_log([manager, proxy, {**proxy, "access_log": [asked]}])
+    assert first["access_log"][0] == {"name": "a"}
+    assert first["access_log"][1:] == second["access_log"]
+    (log,) = second["access_log"]
+    assert log["typed_config"]["path"] == "/dev/stdout"
+    assert third["access_log"] == [asked]

@@ -54,6 +54,20 @@ def test_without_any_policy(run):
 
 
 @pytest.mark.thorough
+def test_sidecars_log(run):
+    """Each request is one line of each sidecar that it came through, also where a policy asks for that as well."""
+    telemetry = "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: logs}\n"
+    lab = run(text=telemetry + "spec: {accessLogging: [{providers: [{name: envoy}]}]}\n")
+    ask(lab.port, "/logged", 1)
+
+    def logged():
+        return [line for line in lab.lines if "/istio-proxy | [" in line and '"GET /logged HTTP/1.1" 200 ' in line]
+
+    wait_until(lambda: len(logged()) == 3, "three lines")
+    assert sum(" outbound|80||webserver." in line for line in logged()) == 1
+    assert sum(" inbound|3030|| " in line for line in logged()) == 2
+
+
 @both("all-v1")
 def test_all_v1(run, lesson):
     """Every answer is from version 1, from all of its pods."""
