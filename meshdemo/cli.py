@@ -409,6 +409,7 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
     default="auto",
     help="Print in colour; auto means on a terminal, unless NO_COLOR is set.",
 )
+@option("--heading", multiple=True, hidden=True, help="Line to show above the table; a lesson gives it.")
 @click.pass_context
 def watch_command(
     ctx: click.Context,
@@ -424,6 +425,7 @@ def watch_command(
     expectations: list[Expectation],
     as_json: bool,
     color: str,
+    heading: tuple[str, ...],
 ) -> None:
     """Call URL many times, and show who answered.
 
@@ -448,4 +450,4 @@ def watch_command(
         timeout_seconds=timeout_seconds,
         keep_alive=keep_alive,
     )
-    ctx.exit(watch.command(settings, expectations, as_json=as_json))
+    ctx.exit(watch.command(settings, expectations, as_json=as_json, heading=heading))

@@ -45,6 +45,7 @@ class ClusterStage:
     """Lessons on the context and the namespace that kubectl has when this begins. `say` takes lines for the person."""
 
     where = "on the cluster"
+    page: str | None = None
 
     def __init__(self, folder: Path, port: int, say: Callable[[str], object]) -> None:
         if shutil.which("kubectl") is None:
@@ -84,6 +85,7 @@ class ClusterStage:
             time.sleep(_POLL_SECONDS)
         self._shown_at = datetime.now(UTC)
         self._forward(("service/proxy", f"{self._port or ''}:80"))
+        self.page = f"http://127.0.0.1:{self._front_port}/ui"
 
     def translate(self, command: Sequence[str]) -> list[str] | None:
         if tuple(command[:2]) == ("kubectl", "port-forward"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import signal
 import sys
@@ -16,9 +17,9 @@ import click
 from meshdemo import bundled
 from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
-from meshdemo.lessons import classroom, promises
+from meshdemo.lessons import classroom, listing, promises
 from meshdemo.lessons.notes import Notes
-from meshdemo.lessons.reading import EXAMPLE, Lesson, find_lesson, read_lessons
+from meshdemo.lessons.reading import EXAMPLE, Lesson, find_lesson, read_exercises, read_lessons
 
 if TYPE_CHECKING:
     from meshdemo.lessons.cluster_stage import ClusterStage
@@ -41,6 +42,7 @@ class LessonOptions:
     istiod: bool
     cluster: bool
     port: int
+    exercises: bool = False
 
 
 def run_lessons(options: LessonOptions) -> int:
@@ -56,24 +58,33 @@ def run_lessons(options: LessonOptions) -> int:
         raise click.UsageError("--all needs --check: it runs one lesson after the other.")
     if options.check and options.name is None and not options.everything:
         raise click.UsageError("--check needs the name of a lesson, or --all.")
-    lessons = read_lessons(_folder(options.folder))
+    lessons = (read_exercises if options.exercises else read_lessons)(folder_of(options.folder))
     if options.name is None and not options.everything:
         _list(lessons)
         return 0
     chosen = lessons if options.name is None else [find_lesson(lessons, options.name)]
     with_keys = not options.check and terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout)
-    notes = Notes(functools.partial(click.echo, err=True))
     try:
+        if with_keys:
+            _teach(options, lessons, chosen[0])
+            return 0
+        notes = Notes(functools.partial(click.echo, err=True))
         with _stage(options, lessons, notes) as stage:
-            if with_keys:
-                classroom.Classroom(stage, lessons, notes, None if options.folder else _EDITS).teach(chosen[0])
-                return 0
             return 0 if promises.check(stage, chosen, notes) else 1
     except signals.Signalled as signalled:
         return 128 + signalled.number
 
 
-def _folder(named: Path | None) -> Path:
+def _teach(options: LessonOptions, lessons: list[Lesson], first: Lesson | None) -> None:
+    """Show lessons to a person, with Istio's own control plane from the lesson on for which that is asked for."""
+    notes = Notes(functools.partial(click.echo, err=True))
+    while first:
+        with _stage(options, lessons, notes) as stage:
+            first = classroom.Classroom(stage, lessons, notes, None if options.folder else _EDITS).teach(first)
+        options = dataclasses.replace(options, istiod=True)
+
+
+def folder_of(named: Path | None) -> Path:
     """Return the folder of the lessons: the one that is named, else k8s here, else the one that comes with meshdemo."""
     if named:
         return named
@@ -85,21 +96,22 @@ def _copy(options: LessonOptions, target: Path) -> None:
     """Copy the lessons to where they can be edited, and say how to run them there."""
     if options.name is not None or options.everything or options.check:
         raise click.UsageError("--copy cannot be combined with running lessons: run them afterwards, with --folder.")
-    source = _folder(options.folder)
+    source = folder_of(options.folder)
     read_lessons(source)
     bundled.copy(source, target)
     click.echo(f"{source} was copied to {target}. Its lessons run with --folder {target}.")
 
 
 def _list(lessons: list[Lesson]) -> None:
-    reasons: dict[Lesson, str | None] = {}
+    need_istiod: set[Lesson] = set()
     try:
         from meshdemo.lessons.lab_stage import needs_istiod
 
-        reasons = {lesson: needs_istiod(lesson) for lesson in lessons}
+        need_istiod = {lesson for lesson in lessons if needs_istiod(lesson)}
     except ImportError:
         pass  # the lab is not installed, and what a lesson needs of it is of no use
-    classroom.list_lessons(lessons, reasons)
+    format_list = listing.format_exercises if lessons[0].is_exercise else listing.format_list
+    click.echo("\n".join(format_list(lessons, need_istiod)))
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class LabStage:
         self._options = options
         self._say = say
         self._lab: Lab | None = None
+        self.page: str | None = None
         self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
 
     def show(self, lesson: Lesson) -> None:
@@ -94,7 +95,7 @@ class LabStage:
             lab.stop()
             self._lab = None
             raise
-        self._say(f"the page: {lab.addresses()[0].url}ui")
+        self.page = f"{lab.addresses()[0].url}ui"
 
     def _wait(self, lab: Lab) -> None:
         deadline = time.monotonic() + _IN_FORCE_SECONDS

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import click
 
@@ -18,8 +19,10 @@ from meshdemo.console import terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
 from meshdemo.lessons import running
+from meshdemo.lessons.comment import Command
 from meshdemo.lessons.notes import Notes
-from meshdemo.lessons.reading import Command, Lesson
+from meshdemo.lessons.permission import is_usual
+from meshdemo.lessons.reading import Lesson
 from meshdemo.lessons.stage import Stage
 
 _STEP_SECONDS = 0.05
@@ -79,21 +82,43 @@ def check_one(stage: Stage, lesson: Lesson) -> Outcome:
             return outcome
         stage.show(lesson)
         for command in lesson.commands():
-            if command.is_watch:
-                outcome.verdicts += _check_watch(stage, command)
-            elif (verdict := run_plain(stage, command)[1]) is not None:
-                outcome.verdicts.append(verdict)
+            if not is_usual(command):
+                raise StartError(
+                    f"it runs {format_pipeline(command.pipeline)}: run it at a terminal, where it asks first."
+                )
+            outcome.verdicts += run(stage, command).verdicts
     except StartError as error:
         outcome.problem = str(error)
     return outcome
 
 
-def _check_watch(stage: Stage, command: Command) -> list[Verdict]:
-    """Run a watch, and return what became of its expectations; raise StartError when it did not come to them."""
+@dataclass(frozen=True)
+class Result:
+    """What came of a command: of a watch its report, as `--json` writes it; of any other what it printed."""
+
+    command: Command
+    verdicts: list[Verdict] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+    output: str | None = None
+
+
+def run(stage: Stage, command: Command, look: running.Look = running.pause, heading: Sequence[str] = ()) -> Result:
+    """Run a command, and return what came of it; raise StartError when it did not come to that.
+
+    With a `heading` a watch is drawn below that on the terminal. When `look` says so the command is ended.
+    """
+    if command.is_watch:
+        return _watch(stage, command, look, heading)
+    output, verdict = run_plain(stage, command, look)
+    return Result(command, [verdict] if verdict else [], output=output)
+
+
+def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence[str]) -> Result:
     words = stage.translate(command.pipeline[-1])
     if words is None:
-        return []
-    output, errors = running.finish(stage, [*words, "--json"])
+        return Result(command)
+    options = [part for line in heading for part in ("--heading", line)]
+    output, errors = running.finish(stage, [*words, "--json", *options], look, shows_errors=bool(heading))
     try:
         report = json.loads(output)
     except ValueError:
@@ -104,7 +129,13 @@ def _check_watch(stage: Stage, command: Command) -> list[Verdict]:
     if report.get("problem"):
         raise StartError(report["problem"])
     names = [each.name for each in fields(Verdict)]
-    return [Verdict(**{name: expectation[name] for name in names}) for expectation in report["expectations"]]
+    verdicts = [Verdict(**{name: expectation[name] for name in names}) for expectation in report["expectations"]]
+    return Result(command, verdicts, report)
+
+
+def format_pipeline(pipeline: Sequence[Sequence[str]]) -> str:
+    """Return a pipeline as one types it."""
+    return " | ".join(map(shlex.join, pipeline))
 
 
 def run_plain(stage: Stage, command: Command, look: running.Look = running.pause) -> tuple[str | None, Verdict | None]:

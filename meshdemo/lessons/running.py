@@ -16,6 +16,7 @@ from meshdemo.lessons.stage import Stage
 from meshdemo.program import command_line
 
 _STEP_SECONDS = 0.05
+_LAST_WORDS_SECONDS = 2.0
 _OUTPUT_LIMIT_BYTES = 1024 * 1024
 
 #: Waits as many seconds, and returns whether what runs is to be ended.
@@ -55,16 +56,26 @@ def wait_for(stage: Stage, process: subprocess.Popen[bytes], look: Look) -> None
         end_process(process)
 
 
-def finish(stage: Stage, command: Sequence[str]) -> tuple[str, str]:
-    """Run a program to its end, and return what it has written to standard output and error."""
-    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def finish(stage: Stage, command: Sequence[str], look: Look = pause, *, shows_errors: bool = False) -> tuple[str, str]:
+    """Run a program to its end, and return what it has written to standard output and error.
+
+    With `shows_errors` standard error is the terminal's. When `look` says so, the program is told to end (SIGTERM), and
+    has some seconds to write what it has.
+    """
+    process = start(command, stdout=subprocess.PIPE, stderr=None if shows_errors else subprocess.PIPE)
+    deadline = None
     try:
         while True:
             try:
                 output, errors = process.communicate(timeout=_STEP_SECONDS)
-                return output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
+                return output.decode("utf-8", "replace"), (errors or b"").decode("utf-8", "replace")
             except subprocess.TimeoutExpired:
                 stage.step()
+            if deadline is None and look(0):
+                process.terminate()
+                deadline = time.monotonic() + _LAST_WORDS_SECONDS
+            elif deadline is not None and time.monotonic() > deadline:
+                return "", ""
     finally:
         end_process(process)
 

@@ -16,6 +16,8 @@ class Stage(Protocol):
 
     #: What is said of it at the start of each lesson, such as "in the lab".
     where: str
+    #: The address of the live page, once there is one.
+    page: str | None
 
     def show(self, lesson: Lesson) -> None:
         """Apply a lesson in place of the one before, and return when it is in force; raise StartError."""

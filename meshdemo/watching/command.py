@@ -216,13 +216,15 @@ def print_report(report: Report, *, as_json: bool = False) -> None:
         click.echo(f"Error: {printable(report.problem)}", err=True)
 
 
-def command(options: WatchOptions, expectations: Sequence[Expectation], *, as_json: bool) -> int:
+def command(
+    options: WatchOptions, expectations: Sequence[Expectation], *, as_json: bool, heading: Sequence[str] = ()
+) -> int:
     """Run a watch, show it, print its report, and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for a terminal that does not know every character
     if not terminal.is_terminal(sys.stderr):  # there, progress has to be gone before the report is printed
         streams.unblock("stderr")
-    report = run(options, expectations, display_for(as_json=as_json))
+    report = run(options, expectations, display_for(as_json=as_json, heading=heading))
     try:
         print_report(report, as_json=as_json)
     except BrokenPipeError:

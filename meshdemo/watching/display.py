@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
 import click
 
 from meshdemo.console import terminal
+from meshdemo.escaping import printable
 from meshdemo.watching import sentences, table
 from meshdemo.watching.report import Report
 
@@ -77,23 +78,38 @@ class Display:
 
 
 class Screen(Display):
-    """Redraws the table in place, as large as the window is at that moment."""
+    """Redraws the table in place, as large as the window is at that moment.
+
+    `heading` are lines above it, in a window whose owner has prepared it and clears it afterwards.
+    """
 
     interval_seconds = 0.2
     _started = False
 
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        timer: Callable[[], float] = time.monotonic,
+        heading: Sequence[str] = (),
+    ) -> None:
+        super().__init__(stream, timer)
+        self._heading = heading
+
     def leave(self) -> None:
-        if self._started:
+        if self._started and not self._heading:
             self._write(_STOP)
         self._started = False
 
     def _drawn(self, report: Report, size: tuple[int, int]) -> str:
-        lines = table.format_table(report, size, terminal.marks_for(self._stream), running=True)
+        columns, rows = size
+        heading = [terminal.cut(printable(line), columns - 1) for line in self._heading]
+        marks = terminal.marks_for(self._stream)
+        lines = heading + table.format_table(report, (columns, rows - len(heading)), marks, running=True)
         context = click.get_current_context(silent=True)
         if context and context.color is False:
             lines = [click.unstyle(line) for line in lines]
         # Each line is put in its row, since a line break scrolls a window that has just become lower.
-        start, self._started = "" if self._started else _START, True
+        start, self._started = "" if self._started or heading else _START, True
         return start + "".join(f"\x1b[{row};1H{line}{_REST_OF_LINE}" for row, line in enumerate(lines, 1)) + _BELOW
 
 
@@ -109,8 +125,13 @@ class ProgressLine(Display):
             self._write(f"\r{_REST_OF_LINE}")
 
 
-def display_for(*, as_json: bool) -> Display:
-    """Return what suits standard output and standard error: a screen where the table goes to a terminal."""
+def display_for(*, as_json: bool, heading: Sequence[str] = ()) -> Display:
+    """Return what suits standard output and standard error: a screen where the table goes to a terminal.
+
+    With a `heading` it is on the terminal of standard error, whatever goes to standard output.
+    """
+    if heading and terminal.is_terminal(sys.stderr):
+        return Screen(sys.stderr, heading=heading)
     if not as_json and terminal.is_terminal(sys.stdout):
         return Screen(sys.stdout)
     return ProgressLine(sys.stderr)

@@ -22,7 +22,8 @@ from meshdemo.cli import main
 
 # What takes a machine that reaches the internet.
 OUTSIDE = {"istio/egress.yaml", "istio/tls-origination.yaml"}
-PROMPT = "n next   p previous   r run again   e edit   u take the edit back   q quit"
+# What the line of keys says where there is more.
+ON = "Enter go on"
 ALL_SECONDS = 1200
 ENGINES = {"quick": ("--port", 0, "--check"), "istiod": ("--port", 0, "--check", "--istiod")}
 
@@ -95,13 +96,15 @@ def test_a_removed_mirror_turns_red(copy):
 
 
 def test_the_list():
-    """Without a name the lessons are listed within 80 columns, with what each needs, and nothing is started."""
+    """Without a name the lessons are listed within a window, with what each needs, and nothing is started."""
     done = lesson()
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[1].split() == ["2", "A", "weighted", "split", "split"]
+    assert lines[2].startswith(" 2 Weighted split    split  ")
     assert max(map(len, lines)) <= 80
-    assert {"egress", "mutual-tls"} < {line.split()[-2] for line in lines if line.endswith("--istiod")}
+    assert len(lines) <= 23
+    assert {"18*Mutual TLS       mutual-tls", "23*Egress           egress"} < {line[40:] for line in lines}
+    assert "* needs --istiod." in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ def test_without_the_extra(module):
     assert done.returncode == 1
     assert "pip install '.[lab]'" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert "A weighted split" in subprocess.run(run, capture_output=True, text=True, cwd=ROOT).stdout
+    assert "Weighted split" in subprocess.run(run, capture_output=True, text=True, cwd=ROOT).stdout
 
 
 def descendants(pid):
@@ -244,17 +247,25 @@ def test_from_lesson_to_lesson(copy):
     port = free_port()
     terminal = Terminal("all-v1", "--port", str(port), "--folder", str(copy))
     try:
-        first = terminal.read_until(PROMPT)
-        assert f"the page: http://127.0.0.1:{port}/ui" in first
-        assert re.search(r"✓ Webserver V1 +100 +expected 100", first)
+        assert "subset: v1" in terminal.read_until(ON)
+        terminal.press("\n")
+        terminal.read_until("Your guess")
+        terminal.press("\n")
+        first = terminal.read_until(ON)
+        assert f"in the lab  http://127.0.0.1:{port}/ui" in first
+        assert re.search(r"Webserver V1 +\d+ +expected 100", first)
+        assert "✓ Webserver V1: 100 calls, expected 100" in first
         started = {pid for pid, args in descendants(terminal.pid).items() if "webserver" in args}
         terminal.press("n")
-        second = terminal.read_until(PROMPT)
-        assert "2. A weighted split" in second
-        assert re.search(r"VirtualService/webserver changed \(v1 -> 75 % v1 and 25 % v2\), in force", second)
-        assert re.search(r"[✓✗] Webserver V1 +\d+ +expected 130..170", second)
-        assert "Why: the weights are shares of the calls" in second
-        assert f"$ meshdemo watch http://127.0.0.1:{port}/" in second
+        policy = terminal.read_until(ON)
+        assert "2. Weighted split" in policy
+        assert "VirtualService/webserver changed (v1 -> 75 % v1 and 25 % v2), in force" in policy
+        terminal.press("\n")
+        terminal.read_until("Your guess")
+        terminal.press("60\n")
+        second = terminal.read_until(ON)
+        assert re.search(r"[✓✗] Webserver V2: \d+ calls, expected 30..70; you guessed 60", second)
+        assert "The weights are shares of the calls" in second
         assert started <= set(descendants(terminal.pid))
         terminal.press("q")
         assert terminal.wait_for_end() == 0
@@ -269,17 +280,17 @@ def test_a_file_that_is_wrong_and_then_right(copy):
     good = path.read_text()
     terminal = Terminal("all-v1", "--port", "0", "--folder", str(copy))
     try:
-        terminal.read_until(PROMPT)
+        terminal.read_until(ON)
         path.write_text(good.replace("spec:", "spec: [", 1))
         for _ in range(2):
             terminal.press("r")
-            wrong = terminal.read_until(PROMPT)
+            wrong = terminal.read_until("e edit  r try again")
             assert "Error: " in wrong
             assert "not YAML" in wrong
             assert "expected 100" not in wrong
         path.write_text(good)
         terminal.press("r")
-        assert re.search(r"✓ Webserver V1 +100 +expected 100", terminal.read_until(PROMPT))
+        assert "✓ Webserver V1: 100 calls, expected 100" in terminal.read_until(ON)
         terminal.press("q")
         assert terminal.wait_for_end() == 0
     finally:

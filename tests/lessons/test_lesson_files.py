@@ -2,16 +2,20 @@
 
 import itertools
 import re
+import shlex
 import shutil
 import subprocess
 from fractions import Fraction
 from math import comb
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
 from support import ROOT, documents, parsed
 
+from meshdemo.console import terminal
+from meshdemo.lessons import pages
 from meshdemo.lessons.reading import Lesson
 from meshdemo.watching.expectations import parse_expectation
 
@@ -95,14 +99,44 @@ def test_objects(path):
 
 @every_lesson
 def test_comment(path):
-    """Each file opens with what it shows, a command, numbers to expect, and why."""
-    comment = re.match(r"(?:#.*\n)+", path.read_text())[0]
-    first, *rest = comment.split("#\n")
-    assert first.count("\n") == 1
-    assert re.search(r"^#   (meshdemo watch|curl|kubectl) ", rest[0], re.MULTILINE)
-    assert rest[1].startswith("# Expect ")
-    assert re.search(r"\b[Ww]ithout (a policy|a route|the Gateway|outlierDetection)\b", " ".join(rest[1].split("\n# ")))
-    assert rest[2].startswith("# Why: ")
+    """Each file opens with what it shows, a command, a question that a promise answers, what to expect, and why."""
+    lesson = Lesson(1, "", K8S, str(path.relative_to(K8S)))
+    words = lesson.words()
+    assert len(terminal.wrap(words.about, 79, "")) <= 2
+    assert any(command.is_watch for command in lesson.commands())
+    names = ["Question", "Expect", "Why", "Stays the same", "Mistake", "Try"]
+    assert [name for name in words.sections if name not in ("Range", "Lab")] == names
+    assert all(len(words.section(name)) == 1 for name in words.sections)
+    assert words.question.endswith("?")
+    subjects = [subject for command in lesson.commands() for subject in promised_subjects(command)]
+    assert words.answer in (None, *subjects)
+    assert re.search(r"\b[Ww]ithout (a policy|a route|the Gateway|outlierDetection)\b", words.section("Expect")[0])
+
+
+def promised_subjects(command):
+    """Return what a command's promises are about."""
+    words = command.pipeline[-1]
+    if not command.is_watch:
+        return [shlex.join(words)] if command.output else []
+    return [value.rpartition("=")[0] for option, value in itertools.pairwise(words) if option == "--expect"]
+
+
+@every_lesson
+def test_it_fits_a_window(path):
+    """In 80 columns and 24 rows no line of a lesson is cut but long words, and no part takes more than three pages."""
+    lesson = Lesson(1, "A title", K8S, str(path.relative_to(K8S)))
+    words = lesson.words()
+    parts = [
+        pages.policy_pages(lesson, words, 79, 20, terminal.Marks(), ()),
+        [pages.question_page(words, lesson.commands(), "", 79)],
+        pages.more_pages(words, 79, 20),
+        pages.range_pages(words, 79, 20),
+    ]
+    for part, most in zip(parts, (2, 1, 1, 1), strict=True):
+        assert len(part) <= most
+        for line in itertools.chain(*part):
+            assert terminal.width_of(click.unstyle(line)) <= 79
+        assert all(len(page) <= 20 for page in part)
 
 
 @every_lesson
@@ -190,19 +224,6 @@ def test_pods_of_lessons(path):
 def test_guide_lists_every_lesson():
     """The guide names each lesson's file, and no file that is not there."""
     assert set(re.findall(r"`((?:istio|gateway-api)/[\w-]+\.yaml)`", GUIDE)) == set(IDS)
-
-
-def test_guide_repeats_the_commands_of_the_lessons():
-    """The commands that the guide gives for a lesson are those in its file, but for tokens that fill lines."""
-    for path in LESSONS:
-        if path.parent.name == "istio":
-            commands = re.findall(r"^#   (.*)$", path.read_text(), re.MULTILINE)
-            section = GUIDE.split(f"`istio/{path.name}`")[1].split("\n### ")[0]
-            if any(len(command) > 120 for command in commands):
-                assert "are in the file." in section
-                continue
-            for command in commands:
-                assert command in section, (path.name, command)
 
 
 def test_kustomization():

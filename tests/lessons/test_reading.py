@@ -4,13 +4,19 @@ import pytest
 from support import ROOT
 
 from meshdemo.errors import StartError
-from meshdemo.lessons.reading import Command, find_lesson, read_lessons, replace_ports
+from meshdemo.lessons.comment import Command
+from meshdemo.lessons.reading import find_lesson, read_lessons, replace_ports
 
 GUIDE = """# Lessons
 
-### 1. All at once: `istio/first.yaml`
+### Traffic
 
-### 2. One by one: `istio/second.yaml`
+| lesson | file | what it shows |
+| --- | --- | --- |
+| All at once | `istio/first.yaml` | all |
+| One by one | `istio/second.yaml` | one |
+
+### Gateway API
 
 | lesson | file | how it differs |
 | --- | --- | --- |
@@ -42,12 +48,12 @@ def folder(tmp_path):
 
 
 def test_order_and_names(folder):
-    """The guide gives order and titles; a name is short, but says when it is the Gateway API's."""
+    """The guide gives order, titles and groups; a name is short, but says when it is the Gateway API's."""
     lessons = read_lessons(folder)
-    assert [(lesson.number, lesson.title, lesson.name) for lesson in lessons] == [
-        (1, "All at once", "first"),
-        (2, "One by one", "second"),
-        (3, "One by one", "gateway-api/second"),
+    assert [(lesson.number, lesson.title, lesson.name, lesson.group) for lesson in lessons] == [
+        (1, "All at once", "first", "Traffic"),
+        (2, "One by one", "second", "Traffic"),
+        (3, "One by one", "gateway-api/second", "Gateway API"),
     ]
     assert lessons[2].path == folder / "gateway-api" / "second.yaml"
 

@@ -263,11 +263,11 @@ def test_version():
 
 
 def test_options_are_declared_in_one_way():
-    """Only an option that the lab gives is hidden, and no name means two things among the commands that serve."""
+    """Only options that the lab or a lesson gives are hidden, and no name of one that serves means two things."""
     meanings = {}
     for name, command in main.commands.items():
         for parameter in options_of(command):
-            assert parameter.hidden == (parameter.name == "changes_file")
+            assert parameter.hidden == (parameter.name in ("changes_file", "heading"))
             if name != "watch":
                 meanings.setdefault(parameter.opts[0], set()).add((str(parameter.envvar), parameter.help))
     assert {name: uses for name, uses in meanings.items() if len(uses) > 1} == {}

@@ -8,6 +8,7 @@ class StageDouble:
     """Remembers what was shown; the proxy's port is that of a server of the test."""
 
     where = "on a stage"
+    page = None
 
     def __init__(self, port, say=lambda line: None):
         self.port = port
@@ -19,8 +20,10 @@ class StageDouble:
 
     def show(self, lesson):
         self.shown.append(lesson.name)
-        if "problem" in lesson.path.read_text():
-            raise StartError("the file has a problem.")
+        lines = lesson.path.read_text().splitlines()
+        for number, line in enumerate(lines, 1):
+            if "problem" in line:
+                raise StartError(f"the file has a problem at {lesson.path.name}:{number}.")
         self.say(f"{lesson.name} is in force")
 
     def translate(self, command):
@@ -44,10 +47,10 @@ def write_lessons(folder, **comments):
     """Write lessons into a folder, in order, by their names and comments, and return them."""
     (folder / "istio").mkdir(exist_ok=True)
     (folder / EXAMPLE).write_text("")
-    headings = []
-    for number, (name, comment) in enumerate(comments.items(), 1):
-        headings.append(f"### {number}. The lesson {name}: `istio/{name}.yaml`\n")
+    rows = ["### Traffic\n"]
+    for name, comment in comments.items():
+        rows.append(f"| The lesson {name} | `istio/{name}.yaml` | x |")
         text = "".join(f"# {line}".rstrip() + "\n" for line in comment.strip("\n").splitlines())
         (folder / "istio" / f"{name}.yaml").write_text(text)
-    (folder / "README.md").write_text("\n".join(headings))
+    (folder / "README.md").write_text("\n".join(rows))
     return read_lessons(folder)
