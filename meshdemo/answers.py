@@ -79,6 +79,11 @@ def read_answer(answer: Answer) -> Outcome:
     return _read(answer.status, answer.value(), answer.headers)
 
 
+def read_document(status: int, document: Mapping[str, Any]) -> Outcome:
+    """Return the same for an object that was answered with a status."""
+    return _read(status, document, {})
+
+
 def read_proxied(document: Mapping[str, Any]) -> Outcome:
     """Return the same for the object that a proxy gives as JSON."""
     return _read(200, document, {})

@@ -16,13 +16,14 @@ import click
 from meshdemo import __version__
 from meshdemo.errors import StartError
 from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
-from meshdemo.parameters import POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
+from meshdemo.parameters import PORT, POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 from meshdemo.roles import webserver
 from meshdemo.serving import server, wsgi
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from meshdemo.explaining.expectations import Expectation as CallExpectation
     from meshdemo.roles.webserver import Faults
     from meshdemo.serving.server import ServeOptions
     from meshdemo.watching.expectations import Expectation
@@ -366,6 +367,71 @@ def _parse_expectations(ctx: click.Context, param: click.Parameter, values: tupl
         except ValueError as error:
             raise click.BadParameter(f"{value!r}: {error}.", ctx, param) from None
     return expectations
+
+
+def _parse_call_expectations(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> list[CallExpectation]:
+    """Return the expectations of one call, or report the part of one that is wrong."""
+    from meshdemo.explaining.expectations import parse_expectation
+
+    expectations = []
+    for value in values:
+        try:
+            expectations.append(parse_expectation(value))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}.", ctx, param) from None
+    return expectations
+
+
+@main.command("call")
+@click.argument("url", type=Url(is_completed=True))
+@option("-X", "--request", "method", show_default="GET, or POST with -d", help="Method.")
+@option("-H", "--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header; repeatable.")
+@option("-d", "--data", "body", metavar="DATA|@FILE", help="Body to send, or the file that holds it.")
+@option("--from", "origin", metavar="POD|WORKLOAD", help="Call as the program in this pod would.")
+@option("--lab", "lab_port", type=PORT, show_default="the one that runs", help="Port of the lab, where several run.")
+@option(
+    "--expect",
+    "expectations",
+    multiple=True,
+    callback=_parse_call_expectations,
+    metavar="SUBJECT=VALUE",
+    help="What to expect, such as status=403 or 'rule=VirtualService/webserver[1]'; repeatable.",
+)
+@option("--json", "as_json", is_flag=True, help="Print the explanation as one JSON object.")
+@click.pass_context
+def call_command(
+    ctx: click.Context,
+    /,
+    url: str,
+    method: str | None,
+    headers: tuple[tuple[str, str], ...],
+    body: str | None,
+    origin: str | None,
+    lab_port: int | None,
+    expectations: list[CallExpectation],
+    as_json: bool,
+) -> None:
+    """Make one call in a running lab, and show why it went where it went.
+
+    URL is an address that the lab printed, or with --from any that the program in a pod could call, such as
+    http://webserver/v2. Each hop is shown: the rule that it took and those that it passed over, the destination, each
+    try, who let the call in, and what Istio does by default where no policy says anything.
+
+    Exits with 0 if there is an answer, whatever its status, or if every expectation is met, and with 1 otherwise.
+    """
+    from meshdemo.explaining import command as call
+
+    options = call.CallOptions(
+        url=url,
+        method=method,
+        headers=headers,
+        body=body,
+        origin=origin,
+        lab_port=lab_port,
+    )
+    ctx.exit(call.command(options, expectations, as_json=as_json))
 
 
 @main.command("watch")

@@ -1,4 +1,4 @@
-"""The explanation of a call as text, from the object that the lab gives.
+"""A call that a running lab explains: asked for, judged, and as text.
 
-Nothing here asks the lab, or needs it: `meshdemo call` and `watch` do without its packages.
+Nothing here needs the lab's packages: `meshdemo call` and `watch` ask the lab over its socket.
 """

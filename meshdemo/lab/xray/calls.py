@@ -108,7 +108,8 @@ class Call:
     """A call and its hops in the order of time.
 
     `origin` is the pod that it was made from, None for outside. `status` is None where there was no answer, and `error`
-    says why. `version` is the one that the application in the end signed with.
+    says why. `result` is the status of the application or of the mesh, through however many proxies, `version` the one
+    that the application in the end signed with.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
     body: str = ""
     error: str | None = None
+    result: int | None = None
     version: str | None = None
     hops: tuple[Hop, ...] = ()
 
@@ -129,6 +131,7 @@ class Call:
             "request": {"id": self.id, "method": self.method, "url": self.url, "from": self.origin},
             "answer": {
                 "status": self.status,
+                "result": self.result,
                 "milliseconds": round(self.milliseconds, 3),
                 "version": self.version,
                 "error": self.error,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from meshdemo.answers import Outcome, read_proxied
+from meshdemo.answers import Outcome, read_document
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.calls import (
     APPLICATION,
@@ -35,7 +35,7 @@ _SLACK_SECONDS = 0.002
 def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
     """Return a call with its hops in order; the last try of each counts, what came of the others is said of them."""
     joined = _Joined(records, scene)
-    outcome = _outcome(call.body)
+    outcome = _outcome(call)
     hops: list[Hop] = []
     for record in joined.requests:
         if joined.is_aside(record):
@@ -48,7 +48,8 @@ def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
         if place and place.is_program:
             hops.append(_application(place.pod, last[0].status, last[0].milliseconds, scene))
     hops = _with_words_of_applications(hops, outcome)
-    return dataclasses.replace(call, hops=tuple(hops), version=outcome.version if outcome else None)
+    version, result = (outcome.version, outcome.status) if outcome else (None, call.status)
+    return dataclasses.replace(call, hops=tuple(hops), version=version, result=result)
 
 
 def is_complete(records: Sequence[Record], scene: Scene) -> bool:
@@ -254,12 +255,13 @@ def _with_words_of_applications(hops: Sequence[Hop], outcome: Outcome | None) ->
     return found
 
 
-def _outcome(body: str) -> Outcome | None:
+def _outcome(call: Call) -> Outcome | None:
+    """Return what the answer says of itself where it is an object of this program's applications."""
     try:
-        document = json.loads(body)
-    except ValueError:
+        document = json.loads(call.body)
+    except (ValueError, RecursionError):
         return None
-    return read_proxied(document) if isinstance(document, dict) else None
+    return read_document(call.status or 0, document) if isinstance(document, dict) else None
 
 
 def _is_of(one: Record, request: Record) -> bool:
