@@ -468,6 +468,7 @@ def call_command(
     metavar="SUBJECT=RANGE",
     help="What to expect at the end, such as 'Webserver V1=130..170'; repeatable.",
 )
+@option("--why", "explains", is_flag=True, help="In the lab, explain one call of each kind at the end.")
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @option(
     "--color",
@@ -489,6 +490,7 @@ def watch_command(
     timeout_seconds: float,
     keep_alive: bool,
     expectations: list[Expectation],
+    explains: bool,
     as_json: bool,
     color: str,
     heading: tuple[str, ...],
@@ -515,5 +517,8 @@ def watch_command(
         headers=headers,
         timeout_seconds=timeout_seconds,
         keep_alive=keep_alive,
+        explains=explains,
     )
+    if explains and any(name.lower() == "x-request-id" for name, _ in headers):
+        raise click.UsageError("--why cannot be combined with --header x-request-id: each call gets an id of its own.")
     ctx.exit(watch.command(settings, expectations, as_json=as_json, heading=heading))

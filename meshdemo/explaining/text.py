@@ -27,6 +27,8 @@ from meshdemo.explaining.words import (
 
 _INDENT, _DEEPER = "    ", "      "
 _LEAST_WIDTH = 40
+# Of the rules that a call passed, how many the short form names.
+_MOST_PASSED_OVER = 3
 
 
 def format_call(call: Object, width: int, marks: Marks) -> list[str]:
@@ -41,12 +43,14 @@ def format_call(call: Object, width: int, marks: Marks) -> list[str]:
 
 
 def format_short(call: Object, width: int, marks: Marks, indent: str = "  ") -> list[str]:
-    """Return a line or two for each hop at which something was decided."""
+    """Return a few lines for each hop at which something was decided."""
     writer = _Writer(max(_LEAST_WIDTH, width), marks)
     for hop in call["hops"]:
-        parts = list(_short_parts(hop))
-        if parts:
-            writer.add(f"{indent}{hop['pod']}: {', '.join(parts)}", deeper=indent * 2)
+        first, *rest = *_short_parts(hop), ""
+        if first:
+            writer.add(f"{indent}{hop['pod']}: {first}", deeper=indent * 3)
+        for part in filter(None, rest):
+            writer.add(f"{indent * 2}{part}", deeper=indent * 3)
     return writer.lines or [f"{indent}no Envoy decided anything"]
 
 
@@ -54,11 +58,8 @@ def _short_parts(hop: Object) -> Iterator[str]:
     if hop["kind"] == "application":
         return
     if hop["rule"]:
-        yield " ".join(
-            filter(None, (name_rule(hop["rule"]), format_place(hop["rule"]), _in_brackets(hop.get("matched"))))
-        )
-    elif hop["passed_over"] and hop["status"] == 404:
-        yield "; ".join(f"not {name_rule(each['rule'])}, since {each['because']}" for each in hop["passed_over"])
+        yield _with_words(hop["rule"], hop.get("matched"))
+    yield from (f"not {_with_words(each['rule'], each['because'])}" for each in hop["passed_over"][:_MOST_PASSED_OVER])
     if hop["destination"] and hop["direction"] != "inbound":
         yield f"to {format_destination(hop['destination'])}"
     tries = hop["tries"]
@@ -75,8 +76,8 @@ def _short_parts(hop: Object) -> Iterator[str]:
     yield from hop.get("notes", ())
 
 
-def _in_brackets(text: str | None) -> str:
-    return f"({text})" if text else ""
+def _with_words(rule: Object, words: str | None) -> str:
+    return " ".join(filter(None, (name_rule(rule), format_place(rule), f"({words})" if words else "")))
 
 
 class _Writer:

@@ -35,7 +35,8 @@ def format_answer(status: int | None) -> str:
 
 def format_destination(to: Object) -> str:
     """Return host, port, subset with its weight, and the DestinationRule."""
-    parts = [f"{to['host']}:{to['port']}"]
+    host = to["host"].removesuffix(".svc.cluster.local").removesuffix(".default")
+    parts = [f"{host}:{to['port']}"]
     if to.get("subset"):
         parts.append(f"subset {to['subset']}")
     if to.get("weight") is not None and to.get("of"):

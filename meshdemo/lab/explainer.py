@@ -67,7 +67,12 @@ class Explainer:
 
     def seen(self, request_id: str) -> Call:
         """Return a call that came through, explained; raise DoorError for one that did not, or long ago."""
-        records = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_COMPLETE_SECONDS)
+        records = self._lab.records.wait(
+            request_id,
+            lambda found: any(not each.is_try for each in found),  # a try may be logged before its request
+            settle_seconds=0,
+            seconds=_COMPLETE_SECONDS,
+        )
         requests = sorted((each for each in records if not each.is_try), key=lambda each: each.started)
         if not requests:
             raise DoorError(404, f"no Envoy here has logged a call with the x-request-id {request_id}")

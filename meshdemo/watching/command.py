@@ -19,7 +19,7 @@ from meshdemo.calling.upstream import Answer, Upstream
 from meshdemo.console import streams, terminal
 from meshdemo.escaping import printable
 from meshdemo.page.page import CHANGED_HEADER
-from meshdemo.watching import table
+from meshdemo.watching import table, why
 from meshdemo.watching.display import Display, display_for
 from meshdemo.watching.expectations import Expectation, judge
 from meshdemo.watching.first_call import find_problem, find_problem_of_wait
@@ -40,7 +40,7 @@ class WatchOptions:
 
     `requests` of None is DEFAULT_REQUESTS, or with `duration_seconds` as many as begin in that time; 0 has no end.
     Where both are given, the one that is reached first ends the watch. `rate` is in requests a second, 0 as fast as
-    `concurrency` allows.
+    `concurrency` allows. With `explains` the lab that is called explains one call of each kind at the end.
     """
 
     url: str
@@ -51,6 +51,7 @@ class WatchOptions:
     headers: tuple[tuple[str, str], ...] = ()
     timeout_seconds: float = 30.0
     keep_alive: bool = False
+    explains: bool = False
 
     @property
     def planned(self) -> int:
@@ -69,8 +70,9 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     """Make the calls, showing on `display` how far they have come, and return the report.
 
     The first call is made before the others. When it is not answered, the watch is given up, unless an expectation
-    allows unanswered calls. Ctrl+C and SIGTERM end the watch early.
+    allows unanswered calls. Ctrl+C and SIGTERM end the watch early. Raise StartError where no lab can explain.
     """
+    lab = why.require_lab(options.url) if options.explains else None
     upstream = Upstream(options.url, timeout_seconds=options.timeout_seconds, keep_alive=options.keep_alive)
     headers = dict(urllib3.HTTPHeaderDict(options.headers))  # one that is repeated is a list (RFC 9110, 5.3)
     watch = Watch(
@@ -80,13 +82,14 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
         rate=options.rate,
         concurrency=options.concurrency,
         duration_seconds=options.duration_seconds,
+        has_ids=lab is not None,
     )
     count, problem = _Count(starts_anew=options.is_endless), None
     asked_path = urlsplit(upstream.url_for("/")).path
     header_names = {name.lower() for name in headers}
     goes_on = any(expectation.allows_unanswered for expectation in expectations)
 
-    def report(*, is_interrupted: bool = False) -> Report:
+    def report(*, is_interrupted: bool = False, explained: Sequence[why.Explained] = ()) -> Report:
         return make_report(
             count.tally,
             judge(expectations, count.tally),
@@ -100,6 +103,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             header_names=header_names,
             is_interrupted=is_interrupted,
             problem=problem,
+            explained=explained,
         )
 
     looked_into = goes_on
@@ -121,7 +125,8 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             display.show(report)
         for sample in watch.stop():
             count.add(sample, watch.seconds)
-        return report(is_interrupted=signals.is_told_to_end)
+        explained = why.explain(count.tally, lab) if lab else ()
+        return report(is_interrupted=signals.is_told_to_end, explained=explained)
 
 
 class _Count:
@@ -211,7 +216,9 @@ def print_report(report: Report, *, as_json: bool = False) -> None:
     elif not report.problem:
         columns, rows = terminal.size_of(sys.stdout)
         height = rows if terminal.is_terminal(sys.stdout) else None
-        click.echo("\n".join(table.format_table(report, (columns, height), terminal.marks_for(sys.stdout))))
+        marks = terminal.marks_for(sys.stdout)
+        lines = table.format_table(report, (columns, height), marks)
+        click.echo("\n".join([*lines, *why.format_explained(report.explained, columns - 1, marks)]))
     if report.problem:
         click.echo(f"Error: {printable(report.problem)}", err=True)
 

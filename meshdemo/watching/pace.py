@@ -9,12 +9,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 
+#: The header by which a call is known to all that it comes through.
+REQUEST_ID = "x-request-id"
 # A call that begins this much after it was due, in seconds, found all places taken or the machine busy.
 _LATE_SECONDS = 0.02
 # A stop of the process that is shorter than this, in seconds, cannot be told from a busy machine.
@@ -27,12 +30,14 @@ _DOUBT_SECONDS = 0.05
 class Sample:
     """One call: seconds from when it was due to its end, whether it began late, and what came back.
 
-    The seconds are None where the process was stopped meanwhile.
+    The seconds are None where the process was stopped meanwhile. `request_id` is its x-request-id, where it had one of
+    its own.
     """
 
     seconds: float | None
     late: bool
     outcome: Answer | UpstreamError
+    request_id: str | None = None
 
 
 class _Call(NamedTuple):
@@ -42,6 +47,7 @@ class _Call(NamedTuple):
     begun: float
     ended: float
     outcome: Answer | UpstreamError
+    request_id: str | None
 
 
 class Watch:
@@ -50,7 +56,7 @@ class Watch:
     The first call is made alone, and the others begin when it has ended, so that the reader can stop where it shows
     that nothing answers. `requests` of 0 goes on for ever; `rate` is in calls a second, 0 as fast as `concurrency`
     allows. With `duration_seconds` no call begins, or is due, when so much time has passed. A stop of the process
-    (SIGSTOP) counts as no time, once `leave_out_stop` was called.
+    (SIGSTOP) counts as no time, once `leave_out_stop` was called. With `has_ids` each call gets an x-request-id.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Watch:
         rate: float,
         concurrency: int,
         duration_seconds: float | None = None,
+        has_ids: bool = False,
     ) -> None:
         self._upstream = upstream
         self._url = upstream.url_for("/")
@@ -70,6 +77,7 @@ class Watch:
         self._rate = rate
         self._places = min(concurrency, requests) if requests else concurrency
         self._duration_seconds = duration_seconds
+        self._has_ids = has_ids
         self._numbered = 0
         self._begun = 0
         self._reported = 0
@@ -146,7 +154,7 @@ class Watch:
     def _sample(self, call: _Call) -> Sample:
         was_stopped = any(start < call.ended and end > call.due for start, end in self._stops)
         late = not was_stopped and call.begun - call.due > _LATE_SECONDS
-        return Sample(None if was_stopped else call.ended - call.due, late, call.outcome)
+        return Sample(None if was_stopped else call.ended - call.due, late, call.outcome, call.request_id)
 
     def _origin_of_others(self) -> float:
         """Return when call 0 would have been due for call 1 to be due now, or when it is due by the pace, if later.
@@ -166,13 +174,15 @@ class Watch:
                 due = self._wait_until_due(number)
                 if not self._begin():
                     return
+                request_id = str(uuid.uuid4()) if self._has_ids else None
+                headers = {**self._headers, REQUEST_ID: request_id} if request_id else self._headers
                 begun = time.perf_counter()
                 outcome: Answer | UpstreamError
                 try:
-                    outcome = self._upstream.call("GET", self._url, self._headers)
+                    outcome = self._upstream.call("GET", self._url, headers)
                 except UpstreamError as error:
                     outcome = error
-                self._calls.put(_Call(due, begun, time.perf_counter(), outcome))
+                self._calls.put(_Call(due, begun, time.perf_counter(), outcome, request_id))
                 calls = calls - 1 if calls else None
         finally:
             self._calls.put(None)

@@ -10,6 +10,7 @@ from meshdemo.reasons import Reason
 from meshdemo.watching.expectations import COUNT, SHARE, TIME, Verdict
 from meshdemo.watching.tally import Count, Tally
 from meshdemo.watching.times import Bin, Percentiles, histogram, percentiles
+from meshdemo.watching.why import Explained, explained_to_json
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Report:
     where the number of requests was open, `problem` where the first call was none. `not_passed_on` names headers that
     were sent and did not get past a proxy. `seconds` are without the `stopped_seconds` of the process itself. `change`
     is time and text of the change of the mesh since which all else is counted, None where that is the beginning.
+    `explained` has one call of each kind, where that was asked for.
     """
 
     url: str
@@ -73,6 +75,7 @@ class Report:
     change: str | None = None
     is_interrupted: bool = False
     problem: str | None = None
+    explained: Sequence[Explained] = ()
 
     @property
     def rate(self) -> float:
@@ -98,6 +101,7 @@ def make_report(
     header_names: Collection[str] = (),
     is_interrupted: bool = False,
     problem: str | None = None,
+    explained: Sequence[Explained] = (),
 ) -> Report:
     """Return what was counted; of the headers that a proxy did not pass on, those in `header_names`."""
     caller, proxy = sorted(tally.caller_milliseconds), sorted(tally.proxy_milliseconds)
@@ -132,6 +136,7 @@ def make_report(
         change=change,
         is_interrupted=is_interrupted,
         problem=problem,
+        explained=explained,
     )
 
 
@@ -185,6 +190,7 @@ def to_json(report: Report) -> dict[str, Any]:
             {"from": each.start, "to": each.end, "count": each.calls, "share": report.share(each.calls)}
             for each in report.histogram
         ],
+        "why": [explained_to_json(each) for each in report.explained],
         "expectations": [_verdict_to_json(verdict) for verdict in report.verdicts],
     }
 

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from meshdemo.answers import Outcome, read_answer, shorten
 from meshdemo.calling.upstream import UpstreamError
-from meshdemo.reasons import Reason
+from meshdemo.reasons import Reason, format_answer
 from meshdemo.watching.pace import Sample
 
+# Texts may be without end.
+_MOST_KINDS = 20
 _MILLISECONDS = re.compile(r"\d+(\.\d+)?( ?ms\b| milliseconds)")
 
 
@@ -41,6 +43,14 @@ class Text(NamedTuple):
 
 
 @dataclass
+class Kind:
+    """Calls with one outcome: how many, and the x-request-id of the last."""
+
+    calls: int = 0
+    request_id: str = ""
+
+
+@dataclass
 class Tally:
     """What came back so far.
 
@@ -49,7 +59,7 @@ class Tally:
     `caller_milliseconds` and `proxy_milliseconds` hold a time for each answer, the former none for calls during which
     the process was stopped. As the web server saw the call: `tries` counts by the number of the try, `identities` by
     whom mutual TLS proved the caller to be, `paths` by path.
-    `not_passed_on` names headers that did not get past a proxy.
+    `not_passed_on` names headers that did not get past a proxy. `kinds` counts calls with an id by outcome, in words.
     """
 
     requests: int = 0
@@ -63,6 +73,7 @@ class Tally:
     identities: Counter[str] = field(default_factory=Counter)
     paths: Counter[str] = field(default_factory=Counter)
     not_passed_on: set[str] = field(default_factory=set)
+    kinds: dict[str, Kind] = field(default_factory=dict)
     caller_milliseconds: array[float] = field(default_factory=lambda: array("d"))
     proxy_milliseconds: array[float] = field(default_factory=lambda: array("d"))
 
@@ -77,7 +88,9 @@ class Tally:
         self.requests += 1
         self.late += sample.late
         if isinstance(sample.outcome, UpstreamError):
-            self.unanswered[shorten(str(sample.outcome))] += 1
+            reason = shorten(str(sample.outcome))
+            self.unanswered[reason] += 1
+            self._add_kind(f"no answer: {reason}", sample)
             return
         if sample.seconds is not None:
             self.caller_milliseconds.append(sample.seconds * 1000)
@@ -87,15 +100,24 @@ class Tally:
             self.proxy_milliseconds.append(outcome.proxy_milliseconds)
         if outcome.status is None:
             self.errors[outcome.error or ""] += 1
+            self._add_kind(f"the proxy got no answer: {outcome.error}", sample)
             return
         self.statuses[outcome.status].add(outcome)
         if outcome.version is None or outcome.pod is None:
             text = shorten(_MILLISECONDS.sub(r"N\2", outcome.text))
             self.texts[Text(outcome.status, text, outcome.reason)].add(outcome)
+            self._add_kind(format_answer(outcome.status, text, outcome.reason), sample)
             return
+        self._add_kind(f"{outcome.status} {outcome.version}", sample)
         self.pods[outcome.version][outcome.pod].add(outcome)
         for counter, fact in ((self.paths, outcome.path), (self.identities, outcome.identity)):
             if fact is not None:
                 counter[fact] += 1
         if outcome.attempt is not None:
             self.tries[outcome.attempt] += 1
+
+    def _add_kind(self, words: str, sample: Sample) -> None:
+        if sample.request_id and (words in self.kinds or len(self.kinds) < _MOST_KINDS):
+            kind = self.kinds.setdefault(words, Kind())
+            kind.calls += 1
+            kind.request_id = sample.request_id

@@ -28,7 +28,14 @@ def hop(kind="sidecar", direction="outbound", pod="proxy-1", status=200, **more)
 
 def to(subset=None, weight=None, policy=None):
     of = 100 if weight else None
-    return {"host": "webserver", "port": 80, "subset": subset, "weight": weight, "of": of, "policy": policy}
+    return {
+        "host": "webserver.default.svc.cluster.local",
+        "port": 80,
+        "subset": subset,
+        "weight": weight,
+        "of": of,
+        "policy": policy,
+    }
 
 
 def call(*hops, status=200, url="http://webserver/v2", error=None):
@@ -168,14 +175,15 @@ def test_short():
     )
     lines = plain(format_short(call(OUTBOUND, denied, APPLICATION), 400, Marks()))
     assert lines == [
-        "  proxy-1: VirtualService/webserver[1] split.yaml:15 (path /v2 begins with /v2), to webserver:80, subset v2"
-        " (25 of 100), DestinationRule/webserver, 2 tries: webserverv2-3 500, webserverv2-1 200",
+        "  proxy-1: VirtualService/webserver[1] split.yaml:15 (path /v2 begins with /v2)",
+        "    not VirtualService/webserver[0] split.yaml:9 (header end-user is missing, not tester)",
+        "    to webserver:80, subset v2 (25 of 100), DestinationRule/webserver",
+        "    2 tries: webserverv2-3 500, webserverv2-1 200",
         "  webserverv2-1: denied by rule 0 (split.yaml:9)",
     ]
-    missed = hop(
-        passed_over=[{"rule": rule(), "because": "path is /, not /a"}], status=404, reason="no route: no rule fits"
-    )
+    missed = hop(passed_over=[{"rule": rule(), "because": "path is /, not /a"}], status=404, reason="no route: a")
     assert plain(format_short(call(missed), 400, Marks())) == [
-        "  proxy-1: not VirtualService/webserver[0], since path is /, not /a, no route: no rule fits"
+        "  proxy-1: not VirtualService/webserver[0] split.yaml:9 (path is /, not /a)",
+        "    no route: a",
     ]
     assert format_short(call(APPLICATION), 80, Marks()) == ["  no Envoy decided anything"]

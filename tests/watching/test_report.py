@@ -33,6 +33,7 @@ def test_json():
         "stopped_seconds": 0.0,
         "rate": 2.5,
         "change": None,
+        "why": [],
         "versions": [
             {
                 "content": "V1",

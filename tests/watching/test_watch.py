@@ -24,7 +24,7 @@ UTF8 = {"PYTHONUTF8": "1"}
 FIELDS = {
     "url", "requests", "answered", "failed", "late", "seconds", "rate", "versions", "others", "statuses", "errors",
     "unanswered", "tries", "identities", "paths", "not_passed_on", "times", "histogram", "path", "planned", "under_way",
-    "stopped_seconds", "change",
+    "stopped_seconds", "change", "why",
     "interrupted", "problem", "expectations",
 }  # fmt: skip
 

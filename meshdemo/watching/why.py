@@ -1,0 +1,85 @@
+"""`watch --why`: one call of each kind, explained by the lab that it went through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from meshdemo.console.terminal import Marks, wrap
+from meshdemo.errors import StartError
+from meshdemo.escaping import printable
+from meshdemo.explaining.text import format_short
+from meshdemo.lab_socket import LabSocketError, ask, find_sockets
+from meshdemo.watching.tally import Tally
+
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A kind of outcome in words, how many calls had it, and the last of them as the lab explains it.
+
+    `call` is None where the lab cannot, and `problem` says why.
+    """
+
+    outcome: str
+    calls: int
+    call: Mapping[str, Any] | None
+    problem: str = ""
+
+
+def find_lab(url: str) -> Path | None:
+    """Return the socket of the lab that listens at the port of a URL on this machine; None where there is none."""
+    parts = urlsplit(url)
+    if parts.hostname not in _LOOPBACK:
+        return None
+    for path in find_sockets():
+        try:
+            addresses = ask(path, "GET", "/")["addresses"]
+        except LabSocketError:  # it has ended
+            continue
+        if any(urlsplit(address["url"]).port == parts.port for address in addresses):
+            return path
+    return None
+
+
+def require_lab(url: str) -> Path:
+    """Return the same; raise StartError where there is none."""
+    path = find_lab(url)
+    if path is None:
+        raise StartError(f"--why needs a lab of yours that is called at {url}: start one with meshdemo up -f.")
+    return path
+
+
+def explain(tally: Tally, lab: Path) -> list[Explained]:
+    """Return each kind of outcome with its last call, the most frequent first."""
+    found = []
+    for words, kind in sorted(tally.kinds.items(), key=lambda item: -item[1].calls):
+        try:
+            call, problem = ask(lab, "GET", f"/calls/{kind.request_id}"), ""
+        except LabSocketError as error:
+            call, problem = None, str(error)
+        found.append(Explained(words, kind.calls, call, problem))
+    return found
+
+
+def format_explained(found: Sequence[Explained], width: int, marks: Marks) -> list[str]:
+    """Return a heading and a few lines for each."""
+    lines = []
+    for each in found:
+        calls = f"{each.calls} call{'' if each.calls == 1 else 's'}"
+        lines += ["", *wrap(printable(f"Why {each.outcome} ({calls}, the last of them):"), width)]
+        if each.call:
+            lines += format_short(each.call, width, marks)
+        else:
+            lines += [f"  {line}" for line in wrap(printable(each.problem), width - 2, "")]
+    return lines
+
+
+def explained_to_json(explained: Explained) -> dict[str, Any]:
+    """Return the object that `--json` writes."""
+    problem = explained.problem or None
+    return {"outcome": explained.outcome, "count": explained.calls, "call": explained.call, "problem": problem}
