@@ -53,7 +53,6 @@ def test_without_any_policy(run):
     assert headers["X-Forwarded-Client-Cert"].endswith("URI=spiffe://cluster.local/ns/default/sa/proxy")
 
 
-@pytest.mark.thorough
 def test_sidecars_log(run):
     """Each request is one line of each sidecar that it came through, also where a policy asks for that as well."""
     telemetry = "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: logs}\n"
@@ -68,6 +67,7 @@ def test_sidecars_log(run):
     assert sum(" inbound|3030|| " in line for line in logged()) == 2
 
 
+@pytest.mark.thorough
 @both("all-v1")
 def test_all_v1(run, lesson):
     """Every answer is from version 1, from all of its pods."""
@@ -470,13 +470,10 @@ spec:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("host", "kind", "tls_kind"),
-    [
-        ('"*.localhost"', "HTTP", "TLS"),
-        pytest.param("out.localhost", "HTTP", "TLS", marks=pytest.mark.thorough),
-        pytest.param("out.localhost", "TCP", "TCP", marks=pytest.mark.thorough),
-    ],
+    [('"*.localhost"', "HTTP", "TLS"), ("out.localhost", "HTTP", "TLS"), ("out.localhost", "TCP", "TCP")],
     ids=["a wildcard", "a host", "TCP"],
 )
 def test_called_addresses(run, outside, tcp_server, host, kind, tls_kind):
