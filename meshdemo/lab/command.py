@@ -61,7 +61,7 @@ def up(
     try:
         engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:
-            text, notes = lab.dry_run(paths, engine)
+            text, notes = lab.dry_run(paths, engine, say)
             for note in notes:
                 say(note)
             click.echo(text)

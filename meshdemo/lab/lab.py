@@ -49,9 +49,9 @@ class LabOptions:
     access_log: bool = False
 
 
-def dry_run(paths: Sequence[Path], engine: Engine) -> tuple[str, tuple[str, ...]]:
+def dry_run(paths: Sequence[Path], engine: Engine, say: Say) -> tuple[str, tuple[str, ...]]:
     """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
-    reader = Reader(paths, engine)
+    reader = Reader(paths, engine, say)
     state = reader.configure(reader.read())
     with ExitStack() as stack:
         guard = Guard()
@@ -76,9 +76,9 @@ class Lab:
         self._options = options
         self._stopped = False
         self._out = say
-        self._files = WatchedFiles(paths)
+        self._files = WatchedFiles(paths, self._say)
         self._reading: BackgroundJob[State] = BackgroundJob()
-        self._reader = Reader(paths, engine)
+        self._reader = Reader(paths, engine, self._say)
         with ExitStack() as stack:
             guard = Guard()
             stack.callback(guard.close)
@@ -273,6 +273,11 @@ class Lab:
 
     def _follow(self) -> None:
         """Apply files that have changed, and what changes when pods have gone; keep the last good state otherwise."""
+        silent = self._reader.loader.silent
+        if self._reading.is_busy and silent and not self._files.hold(silent):
+            self._reading = BackgroundJob()  # the other one may never end
+            self._reader.loader = self._reader.loader.anew()
+            self._files.read_again()
         if self._reading.is_busy:
             try:
                 state = self._reading.result()

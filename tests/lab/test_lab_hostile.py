@@ -1,11 +1,14 @@
 """Files that try to end the lab: it lives, says the place of what is wrong, and takes the next good edit."""
 
 import json
+import os
 import time
 
 import pytest
 from lab_support import EXAMPLE, RunningLab, call
 from support import in_tiers
+
+from meshdemo.lab.files import manifests
 
 GOOD = """apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -410,3 +413,22 @@ def test_lines_commented_out(shared_lab):
 def test_at_least_eighty():
     """There are enough of them."""
     assert len(HOSTILE) >= 80
+
+
+def test_a_file_that_gives_no_answer(shared_lab, tmp_path, monkeypatch):
+    """A file whose reading does not end is said, and once it is left out, edits go on."""
+    monkeypatch.setattr(manifests, "SILENT_SECONDS", 0.2)
+    pipe, other = tmp_path / "pipe.yaml", tmp_path / "other.yaml"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # so that the lab waits for what is written
+    other.write_text(GOOD.replace("[webserver]", "[webserverv1]") % 7)
+    paths, before = shared_lab.paths, len(shared_lab.lines)
+    try:
+        shared_lab.lab.follow([*paths, pipe])
+        shared_lab.wait_for_line("pipe.yaml gives no answer for 0.2 s", before)
+        shared_lab.lab.follow([*paths, other])
+        shared_lab.wait_for_line("other.yaml: VirtualService/webserver", before)
+    finally:
+        shared_lab.lab.follow(paths)
+        os.close(writer)
+    shared_lab.wait_until_settled()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from meshdemo.escaping import printable_message
 from meshdemo.lab.files import documents
 from meshdemo.lab.files.documents import not_a_string as not_a_string
 from meshdemo.lab.files.documents import shown as shown
+from meshdemo.lab.files.sources import SILENT_SECONDS, SourceError, Sources
 from meshdemo.lab.files.sources import STDIN as STDIN
-from meshdemo.lab.files.sources import SourceError, Sources
 from meshdemo.lab.files.sources import files_of as files_of
 from meshdemo.lab.files.sources import shown_path as shown_path
+
+#: Takes a line for the person at the terminal.
+Say = Callable[[str], object]
 
 #: The only namespace there is here.
 NAMESPACE = "default"
@@ -124,15 +128,33 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f", did you mean {lower[near[0]]}?" if near else ""
 
 
-class Loader:
-    """Reads the files of `paths` again and again; what cannot be read twice is read once (see Sources)."""
+def unheard(_line: str) -> None:
+    """Take a line for those who do not listen."""
 
-    def __init__(self, paths: Sequence[Path], sources: Sources | None = None) -> None:
+
+def say_no_answer(path: Path, say: Say) -> None:
+    """Say that a file is waited for."""
+    say(f"{shown_path(path)} gives no answer for {SILENT_SECONDS:g} s; it is waited for, and edits with it")
+
+
+class Loader:
+    """Reads the files of `paths` again and again; what cannot be read twice is read once (see Sources).
+
+    `say` is told of a file that takes long; `silent` is that file, for as long as it does.
+    """
+
+    def __init__(self, paths: Sequence[Path], say: Say = unheard, sources: Sources | None = None) -> None:
         self.paths = tuple(paths)
+        self.silent: Path | None = None
+        self._say = say
         self._sources = sources or Sources()
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
         self._manifests: list[Manifest] = []
+
+    def anew(self) -> Loader:
+        """Return another one, for when this one does not end."""
+        return Loader(self.paths, self._say, self._sources)
 
     def locate(self, error: ManifestError) -> None:
         """Tell an error about a field of what was read last where the field stands, as far as that can be found.
@@ -161,7 +183,7 @@ class Loader:
         texts = {}
         for path in files_of(self.paths):
             try:
-                text = self._sources.read(path)
+                text = self._read(path)
             except SourceError as error:
                 raise ManifestError(shown_path(path), str(error)) from None
             texts[shown_path(path)] = text
@@ -172,6 +194,20 @@ class Loader:
                 manifests[manifest.id] = manifest
         self.texts, self._manifests = texts, list(manifests.values())
         return list(manifests.values()), notes
+
+    def _read(self, path: Path) -> str:
+        def tell() -> None:
+            self.silent = path
+            say_no_answer(path, self._say)
+
+        timer = threading.Timer(SILENT_SECONDS, tell)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._sources.read(path)
+        finally:
+            timer.cancel()
+            self.silent = None
 
 
 # What each file held when it was read last, and its objects: most files are as they were at the next edit or lesson.

@@ -17,6 +17,8 @@ STDIN = Path("-")
 LIMIT_BYTES = 2 * 1024 * 1024
 #: How long a URL may take, in all.
 URL_SECONDS = 20.0
+#: How long a source is waited for without a word.
+SILENT_SECONDS = 5.0
 _WAIT_SECONDS = 10.0
 # A command behind a pipe may ask a cluster; one that nobody writes to must not be waited for without a word.
 _PIPE_SECONDS = 60.0

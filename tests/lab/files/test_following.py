@@ -5,6 +5,7 @@ import threading
 import pytest
 from support import wait_until
 
+from meshdemo.lab.files import following
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 
 
@@ -55,6 +56,26 @@ def test_files_that_are_to_be_read_again(tmp_path):
     files.read_again()
     assert files.have_unreported_changes
     assert [files.have_changed() for _ in range(2)] == [True, False]
+
+
+def test_a_file_that_gives_no_answer(tmp_path, monkeypatch):
+    """As long as a look at a file does not end, nothing counts as changed, which is said once."""
+    monkeypatch.setattr(following, "SILENT_SECONDS", 0.3)
+    path, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    path.write_text("a")
+    go, lines = threading.Event(), []
+    files = WatchedFiles([path], lines.append)
+    monkeypatch.setattr(following, "files_of", lambda paths: paths if paths == [other] or go.wait(10) else [])
+    path.write_text("ab")
+    wait_until(lambda: files.have_changed() or lines, "a line")
+    assert not files.have_changed()
+    assert lines == [f"{path} gives no answer for 5 s; it is waited for, and edits with it"]
+    files.paths = [other]
+    wait_until(files.have_changed, "files without it")
+    files.paths = [path]
+    go.set()
+    wait_until(files.have_changed, "the change")
+    assert len(lines) == 1
 
 
 def test_aside():
