@@ -15,7 +15,18 @@ import click
 
 from meshdemo import __version__
 from meshdemo.errors import StartError
-from meshdemo.options import Group, fault_options, istiod_option, option, port_option, role_options, switch, up_options
+from meshdemo.options import (
+    Group,
+    fault_options,
+    filenames_option,
+    istiod_option,
+    option,
+    port_option,
+    recursive_option,
+    role_options,
+    switch,
+    up_options,
+)
 from meshdemo.parameters import PORT, POSITIVE_SECONDS, RATE, ConnectTo, Header, HeaderName, Url, WholeNumber
 from meshdemo.roles import webserver
 from meshdemo.serving import server, wsgi
@@ -184,15 +195,8 @@ def _interfaces(host: str) -> str:
 @main.command("up")
 @up_options
 @option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version, from 1 to 50.")
-@option(
-    "-f",
-    "--filename",
-    "filenames",
-    multiple=True,
-    metavar="FILE|FOLDER|URL",
-    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; - is standard input. Repeatable.",
-)
-@option("-R", "--recursive", is_flag=True, help="Take the files of all folders in a folder that -f names, too.")
+@filenames_option
+@recursive_option
 @option("-n", "--namespace", help="Namespace of the manifests: there is only default here.")
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
@@ -334,6 +338,35 @@ def lesson_command(
     from meshdemo.lessons.command import LessonOptions, run_lessons
 
     ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, copy_to, istiod, cluster, port)))
+
+
+@main.command("check")
+@click.argument("policies", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="POLICY...")
+@filenames_option
+@recursive_option
+@istiod_option
+@option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JUnit XML to this file.")
+@click.pass_context
+def check_command(
+    ctx: click.Context,
+    /,
+    policies: tuple[Path, ...],
+    filenames: tuple[str, ...],
+    recursive: bool,
+    istiod: bool,
+    junit: Path | None,
+) -> None:
+    """Run the calls that the comments of policies hold, and check what they expect.
+
+    A POLICY is a file, or a folder of files. The comment that it begins with holds the commands, indented by two
+    spaces: meshdemo call and meshdemo watch with --expect. Each file is applied in a lab on top of the manifests, in
+    place of the one before. Without -f the manifests are the example.
+
+    Exits with 0 if every expectation is met, and with 1 otherwise.
+    """
+    from meshdemo.lessons.checking import CheckOptions, check_policies
+
+    ctx.exit(check_policies(CheckOptions(policies, filenames, recursive, istiod, junit)))
 
 
 @main.group("istiod", cls=Group)

@@ -117,6 +117,17 @@ def host_option(default: str, shown: str) -> Callable[[Any], Any]:
 
 
 # These give the command a ServeOptions called `serving`.
+filenames_option = option(
+    "-f",
+    "--filename",
+    "filenames",
+    multiple=True,
+    metavar="FILE|FOLDER|URL",
+    help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; - is standard input. Repeatable.",
+)
+recursive_option = option(
+    "-R", "--recursive", is_flag=True, help="Take the files of all folders in a folder that -f names, too."
+)
 istiod_option = option(
     "--istiod",
     is_flag=True,

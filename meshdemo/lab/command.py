@@ -37,6 +37,11 @@ def paths_of(filenames: Sequence[str], *, recursive: bool = False) -> list[Path]
     return folders_below(paths) if recursive else paths
 
 
+def files_of(filenames: Sequence[str], say: Callable[[str], object], *, recursive: bool = False) -> list[Path]:
+    """Return the same, with the files that come with meshdemo for those that are not here."""
+    return [_here_or_bundled(path, say) for path in paths_of(filenames, recursive=recursive)]
+
+
 def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
     """Return a file, or the one of that name that comes with meshdemo where there is none here, and say so."""
     bundled_path = bundled.find(path)
@@ -57,7 +62,7 @@ def up(
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
     say = functools.partial(click.echo, err=True)
-    paths = [_here_or_bundled(path, say) for path in paths_of(filenames, recursive=recursive)]
+    paths = files_of(filenames, say, recursive=recursive)
     try:
         engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:

@@ -189,6 +189,11 @@ class Lab:
         """Return what can be called from outside."""
         return self.outside.addresses(self.state)
 
+    @property
+    def port(self) -> int:
+        """Return the port that this lab is known by, that of what stands in front."""
+        return self._port
+
     def _describe(self, _rest: str, _body: object) -> dict[str, Any]:
         """Return what runs here, for those who look for a lab."""
         return {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -136,15 +138,18 @@ def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) 
 
 
 def _lab_stage(options: LessonOptions, notes: Notes) -> LabStage:
+    command, lab_stage = import_lab("meshdemo lesson")
+    engine = command.choose_engine(istiod=options.istiod)
+    stage: LabStage = lab_stage.LabStage(engine, lab_stage.LabOptions(options.port, access_log=True), notes.say)
+    return stage
+
+
+def import_lab(what: str) -> tuple[ModuleType, ModuleType]:
+    """Return the lab's commands and its stage; raise StartError where the packages that they need are not installed."""
     try:
-        from meshdemo.lab import command as lab_command
-        from meshdemo.lab.lab import LabOptions
-        from meshdemo.lessons.lab_stage import LabStage
+        return importlib.import_module("meshdemo.lab.command"), importlib.import_module("meshdemo.lessons.lab_stage")
     except ImportError as error:
         raise StartError(
-            f"meshdemo lesson needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
+            f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "
             "pip install '.[lab]'."
         ) from None
-    return LabStage(
-        lab_command.choose_engine(istiod=options.istiod), LabOptions(options.port, access_log=True), notes.say
-    )

@@ -21,10 +21,19 @@ _ANSWER = re.compile(r"(?P<question>.*?) *\[(?P<subject>[^\]]+)\]")
 
 @dataclass(frozen=True)
 class Command:
-    """A command as words, a pipeline as several, and the line that it is to print, where the comment says that."""
+    """A command as words, a pipeline as several, and the line that it is to print, where the comment says that.
+
+    `line` is where it begins in the comment, from 1.
+    """
 
     pipeline: tuple[tuple[str, ...], ...]
     output: str | None = None
+    line: int = 0
+
+    @property
+    def is_call(self) -> bool:
+        """Return whether it makes one call, and explains it."""
+        return self.pipeline[-1][:2] == ("meshdemo", "call")
 
     @property
     def is_watch(self) -> bool:
@@ -82,11 +91,19 @@ def _paragraphs(lines: Sequence[str]) -> list[str]:
 
 def parse_commands(lines: Sequence[str]) -> list[Command]:
     """Return the commands of a comment; one may go on after a backslash. Raise ValueError for one without sense."""
-    text = "\n".join(lines).replace("\\\n", " ")
-    return [_parse_command(match) for line in text.splitlines() if (match := _COMMAND.match(line))]
+    commands, begun, text = [], 1, ""
+    for number, line in enumerate(lines, 1):
+        text += line
+        if line.endswith("\\"):
+            text = text.removesuffix("\\") + " "
+            continue
+        if match := _COMMAND.match(text):
+            commands.append(_parse_command(match, begun))
+        begun, text = number + 1, ""
+    return commands
 
 
-def _parse_command(match: re.Match[str]) -> Command:
+def _parse_command(match: re.Match[str], line: int) -> Command:
     programs: list[list[str]] = [[]]
     for word in shlex.split(match["command"]):
         if word == "|":
@@ -95,4 +112,4 @@ def _parse_command(match: re.Match[str]) -> Command:
             programs[-1].append(word)
     if not all(programs):
         raise ValueError("nothing stands before or behind a |")
-    return Command(tuple(map(tuple, programs)), match["output"])
+    return Command(tuple(map(tuple, programs)), match["output"], line)

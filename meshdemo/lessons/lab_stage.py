@@ -6,6 +6,7 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
@@ -31,12 +32,16 @@ _LINES = 10_000
 
 
 class LabStage:
-    """Lessons in a lab, which starts with the first of them. `engine` configures it, `say` takes its lines."""
+    """Lessons in a lab, which starts with the first of them. `engine` configures it, `say` takes its lines.
+
+    `manifests` are what runs instead of the example of the lessons' folder.
+    """
 
     where = "in the lab"
 
-    def __init__(self, engine: Engine, options: LabOptions, say: Say) -> None:
+    def __init__(self, engine: Engine, options: LabOptions, say: Say, manifests: Sequence[Path] = ()) -> None:
         self._engine = engine
+        self._manifests = tuple(manifests)
         self._options = options
         self._say = say
         self._lab: Lab | None = None
@@ -44,7 +49,7 @@ class LabStage:
         self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
 
     def show(self, lesson: Lesson) -> None:
-        paths = [lesson.folder / EXAMPLE, lesson.path]
+        paths = self._paths(lesson)
         try:
             if self._lab is None:
                 self._lab = Lab(paths, self._engine, self._options, self._say, self._log)
@@ -59,7 +64,10 @@ class LabStage:
     def translate(self, command: Sequence[str]) -> list[str] | None:
         if command[0] == "kubectl":
             return None  # it opens a port, which the lab has open
-        return replace_ports(command, self._ports())
+        words = replace_ports(command, self._ports())
+        if words[:2] == ["meshdemo", "call"] and self._lab:
+            words += ["--lab", str(self._lab.port)]  # where several labs run
+        return words
 
     def logs(self, command: Sequence[str]) -> str | None:
         if tuple(command[:2]) != ("kubectl", "logs") or self._lab is None:
@@ -75,12 +83,15 @@ class LabStage:
             self._lab.step()
 
     def why_not(self, lesson: Lesson) -> str | None:
-        return needs_istiod(lesson) if self._engine.name == "quick" else None
+        return reason_for_istiod(self._paths(lesson)) if self._engine.name == "quick" else None
 
     def close(self) -> None:
         """End the lab."""
         if self._lab:
             self._lab.stop()
+
+    def _paths(self, lesson: Lesson) -> list[Path]:
+        return [*(self._manifests or [lesson.folder / EXAMPLE]), lesson.path]
 
     def _log(self, pod: str, line: str) -> None:
         """Keep what a pod logs for those who ask for it; what is no line of an access log is said at once."""
@@ -130,8 +141,13 @@ def selected_logs(command: Sequence[str], pods: Iterable[Pod]) -> list[str]:
 
 def needs_istiod(lesson: Lesson) -> str | None:
     """Return why only Istio's own control plane shows a lesson as it is, None when the quick engine does, too."""
+    return reason_for_istiod([lesson.folder / EXAMPLE, lesson.path])
+
+
+def reason_for_istiod(paths: Sequence[Path]) -> str | None:
+    """Return why only Istio's own control plane shows what files say as it is, None when the quick engine does, too."""
     try:
-        manifests, _ = Loader([lesson.folder / EXAMPLE, lesson.path]).load()
+        manifests, _ = Loader(paths).load()
         configuration = quick.configure(read_cluster(manifests))
     except ManifestError as error:
         return str(error) if isinstance(error, UnsupportedError) else None

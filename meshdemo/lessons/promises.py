@@ -109,8 +109,24 @@ def run(stage: Stage, command: Command, look: running.Look = running.pause, head
     """
     if command.is_watch:
         return _watch(stage, command, look, heading)
+    if command.is_call and any(word.startswith("--expect") for word in command.pipeline[-1]):
+        return _call(stage, command, look)
     output, verdict = run_plain(stage, command, look)
     return Result(command, [verdict] if verdict else [], output=output)
+
+
+def _call(stage: Stage, command: Command, look: running.Look) -> Result:
+    """Make one call, and return what became of its expectations."""
+    words = stage.translate(command.pipeline[-1])
+    if words is None:
+        return Result(command)
+    output, errors = running.finish(stage, [*words, "--json"], look)
+    report = _parse_report(words, output, errors)
+    verdicts = []
+    for each in report["expectations"]:
+        subject, _, value = each["expectation"].partition("=")
+        verdicts.append(Verdict(subject, value, ", ".join(each["seen"]) or None, "", each["met"]))
+    return Result(command, verdicts)
 
 
 def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence[str]) -> Result:
@@ -119,18 +135,24 @@ def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence
         return Result(command)
     options = [part for line in heading for part in ("--heading", line)]
     output, errors = running.finish(stage, [*words, "--json", *options], look, shows_errors=bool(heading))
-    try:
-        report = json.loads(output)
-    except ValueError:
-        reason = errors.strip().splitlines()
-        raise StartError(
-            f"{shlex.join(words)}: {reason[-1].removeprefix('Error: ') if reason else 'it says nothing'}"
-        ) from None
+    report = _parse_report(words, output, errors)
     if report.get("problem"):
         raise StartError(report["problem"])
     names = [each.name for each in fields(Verdict)]
     verdicts = [Verdict(**{name: expectation[name] for name in names}) for expectation in report["expectations"]]
     return Result(command, verdicts, report)
+
+
+def _parse_report(words: Sequence[str], output: str, errors: str) -> dict[str, Any]:
+    """Return what a program has written as JSON; raise StartError with what it says where that is none."""
+    try:
+        report: dict[str, Any] = json.loads(output)
+    except ValueError:
+        reason = errors.strip().splitlines()
+        raise StartError(
+            f"{shlex.join(words)}: {reason[-1].removeprefix('Error: ') if reason else 'it says nothing'}"
+        ) from None
+    return report
 
 
 def format_pipeline(pipeline: Sequence[Sequence[str]]) -> str:
@@ -171,10 +193,11 @@ def format_verdict(verdict: Verdict) -> str:
     """Return a line on one promise, with its mark."""
     marks = terminal.marks_for(sys.stdout)
     mark = click.style(marks.met, fg="green") if verdict.met else click.style(marks.unmet, fg="red", bold=True)
-    return f"   {mark} {verdict.subject}: {_format_seen(verdict)}, expected {verdict.range}"
+    return f"   {mark} {verdict.subject}: {format_seen(verdict)}, expected {verdict.range}"
 
 
-def _format_seen(verdict: Verdict) -> str:
+def format_seen(verdict: Verdict) -> str:
+    """Return what was seen, with its unit."""
     if verdict.seen is None:
         return "nothing"
     if isinstance(verdict.seen, str):

@@ -6,6 +6,7 @@ import subprocess
 
 import click
 import pytest
+import yaml
 from records import policies
 from support import ROOT
 
@@ -20,6 +21,7 @@ DOCUMENTS = {
     "README.md": README,
     "docs/reference.md": REFERENCE,
     "docs/architecture.md": ARCHITECTURE,
+    "docs/ci.md": (ROOT / "docs" / "ci.md").read_text(),
     "k8s/README.md": GUIDE,
     "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text(),
 }
@@ -174,3 +176,19 @@ def test_version_is_the_same_everywhere():
 def test_ci_is_a_valid_script():
     """The script parses."""
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
+
+
+def test_pipelines_of_the_ci_page():
+    """Each pipeline is YAML, runs commands that the program takes, and keeps the folder that --istiod compiles into."""
+    _, github, gitlab = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", DOCUMENTS["docs/ci.md"], re.DOTALL))
+    job, other = github["jobs"]["policies"], gitlab["policies"]
+    ran = [step["run"] for step in job["steps"] if "run" in step]
+    for line in [*ran, *other["script"]]:
+        words = shlex.split(line)
+        if words[0] == "meshdemo":
+            main.commands[words[1]].make_context(words[1], words[2:], parent=click.Context(main))
+    assert sum(line.startswith("meshdemo check ") for line in [*ran, *other["script"]]) == 2
+    caches = [step["with"]["path"] for step in job["steps"] if step.get("uses", "").startswith("actions/cache@")]
+    assert caches == ["~/.cache/meshdemo"]
+    assert other["cache"]["paths"] == [".cache/meshdemo"]
+    assert other["variables"]["XDG_CACHE_HOME"] == "$CI_PROJECT_DIR/.cache"
