@@ -1,12 +1,16 @@
 """The ports of what is called from outside."""
 
+import socket
+
 import pytest
 from lab_support import EXAMPLE, K8S
 from support import free_port
 
+from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
+from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.outside import Outside, _speaks_tls
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
@@ -17,6 +21,15 @@ apiVersion: v1
 kind: Service
 metadata: {name: %s}
 spec: {type: LoadBalancer, selector: {app: webserver}, ports: [{name: http, port: 80, targetPort: http}]}
+"""
+PROXY = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: proxy}
+spec:
+  selector: {matchLabels: {app: proxy}}
+  template:
+    metadata: {labels: {app: proxy}}
+    spec: {containers: [{name: proxy, args: [proxy, --port, "3030", --proxy-url, "http://webserver"]}]}
 """
 
 
@@ -30,7 +43,7 @@ def outside(tmp_path):
         path = tmp_path / "more.yaml"
         path.write_text(text)
         reader = Reader([EXAMPLE, path, *paths], quick)
-        found = Outside(guard, plane, ports, reader, print)
+        found = Outside(guard, plane, ports, reader, print, print, access_log=False)
         return found, reader.configure(reader.read())
 
     ports = PortBook()
@@ -87,3 +100,17 @@ def test_what_speaks_tls(chain, expected):
     resources = Resources(listeners=[{"name": "0.0.0.0_80"}, {"name": "0.0.0.0_443", "filter_chains": [chain]}])
     assert _speaks_tls(resources, "0.0.0.0_443") is expected
     assert not _speaks_tls(resources, "0.0.0.0_80")
+
+
+def test_two_labs_at_one_moment(tmp_path):
+    """Of two labs that start on one port the second names the port in a line, and shows nothing of its Envoy."""
+    path = tmp_path / "proxy.yaml"
+    path.write_text(PROXY)
+    port = free_port()
+    lab = Lab([path], quick, LabOptions(port), lambda line: None)
+    try:
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(StartError) as error:
+            lab.start()
+    finally:
+        lab.stop()
+    assert str(error.value) == f"port {port} is already in use: choose another with --port, or 0 for a free one."

@@ -63,7 +63,7 @@ def test_answers_of_the_mesh_are_named():
     (start,) = [at for at, line in enumerate(lines) if re.fullmatch("other answers +calls +share", line)]
     assert [re.sub(r" {2,}.*", "", line) for line in lines[start + 1 : start + 5]] == [
         "503 overflow (UO): a limit of the connection pool",
-        "504 timeout (UT): the route's time ran out",
+        "504 timeout (UT): the route's or a try's time ran out",
         "404 probably no route (NR): no rule of the mesh fits the call",
         "503 who knows",
     ]
