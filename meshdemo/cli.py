@@ -197,7 +197,7 @@ def _interfaces(host: str) -> str:
 @option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version, from 1 to 50.")
 @filenames_option
 @recursive_option
-@option("-n", "--namespace", help="Namespace of the manifests: there is only default here.")
+@option("-n", "--namespace", metavar="NAME", help="Namespace of objects that name none, instead of default; needs -f.")
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @option(
@@ -228,15 +228,20 @@ def up_command(
     With -f it runs what the manifests describe instead: each replica is a process, and a real Envoy is the sidecar, as
     in meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is applied.
     """
-    if namespace not in (None, "default"):
-        raise click.UsageError(f"-n {namespace}: there is only the namespace default here.")
     if filenames:
         _up_with_manifests(
-            ctx, filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code, recursive=recursive
+            ctx,
+            filenames,
+            serving,
+            istiod=istiod,
+            dry_run=dry_run,
+            allow_code=allow_code,
+            recursive=recursive,
+            namespace=namespace,
         )
         return
-    if dry_run or istiod or allow_code:
-        name = "--dry-run" if dry_run else "--istiod" if istiod else "--allow-code"
+    if dry_run or istiod or allow_code or namespace:
+        name = "--dry-run" if dry_run else "--istiod" if istiod else "--allow-code" if allow_code else "--namespace"
         raise click.UsageError(f"{name} needs -f: without manifests there is no Envoy.")
     from meshdemo.roles import local
 
@@ -271,6 +276,7 @@ def _up_with_manifests(
     dry_run: bool,
     allow_code: bool,
     recursive: bool,
+    namespace: str | None,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
@@ -280,7 +286,15 @@ def _up_with_manifests(
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} cannot be combined with -f: the manifests say it.")
     command = _import_lab("-f")
-    command.up(filenames, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code, recursive=recursive)
+    command.up(
+        filenames,
+        serving,
+        istiod=istiod,
+        dry_run=dry_run,
+        allow_code=allow_code,
+        recursive=recursive,
+        namespace=namespace,
+    )
     server.exit_process()
 
 

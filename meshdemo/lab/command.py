@@ -20,7 +20,7 @@ from meshdemo.lab import lab, quick, summary
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.manifests import NAMESPACE, NAMESPACE_RULE, ManifestError, is_namespace, shown
 from meshdemo.lab.files.sources import folders_below, parse_source
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.pods.replica import Say
@@ -58,15 +58,18 @@ def up(
     dry_run: bool,
     allow_code: bool,
     recursive: bool = False,
+    namespace: str | None = None,
 ) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
-    options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log)
+    if namespace is not None and not is_namespace(namespace):
+        raise click.UsageError(f"-n {shown(namespace)} is not {NAMESPACE_RULE}.")
+    options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log, namespace or NAMESPACE)
     say = functools.partial(click.echo, err=True)
     paths = files_of(filenames, say, recursive=recursive)
     try:
         engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:
-            text, notes = lab.dry_run(paths, engine, say)
+            text, notes = lab.dry_run(paths, engine, options, say)
             for note in notes:
                 say(note)
             click.echo(text)

@@ -107,10 +107,10 @@ class Explainer:
         present = self._lab.pods.present
         ready = [pod for pod in present if pod.is_ready]
         for pod in ready:
-            if name in (pod.pod.name, pod.pod.name.rpartition("-")[0]):
+            if name in (pod.pod.name, pod.pod.workload):
                 return pod
         names = ", ".join(sorted({pod.pod.name for pod in present}))
-        if any(name in (pod.pod.name, pod.pod.name.rpartition("-")[0]) for pod in present):
+        if any(name in (pod.pod.name, pod.pod.workload) for pod in present):
             raise DoorError(409, f"no pod of {name} takes calls at the moment")
         raise DoorError(404, f"there is no pod or workload {name}, only {names}")
 

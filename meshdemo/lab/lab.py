@@ -22,7 +22,7 @@ from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
-from meshdemo.lab.files.manifests import ManifestError, shown_path
+from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown_path
 from meshdemo.lab.marks import ChangeMarks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.pods.deployment import Pods
@@ -42,16 +42,20 @@ _SLOW_SECONDS = 10
 
 @dataclass(frozen=True)
 class LabOptions:
-    """How a lab runs: the port of the Service in front, seconds to drain, and whether each call is logged."""
+    """How a lab runs: the port of the Service in front, seconds to drain, and whether each call is logged.
+
+    Objects that name no namespace are in `namespace`.
+    """
 
     port: int = 3030
     drain_seconds: float = 5.0
     access_log: bool = False
+    namespace: str = NAMESPACE
 
 
-def dry_run(paths: Sequence[Path], engine: Engine, say: Say) -> tuple[str, tuple[str, ...]]:
+def dry_run(paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say) -> tuple[str, tuple[str, ...]]:
     """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
-    reader = Reader(paths, engine, say)
+    reader = Reader(paths, engine, say, options.namespace)
     state = reader.configure(reader.read())
     with ExitStack() as stack:
         guard = Guard()
@@ -78,7 +82,7 @@ class Lab:
         self._out = say
         self._files = WatchedFiles(paths, self._say)
         self._reading: BackgroundJob[State] = BackgroundJob()
-        self._reader = Reader(paths, engine, self._say)
+        self._reader = Reader(paths, engine, self._say, options.namespace)
         with ExitStack() as stack:
             guard = Guard()
             stack.callback(guard.close)
@@ -229,12 +233,12 @@ class Lab:
     def _want(self, state: State) -> bool:
         """Set what pods there are to be, as the files say; return whether that changes any."""
         cluster = state.files.cluster
-        outside = self.outside.service_rules(state.cluster)
         wanted = {}
         templates = {workload.name: workload.template for workload in cluster.workloads}
         for pod in state.pods:
             template = templates[pod.workload]
             if pod.calls and not pod.in_mesh:
+                outside = self.outside.service_rules(state.cluster, pod.namespace)
                 wanted[pod.name] = PodSpec(pod, template, rules=outside)
             else:
                 wanted[pod.name] = pod_spec(pod, template, state.resources(pod.name), cluster)
@@ -246,7 +250,7 @@ class Lab:
         if resources is None or pod.sidecar is None:
             return None
         cluster = self.state.cluster
-        names = service_names(cluster) if needs_services(resources) else {}
+        names = service_names(cluster, pod.pod.namespace) if needs_services(resources) else {}
         return pod.local(resources, self._reader.secrets(pod.pod, resources, cluster), names)
 
     def _envoys(self) -> list[Sidecar]:

@@ -140,13 +140,13 @@ class Outside:
                 found.append(Address(label, f"{scheme}://{HOST}:{port}/", port, number))
         return found
 
-    def service_rules(self, cluster: Cluster) -> tuple[tuple[str, str | int], ...]:
-        """Return where a pod without a sidecar finds each Service: `webserver:80`, and a port on loopback."""
+    def service_rules(self, cluster: Cluster, namespace: str) -> tuple[tuple[str, str | int], ...]:
+        """Return where a pod of a namespace, without a sidecar, finds Services: `webserver:80`, a port on loopback."""
         public = self._public_ports(cluster)
         return tuple(
             (f"{name}:{entrance.port}", self._port_of(entrance, public))
             for service, entrance in node.service_entrances(cluster)
-            for name in service.short_names
+            for name in service.names_from(namespace)
         )
 
     def _envoy(self, name: str) -> Sidecar:

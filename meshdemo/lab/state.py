@@ -21,7 +21,7 @@ from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.original import needs_services
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
-from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, Say, shown_path, unheard
+from meshdemo.lab.files.manifests import NAMESPACE, Loader, Manifest, ManifestError, Say, shown_path, unheard
 from meshdemo.lab.xray.naming import name_rules
 
 # What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.
@@ -72,8 +72,8 @@ class State:
 class Reader:
     """Reads the files again and again; `say` is told of one that takes long."""
 
-    def __init__(self, paths: Sequence[Path], engine: Engine, say: Say = unheard) -> None:
-        self.loader = Loader(paths, say)
+    def __init__(self, paths: Sequence[Path], engine: Engine, say: Say = unheard, namespace: str = NAMESPACE) -> None:
+        self.loader = Loader(paths, say, namespace=namespace)
         self._engine = engine
         self._networks: dict[str, int] = {}
         self._authority = Authority()

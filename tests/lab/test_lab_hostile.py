@@ -158,8 +158,8 @@ HOSTILE = {
     "a Service of 300 characters": (obj(SERVICE, {}, "a" * 300), "Service: metadata.name: 'aaaaaaaaaa"),
     "a Service with a dot": (obj(SERVICE, {}, "a.b"), "Service: metadata.name: 'a.b' is not the name of a Service"),
     "another namespace": (
-        json.dumps({**SERVICE, "metadata": {"name": "other", "namespace": "elsewhere"}, "spec": {}}),
-        "Service/other: metadata.namespace: 'elsewhere'",
+        json.dumps({**SERVICE, "metadata": {"name": "other", "namespace": "Else/where"}, "spec": {}}),
+        "Service/other: metadata.namespace: 'Else/where' is not",
     ),
     "no spec": (json.dumps({**DEPLOYMENT, "metadata": {"name": "other"}}), "Deployment/other: spec: is missing"),
     "a spec that is a list": (obj(SERVICE, [], "other"), "Service/other: spec: a list is not an object"),

@@ -80,10 +80,11 @@ def test_gateways(outside):
 def test_rules_for_pods_outside_the_mesh(outside):
     """Each Service is found by each of its names; a public one at the port where it is public."""
     found, state = outside()
-    rules = dict(found.service_rules(state.cluster))
+    rules = dict(found.service_rules(state.cluster, "default"))
     assert rules["proxy:80"] == outside.front
     assert rules["webserver:80"] == rules["webserver.default.svc.cluster.local:80"]
     assert len({port for pattern, port in rules.items() if "." not in pattern}) == 4
+    assert all("." in pattern for pattern, _ in found.service_rules(state.cluster, "elsewhere"))
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway
+from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway, unique_name
 from meshdemo.lab.cluster.template import LABELS
-from meshdemo.lab.files.manifests import ISTIO, NAMESPACE, SYSTEM, Manifest, ManifestError
+from meshdemo.lab.files.manifests import ISTIO, SYSTEM, Manifest, ManifestError
 
 _MOST_GATEWAYS = 10
 
@@ -28,9 +28,9 @@ def read_gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             key = (f"istio-{name}" if selector.get("istio") else name, SYSTEM)
         else:
             selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
-            key = (f"{manifest.name}-istio", NAMESPACE)
-        if any(name == key[0] and namespace != key[1] for name, namespace in groups):
-            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {key[0]!r} already")
+            key = (f"{manifest.name}-istio", manifest.namespace)
+        if any(_unique(*key) == _unique(*other) for other in groups if other != key):
+            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {_unique(*key)!r} already")
         groups.setdefault(key, []).append(manifest)
         labels.setdefault(key, {}).update(selector)
         if len(groups) > _MOST_GATEWAYS:
@@ -39,7 +39,7 @@ def read_gateways(policies: Sequence[Manifest]) -> list[Gateway]:
             )
     return [
         Gateway(
-            name=service,
+            name=_unique(service, namespace),
             service=service,
             address=f"{POD_NETWORK}{NETWORKS}.{number}",
             service_address=f"10.97.0.{number}",
@@ -50,6 +50,11 @@ def read_gateways(policies: Sequence[Manifest]) -> list[Gateway]:
         )
         for number, ((service, namespace), manifests) in enumerate(groups.items(), 1)
     ]
+
+
+def _unique(service: str, namespace: str) -> str:
+    """Return the name of a gateway: those of an installation have none of their namespace."""
+    return service if namespace == SYSTEM else unique_name(service, namespace)
 
 
 def _selector(manifest: Manifest) -> dict[str, str]:

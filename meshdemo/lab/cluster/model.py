@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.files.manifests import NAMESPACE, Manifest
+from meshdemo.lab.files.manifests import NAMESPACE, SYSTEM, Manifest
 
 #: What the addresses of pods begin with.
 POD_NETWORK = "10.244."
@@ -20,12 +20,20 @@ NETWORKS = 200
 SERVICE_NETWORK = "10.96."
 #: What the names of Services end with.
 DOMAIN = "svc.cluster.local"
-#: The label by which a pod stays outside the mesh (Istio, "Installing the Sidecar").
+#: The label, once an annotation, by which a pod stays outside the mesh (Istio, "Installing the Sidecar").
 INJECT_LABEL = "sidecar.istio.io/inject"
 #: The labels by which a pod says where it is, as `region.zone.subzone` (Istio, pkg/model, GetLocalityLabel).
 LOCALITY_LABELS = frozenset({"istio-locality", "topology.istio.io/locality"})
 
+#: Objects that say what is behind a Service without a selector.
+ENDPOINTS = frozenset({("", "Endpoints"), ("discovery.k8s.io", "EndpointSlice")})
+
 Labels = Mapping[str, str]
+
+
+def unique_name(name: str, namespace: str) -> str:
+    """Return a name that tells an object from those of its name in other namespaces: `reviews`, `reviews.shop`."""
+    return name if namespace == NAMESPACE else f"{name}.{namespace}"
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,16 @@ class Template:
     service_account: str
     grace_seconds: float
     containers: tuple[Container, ...]
+    #: Whether its pods have a sidecar, unless their namespace says that none has.
+    in_mesh: bool = True
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment or whatever else makes pods, a bare Pod included: how many there are to be, and of what."""
+    """A Deployment or whatever else makes pods, a bare Pod included: how many there are to be, and of what.
+
+    Its name tells it from those in other namespaces.
+    """
 
     name: str
     place: str
@@ -100,13 +113,16 @@ class Workload:
     kind: str = "Deployment"
     #: The number of the first pod: those of a StatefulSet are counted from 0.
     first: int = 1
+    namespace: str = NAMESPACE
 
     @property
     def pod_names(self) -> list[str]:
         """Return the names of its pods."""
         if self.kind == "Pod":
             return [self.name]
-        return [f"{self.name}-{number}" for number in range(self.first, self.first + self.replicas)]
+        numbers = range(self.first, self.first + self.replicas)
+        name = _within_namespace(self.name, self.namespace)
+        return [unique_name(f"{name}-{number}", self.namespace) for number in numbers]
 
     @property
     def stands_in(self) -> bool:
@@ -116,7 +132,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod: `webserverv1-1`, with an address of its own."""
+    """A pod: `webserverv1-1`, in another namespace `webserverv1-1.shop`, with an address of its own."""
 
     name: str
     address: str
@@ -126,11 +142,13 @@ class Pod:
     namespace: str = NAMESPACE
     #: The name of its workload.
     workload: str = ""
+    #: Whether it has a sidecar.
+    in_mesh: bool = True
 
     @property
-    def in_mesh(self) -> bool:
-        """Return whether it has a sidecar."""
-        return self.labels.get(INJECT_LABEL) != "false"
+    def hostname(self) -> str:
+        """Return the name that it has within its namespace."""
+        return _within_namespace(self.name, self.namespace)
 
     @property
     def calls(self) -> bool:
@@ -165,7 +183,7 @@ class ServicePort:
 
 @dataclass(frozen=True)
 class Service:
-    """A Service with its virtual address."""
+    """A Service with its virtual address; a headless one, and one that stands for another name, have none."""
 
     name: str
     address: str
@@ -178,6 +196,13 @@ class Service:
     prefers_near: bool = False
     place: str = ""
     annotations: Labels = field(default_factory=dict)
+    #: The name that it stands for, of one of type ExternalName.
+    alias_of: str = ""
+
+    @property
+    def is_headless(self) -> bool:
+        """Return whether its name leads to its pods themselves."""
+        return not self.address and not self.alias_of
 
     @property
     def host(self) -> str:
@@ -189,6 +214,10 @@ class Service:
         """Return every name by which pods of its namespace can call it."""
         parts = (self.name, self.namespace, "svc", "cluster", "local")
         return tuple(".".join(parts[:count]) for count in (1, 2, 3, 5))
+
+    def names_from(self, namespace: str) -> tuple[str, ...]:
+        """Return every name by which pods of a namespace can call it."""
+        return self.short_names if namespace == self.namespace else self.short_names[1:]
 
     def port(self, number: int) -> ServicePort | None:
         """Return a port by its number."""
@@ -229,8 +258,19 @@ class Cluster:
     texts: tuple[tuple[str, str], ...] = ()
 
     def documents(self, group: str, kind: str) -> list[dict[str, Any]]:
-        """Return the other objects of a kind as they stand in the files."""
-        return [each.document for each in self.others if (each.group, each.kind) == (group, kind)]
+        """Return the other objects of a kind as they stand in the files, with their namespace."""
+        return [
+            {**each.document, "metadata": {**each.document["metadata"], "namespace": each.namespace}}
+            for each in self.others
+            if (each.group, each.kind) == (group, kind)
+        ]
+
+    @property
+    def namespaces(self) -> dict[str, Labels]:
+        """Return all namespaces with their labels."""
+        own = {each.name: each.labels for each in self.others if (each.group, each.kind) == ("", "Namespace")}
+        used = {each.namespace for each in (*self.policies, *self.others)} | {NAMESPACE, SYSTEM}
+        return {name: own.get(name, {}) for name in sorted(used | own.keys())}
 
     def pods_of(self, workload: str) -> list[Pod]:
         """Return the pods of a workload."""
@@ -240,15 +280,41 @@ class Cluster:
         """Return a Service by any of its names."""
         return next((service for service in self.services if host in service.short_names), None)
 
+    def names_from(self, namespace: str) -> dict[str, tuple[str, ...]]:
+        """Return by address every name by which pods of a namespace can call it.
+
+        Each pod of a headless Service has names of its own there; that of the Service itself leads to the first.
+        """
+        names: dict[str, tuple[str, ...]] = {}
+        for service in self.services:
+            own = service.names_from(namespace)
+            if service.address:
+                names[service.address] = own
+            for index, pod in enumerate(self.selected(service) if service.is_headless else ()):
+                of_pod = tuple(f"{pod.hostname}.{name}" for name in own)
+                names[pod.address] = (*names.get(pod.address, ()), *of_pod, *(own if index == 0 else ()))
+        return names
+
     def endpoints(self, service: Service, port: ServicePort, labels: Labels | None = None) -> list[tuple[Pod, int]]:
         """Return the pods behind a port of a Service, those with `labels` only, and the number of their own port."""
-        wanted = {**service.selector, **(labels or {})}
         found = []
-        for pod in self.pods if service.selector else ():
+        for pod in self.selected(service):
             number = pod.port(port.target)
-            if number is not None and matches(pod.labels, wanted):
+            if number is not None and matches(pod.labels, labels or {}):
                 found.append((pod, number))
         return found
+
+    def selected(self, service: Service) -> list[Pod]:
+        """Return the pods that a Service selects."""
+        return [
+            pod
+            for pod in self.pods
+            if service.selector and pod.namespace == service.namespace and matches(pod.labels, service.selector)
+        ]
+
+
+def _within_namespace(name: str, namespace: str) -> str:
+    return name if namespace == NAMESPACE else name.removesuffix(f".{namespace}")
 
 
 def matches(labels: Labels, selector: Labels) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from meshdemo.lab.cluster.model import SERVICE_NETWORK, Cluster, Labels, Service, ServicePort
+from meshdemo.lab.cluster.model import SERVICE_NETWORK, Cluster, Service, ServicePort
 from meshdemo.lab.cluster.template import LABELS, ONLY_HERE, PORT, PORT_NAME, PortReference
 from meshdemo.lab.files.manifests import Manifest, ManifestError
 from meshdemo.lab.files.schema import Anything, List, Object, Refused, Text, read
 
 _SERVICE = Object(
     {
-        "type": Text(("ClusterIP", "LoadBalancer", "NodePort")),
+        "type": Text(("ClusterIP", "LoadBalancer", "NodePort", "ExternalName")),
         "selector": LABELS,
         "ports": List(
             Object(
@@ -20,7 +18,7 @@ _SERVICE = Object(
                     "port": PORT,
                     "targetPort": PortReference(),
                     "appProtocol": Text(),
-                    "protocol": Text(("TCP",)),
+                    "protocol": Text(("TCP", "UDP", "SCTP")),
                     "nodePort": Anything(),
                 },
                 ("port",),
@@ -28,7 +26,7 @@ _SERVICE = Object(
         ),
         "clusterIP": Text(),
         "clusterIPs": Anything(),
-        "externalName": Refused("use a ServiceEntry"),
+        "externalName": Text(pattern=r"[a-zA-Z0-9]([-a-zA-Z0-9.]{0,251}[a-zA-Z0-9.])?", rule="the name of a host"),
         "externalIPs": Refused(ONLY_HERE),
         "sessionAffinity": Text(("None",)),
         "trafficDistribution": Text(("PreferClose", "PreferSameZone", "PreferSameNode")),
@@ -48,26 +46,45 @@ _SERVICE = Object(
             ],
             Anything(),
         ),
-    },
-    ("ports",),
+    }
+)
+
+
+_ADDRESS = Object({"ip": Text(), **dict.fromkeys(["hostname", "nodeName", "targetRef"], Anything())}, ("ip",))
+_SUBSETS = List(
+    Object(
+        {
+            "addresses": List(_ADDRESS),
+            "notReadyAddresses": Anything(),
+            "ports": List(
+                Object({"name": Text(), "port": PORT, "protocol": Text(), "appProtocol": Text()}, ("port",)),
+            ),
+        }
+    )
 )
 
 
 def read_service(manifest: Manifest, number: int) -> Service:
     """Return a Service; its `number` decides which address it has."""
     spec = read(manifest, _SERVICE)
+    is_alias = spec["type"] == "ExternalName"
+    if is_alias and not spec["externalName"]:
+        raise spec.error("externalName", "is missing")
+    is_headless = spec["clusterIP"] == "None"
+    if not spec["ports"] and not (is_alias or is_headless):
+        raise spec.error("ports", "is missing")
     names = [port["name"] for port in spec["ports"]]
     if len(names) > 1 and (None in names or len(set(names)) < len(names)):
         raise spec.error("ports", "of several each needs a name of its own")
-    if spec["clusterIP"] not in (None, ""):
-        raise spec.error("clusterIP", "only a cluster chooses one, and headless Services are not supported here")
-    numbers = [port["port"] for port in spec["ports"]]
+    # What is not TCP goes past the mesh.
+    ports = [port for port in spec["ports"] if port["protocol"] in (None, "TCP")]
+    numbers = [port["port"] for port in ports]
     if len(set(numbers)) < len(numbers):
         raise spec.error("ports", "two have the same number")
     return Service(
         name=manifest.name,
-        address=f"{SERVICE_NETWORK}{number // 250}.{number % 250 + 1}",
-        labels=labels_of(manifest),
+        address="" if is_alias or is_headless else f"{SERVICE_NETWORK}{number // 250}.{number % 250 + 1}",
+        labels=manifest.labels,
         selector=spec["selector"],
         ports=tuple(
             ServicePort(
@@ -76,35 +93,28 @@ def read_service(manifest: Manifest, number: int) -> Service:
                 target=port["targetPort"] or port["port"],
                 app_protocol=port["appProtocol"] or "",
             )
-            for port in spec["ports"]
+            for port in ports
         ),
-        is_public=spec["type"] == "LoadBalancer",
+        is_public=spec["type"] in ("LoadBalancer", "NodePort"),
         prefers_near=spec["trafficDistribution"] is not None,
         place=manifest.place,
-        annotations=annotations_of(manifest),
+        annotations=manifest.annotations,
+        namespace=manifest.namespace,
+        alias_of=(spec["externalName"] or "") if is_alias else "",
     )
 
 
-def check_targets(cluster: Cluster, services: Sequence[Manifest]) -> None:
+def check_endpoints(manifest: Manifest) -> None:
+    """Refuse Endpoints that an API server refuses, as far as they are read here."""
+    _SUBSETS.parse(manifest.document.get("subsets") or [], f"{manifest.place}: subsets")
+
+
+def check_targets(cluster: Cluster) -> None:
     """Refuse a Service whose target port none of its pods has: it would have no endpoint."""
-    places = {manifest.name: manifest.place for manifest in services}
     for service in cluster.services:
         for index, port in enumerate(service.ports):
-            selected = [
-                pod for pod in cluster.pods if service.selector and service.selector.items() <= dict(pod.labels).items()
-            ]
+            selected = cluster.selected(service)
             numbers = {number for pod in selected for container in pod.containers for _, number in container.ports}
             if selected and not any(pod.port(port.target) in numbers for pod in selected):
-                place = f"{places[service.name]}: spec.ports[{index}].targetPort"
+                place = f"{service.place}: spec.ports[{index}].targetPort"
                 raise ManifestError(place, f"no pod behind this Service has a port {port.target!r}")
-
-
-def annotations_of(manifest: Manifest) -> dict[str, str]:
-    """Return the annotations of an object."""
-    annotations = (manifest.document.get("metadata") or {}).get("annotations")
-    return dict(annotations) if isinstance(annotations, dict) else {}
-
-
-def labels_of(manifest: Manifest) -> Labels:
-    """Return the labels of an object."""
-    return dict((manifest.document.get("metadata") or {}).get("labels") or {})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from meshdemo.lab.cluster.model import Container, Probe, Template
+from meshdemo.lab.cluster.model import INJECT_LABEL, Container, Probe, Template
 from meshdemo.lab.files.manifests import shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text, Type
 from meshdemo.serving import server
@@ -241,12 +241,15 @@ def read_template(fields: Fields, workload: str) -> Template:
     labels = fields["metadata"]["labels"]
     if others and not own:
         containers = [_stand_in(others, workload, labels)]
+    annotations = fields["metadata"]["annotations"]
+    inject = annotations.get(INJECT_LABEL) if isinstance(annotations, dict) else None
     grace = pod["terminationGracePeriodSeconds"]
     return Template(
         labels=tuple(labels.items()),
         service_account=pod["serviceAccountName"] or pod["serviceAccount"] or "default",
         grace_seconds=30 if grace is None else grace,
         containers=tuple(containers),
+        in_mesh=not (pod["hostNetwork"] is True or "false" in (labels.get(INJECT_LABEL), inject)),
     )
 
 

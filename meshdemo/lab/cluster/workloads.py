@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from meshdemo.lab.cluster.gateways import read_gateways
-from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Cluster, Container, Pod, Service, Workload, matches
-from meshdemo.lab.cluster.services import check_targets, read_service
+from meshdemo.lab.cluster.model import (
+    ENDPOINTS,
+    NETWORKS,
+    POD_NETWORK,
+    Cluster,
+    Container,
+    Pod,
+    Service,
+    Workload,
+    matches,
+    unique_name,
+)
+from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
 from meshdemo.lab.cluster.template import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE, read_template
 from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError
 from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
@@ -31,7 +42,7 @@ _SILENT = {
     "storage.k8s.io": {"StorageClass"},
 }
 _RUN_PODS = {("", "Pod"), *(("apps", kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"))}
-_RUN = {("", "Service"), *_RUN_PODS}
+_RUN = {("", "Service"), *ENDPOINTS, *_RUN_PODS}
 
 _SELECTOR = Object({"matchLabels": LABELS, "matchExpressions": Anything()})
 _COMMON: dict[str, Type] = {
@@ -71,6 +82,9 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
     services = [read_service(manifest, number) for number, manifest in enumerate(service_manifests, 1)]
     read_ones = [_workload(manifest) for manifest in manifests if (manifest.group, manifest.kind) in _RUN_PODS]
     workloads = [_with_ports(workload, services) for workload in read_ones if workload.template.containers]
+    for manifest in manifests:
+        if (manifest.group, manifest.kind) == ("", "Endpoints"):
+            check_endpoints(manifest)
     policies: list[Manifest] = []
     unknown: list[Manifest] = []
     for manifest in manifests:
@@ -78,16 +92,21 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
             continue
         (policies if (manifest.group, manifest.kind) in KINDS else unknown).append(manifest)
     notes = [f"not applied here, since only a cluster knows them: {_names(unknown)}"] if unknown else []
+    outside = {
+        manifest.name
+        for manifest in manifests
+        if manifest.kind == "Namespace" and manifest.labels.get("istio-injection") == "disabled"
+    }
     cluster = Cluster(
         workloads=tuple(workloads),
-        pods=tuple(_pods(workloads, networks)),
+        pods=tuple(_pods(workloads, networks, outside)),
         services=tuple(services),
         gateways=tuple(read_gateways(policies)),
         policies=tuple(policies),
         notes=tuple(notes),
         others=tuple(manifest for manifest in manifests if manifest not in policies),
     )
-    check_targets(cluster, service_manifests)
+    check_targets(cluster)
     names = {pod.name for pod in cluster.pods}
     for gateway in cluster.gateways:
         if gateway.name in names:
@@ -102,10 +121,12 @@ def _names(manifests: Iterable[Manifest]) -> str:
 
 
 def _workload(manifest: Manifest) -> Workload:
+    name = unique_name(manifest.name, manifest.namespace)
     if manifest.kind == "Pod":
         parts = {"metadata": read(manifest, METADATA, "metadata"), "spec": read(manifest, POD_SPEC)}
         fields = Fields(parts, manifest.place, frozenset(parts))
-        return Workload(manifest.name, manifest.place, 1, read_template(fields, manifest.name), "Pod")
+        template = read_template(fields, manifest.name)
+        return Workload(name, manifest.place, 1, template, "Pod", namespace=manifest.namespace)
     spec = read(manifest, Object(_SPECS[manifest.kind], ("selector", "template")))
     labels = spec["template"]["metadata"]["labels"]
     selector = spec["selector"]
@@ -117,7 +138,7 @@ def _workload(manifest: Manifest) -> Workload:
     first = 1
     if manifest.kind == "StatefulSet":
         first = (spec["ordinals"]["start"] or 0) if spec["ordinals"] else 0
-    workload = Workload(manifest.name, manifest.place, replicas, template, manifest.kind, first)
+    workload = Workload(name, manifest.place, replicas, template, manifest.kind, first, manifest.namespace)
     if manifest.kind == "Deployment" and not workload.stands_in:
         _check_rollout(spec)
     return workload
@@ -139,7 +160,8 @@ def _with_ports(workload: Workload, services: Sequence[Service]) -> Workload:
     (stand_in,) = template.containers
     ports = {number: (name, number) for name, number in stand_in.ports}
     for service in services:
-        if service.selector and matches(dict(template.labels), service.selector):
+        is_near = service.namespace == workload.namespace
+        if is_near and service.selector and matches(dict(template.labels), service.selector):
             for port in service.ports:
                 if isinstance(port.target, int):
                     ports.setdefault(port.target, ("", port.target))
@@ -154,7 +176,8 @@ def addresses(pod: Pod) -> list[str]:
     return [pod.address, f"{network}.{int(number) + _MOST_PODS}"]
 
 
-def _pods(workloads: Sequence[Workload], networks: dict[str, int]) -> list[Pod]:
+def _pods(workloads: Sequence[Workload], networks: dict[str, int], outside: Set[str]) -> list[Pod]:
+    """Return the pods of workloads; those in the namespaces `outside` have no sidecar."""
     pods: dict[str, Pod] = {}
     names = {workload.name for workload in workloads}
     for workload in workloads:
@@ -172,7 +195,9 @@ def _pods(workloads: Sequence[Workload], networks: dict[str, int]) -> list[Pod]:
                 labels=dict(template.labels),
                 service_account=template.service_account,
                 containers=template.containers,
+                namespace=workload.namespace,
                 workload=workload.name,
+                in_mesh=template.in_mesh and workload.namespace not in outside,
             )
     return list(pods.values())
 

@@ -71,13 +71,14 @@ def _refuses_others(resources: Resources) -> bool:
     return catch_all is not None and PASSTHROUGH not in json.dumps(catch_all)
 
 
-def connect_rules(resources: Resources, cluster: Cluster) -> tuple[tuple[str, str], ...]:
+def connect_rules(resources: Resources, cluster: Cluster, namespace: str) -> tuple[tuple[str, str], ...]:
     """Return by which listener each of a pod's calls leaves, the most exact first: ("webserver:80", "0.0.0.0_80").
 
-    Host or port are empty for any. What could go anywhere, and does not say where, goes there without the sidecar.
+    The pod is of a namespace, by which the names of Services are short or not. Host or port are empty for any. What
+    could go anywhere, and does not say where, goes there without the sidecar.
     """
     rules = []
-    names = {service.address: service.short_names for service in cluster.services}
+    names = cluster.names_from(namespace)
     for listener in outbound_names(resources):
         found = next(each for each in resources.listeners if each["name"] == listener)
         at = found["address"]["socket_address"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshdemo.lab.cluster.model import Cluster, Pod, Service, ServicePort
+from meshdemo.lab.cluster.model import Cluster, Pod, Service, ServicePort, unique_name
 from meshdemo.lab.engine import Resource, Resources
 from meshdemo.lab.envoy.loopback import address
 
@@ -56,7 +56,9 @@ def service_entrances(cluster: Cluster) -> list[tuple[Service, Entrance]]:
 
 
 def _of_service(cluster: Cluster, service: Service, port: ServicePort) -> Entrance:
-    return Entrance(f"service/{service.name}", port.number, tuple(cluster.endpoints(service, port)))
+    return Entrance(
+        f"service/{unique_name(service.name, service.namespace)}", port.number, tuple(cluster.endpoints(service, port))
+    )
 
 
 def resources_of(entrances: Sequence[Entrance]) -> Resources:

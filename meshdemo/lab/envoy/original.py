@@ -40,15 +40,14 @@ Addresses = Sequence[tuple[str, int]]
 Names = Mapping[tuple[str, int], Addresses]
 
 
-def service_names(cluster: Cluster) -> Names:
-    """Return what the names and addresses of Services resolve to: the Service's address, its pods where it has none."""
+def service_names(cluster: Cluster, namespace: str) -> Names:
+    """Return what names and addresses of Services resolve to in a namespace: a Service's address, or else its pods."""
     found: dict[tuple[str, int], Addresses] = {}
     for service in cluster.services:
         for port in service.ports:
             pods = [(pod.address, number) for pod, number in cluster.endpoints(service, port)]
-            is_headless = service.address in ("", "None")
-            addresses = pods if is_headless else [(service.address, port.number)]
-            for name in service.short_names if is_headless else (*service.short_names, service.address):
+            addresses = [(service.address, port.number)] if service.address else pods
+            for name in filter(None, (*service.names_from(namespace), service.address)):
                 found[name, port.number] = addresses
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import threading
@@ -22,7 +23,7 @@ from meshdemo.lab.files.sources import shown_path as shown_path
 #: Takes a line for the person at the terminal.
 Say = Callable[[str], object]
 
-#: The only namespace there is here.
+#: The namespace of objects that name none.
 NAMESPACE = "default"
 #: Where Istio's own gateways run, and look for the Secrets with their certificates.
 SYSTEM = "istio-system"
@@ -41,6 +42,8 @@ KINDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "ConfigMap"): ("v1",),
     ("", "Secret"): ("v1",),
     ("", "Pod"): ("v1",),
+    ("", "Endpoints"): ("v1",),
+    ("discovery.k8s.io", "EndpointSlice"): ("v1",),
     **{("apps", kind): ("v1",) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
     **{(ISTIO, kind): _ISTIO_VERSIONS for kind in ("VirtualService", "DestinationRule", "ServiceEntry", "Gateway")},
     **{(ISTIO, kind): _ISTIO_VERSIONS for kind in ("Sidecar", "WorkloadEntry", "WorkloadGroup")},
@@ -60,6 +63,10 @@ KINDS: dict[tuple[str, str], tuple[str, ...]] = {
 # RFC 1123 as Kubernetes has it ("Object Names and IDs"): no such name leads anywhere as a part of a path.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME_LENGTH = 253
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+NAMESPACE_RULE = "the name of a namespace, which has lower case letters, digits and '-', up to 63 of them"
+# Of kinds without a namespace only those that are read; others make no difference.
+_CLUSTER_SCOPED = {"Namespace", "GatewayClass"}
 _FIELD = re.compile(r"\[?((?:spec|metadata)[^\s:]*): ")
 _WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9./]{0,300}")
 
@@ -67,13 +74,15 @@ _WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9./]{0,300}")
 class ManifestError(Exception):
     """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place.
 
-    `line` and `column`, from 1, are those of the field, once `Loader.locate` has found it in the `file`.
+    `hint` says what to do about it. `line` and `column`, from 1, are those of the field, once `Loader.locate` has found
+    it in the `file`.
     """
 
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(place, problem)
+    def __init__(self, place: str, problem: str, hint: str = "") -> None:
+        super().__init__(place, problem, hint)
         self.place = place
         self.problem = problem
+        self.hint = hint
         self.file: str | None = None
         self.line: int | None = None
         self.column: int | None = None
@@ -82,7 +91,31 @@ class ManifestError(Exception):
         place = self.place
         if self.file is not None and self.line is not None:
             place = f"{self.file}, line {self.line}, column {self.column}{place.removeprefix(self.file)}"
-        return printable_message(f"{place}: {self.problem}")
+        return printable_message(": ".join(filter(None, (place, self.problem, self.hint))))
+
+    @property
+    def errors(self) -> tuple[ManifestError, ...]:
+        """Return each error of several, of one itself."""
+        return (self,)
+
+
+class SeveralError(ManifestError):
+    """Several errors, each a line of `str()`, and the hint that all of them have in a last one."""
+
+    def __init__(self, errors: Sequence[ManifestError]) -> None:
+        super().__init__(errors[0].place, errors[0].problem, errors[0].hint)
+        self._errors = tuple(errors)
+
+    def __str__(self) -> str:
+        hints = {error.hint for error in self._errors}
+        if len(hints) > 1 or not self.hint:
+            return "\n".join(map(str, self._errors))
+        lines = [str(error).removesuffix(f": {self.hint}") for error in self._errors]
+        return "\n".join([*lines, f"for each of these: {self.hint}"])
+
+    @property
+    def errors(self) -> tuple[ManifestError, ...]:
+        return self._errors
 
 
 @dataclass(frozen=True)
@@ -112,8 +145,19 @@ class Manifest:
 
     @property
     def label(self) -> str:
-        """Return kind and name, as `VirtualService/webserver`."""
-        return f"{self.kind}/{self.name}"
+        """Return kind and name, as `VirtualService/webserver`, with another namespace than default behind it."""
+        return f"{self.kind}/{self.name}" + (f".{self.namespace}" if self.namespace != NAMESPACE else "")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return its labels."""
+        return dict((self.document.get("metadata") or {}).get("labels") or {})
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Return its annotations."""
+        annotations = (self.document.get("metadata") or {}).get("annotations")
+        return dict(annotations) if isinstance(annotations, dict) else {}
 
     @property
     def place(self) -> str:
@@ -137,17 +181,31 @@ def say_no_answer(path: Path, say: Say) -> None:
     say(f"{shown_path(path)} gives no answer for {SILENT_SECONDS:g} s; it is waited for, and edits with it")
 
 
+def is_namespace(name: str) -> bool:
+    """Return whether a namespace can have this name."""
+    return _LABEL.fullmatch(name) is not None
+
+
 class Loader:
     """Reads the files of `paths` again and again; what cannot be read twice is read once (see Sources).
 
-    `say` is told of a file that takes long; `silent` is that file, for as long as it does.
+    `say` is told of a file that takes long; `silent` is that file, for as long as it does. Objects that name no
+    namespace are in `namespace`.
     """
 
-    def __init__(self, paths: Sequence[Path], say: Say = unheard, sources: Sources | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        say: Say = unheard,
+        sources: Sources | None = None,
+        *,
+        namespace: str = NAMESPACE,
+    ) -> None:
         self.paths = tuple(paths)
         self.silent: Path | None = None
         self._say = say
         self._sources = sources or Sources()
+        self._namespace = namespace
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
         self._manifests: list[Manifest] = []
@@ -161,6 +219,10 @@ class Loader:
 
         A reason of Istio's definitions begins with the field.
         """
+        for each in error.errors:
+            self._locate(each)
+
+    def _locate(self, error: ManifestError) -> None:
         for manifest in self._manifests:
             if error.place == manifest.place or error.place.startswith(f"{manifest.place}: "):
                 path = error.place[len(manifest.place) + 2 :]
@@ -187,7 +249,7 @@ class Loader:
             except SourceError as error:
                 raise ManifestError(shown_path(path), str(error)) from None
             texts[shown_path(path)] = text
-            for manifest in _parse(path, text):
+            for manifest in (_in_namespace(each, self._namespace) for each in _parse(path, text)):
                 earlier = manifests.pop(manifest.id, None)
                 if earlier is not None:
                     notes.append(f"{earlier.place}: replaced by the one in {shown_path(manifest.path)}")
@@ -208,6 +270,15 @@ class Loader:
         finally:
             timer.cancel()
             self.silent = None
+
+
+def _in_namespace(manifest: Manifest, namespace: str) -> Manifest:
+    """Return an object that is in a namespace unless it names another one."""
+    metadata = manifest.document.get("metadata")
+    if namespace == NAMESPACE or manifest.kind in _CLUSTER_SCOPED or (metadata or {}).get("namespace"):
+        return manifest
+    document = {**manifest.document, "metadata": {**(metadata or {}), "namespace": namespace}}
+    return dataclasses.replace(manifest, document=document)
 
 
 # What each file held when it was read last, and its objects: most files are as they were at the next edit or lesson.
@@ -277,9 +348,8 @@ def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
         rule = f"lower case letters, digits, '-' and '.', up to {_NAME_LENGTH} of them"
         problem = "is missing" if name is None else f"{shown(name)} is not a name, which has {rule}"
         raise ManifestError(f"{place}: metadata.name", problem)
-    if namespace not in (None, NAMESPACE) and (group, kind, namespace) != ("", "Secret", SYSTEM):
-        problem = f"{shown(namespace)}: there is only the namespace {NAMESPACE} here"
-        raise ManifestError(f"{place}/{name}: metadata.namespace", problem)
+    if namespace is not None and not (isinstance(namespace, str) and (not namespace or is_namespace(namespace))):
+        raise ManifestError(f"{place}/{name}: metadata.namespace", f"{shown(namespace)} is not {NAMESPACE_RULE}")
     if group == "" and kind == "Service" and ("." in name or len(name) > 63 or not name[0].isalpha()):
         rule = "lower case letters, digits and '-', beginning with a letter, up to 63 of them"
         raise ManifestError(f"{place}: metadata.name", f"{shown(name)} is not the name of a Service, which has {rule}")

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import NAMESPACE, Manifest, ManifestError
+from meshdemo.lab.files.manifests import Manifest, ManifestError
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
 
@@ -62,7 +62,7 @@ class Istiod:
             if "policy" not in answer:
                 raise ManifestError(_PLACE, reason)
             policy = cluster.policies[answer["policy"]]
-            raise ManifestError(policy.place, reason.removeprefix(f"{policy.label}/{NAMESPACE}: "))
+            raise ManifestError(policy.place, reason.removeprefix(f"{policy.kind}/{policy.name}/{policy.namespace}: "))
         resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
         filters = set() if self._has_named_filters else _istio_filters(answer["workloads"])
         notes = [_LEFT_OUT + ", ".join(sorted(filters))] if filters else []

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from meshdemo.lab.cluster.model import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
-from meshdemo.lab.files.manifests import NAMESPACE, SYSTEM
+from meshdemo.lab.files.manifests import GATEWAY_API
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.
 _TLS_LABEL = {"security.istio.io/tlsMode": "istio"}
+
+_SERVICE_LABEL = "kubernetes.io/service-name"
+# What Istio looks at beside what the cluster is made of.
+_PASSED_ON = (("", "Secret"), ("", "ConfigMap"), (GATEWAY_API, "ReferenceGrant"))
 
 Object = dict[str, Any]
 
@@ -17,7 +21,10 @@ Object = dict[str, Any]
 def control_plane_input(cluster: Cluster) -> Object:
     """Return one request of main.go."""
     pods = [_pod(pod) for pod in cluster.pods]
-    objects = [_named("v1", "Namespace", name, None) for name in (NAMESPACE, SYSTEM)]
+    objects = [
+        _named("v1", "Namespace", name, None, {**labels, "kubernetes.io/metadata.name": name})
+        for name, labels in cluster.namespaces.items()
+    ]
     objects.append(
         _named("gateway.networking.k8s.io/v1", "GatewayClass", "istio", None)
         | {"spec": {"controllerName": "istio.io/gateway-controller"}}
@@ -25,6 +32,7 @@ def control_plane_input(cluster: Cluster) -> Object:
     for service in cluster.services:
         behind = {port.number: cluster.endpoints(service, port) for port in service.ports}
         objects += [_service(service), *_slices(service, behind)]
+    objects += _own_endpoints(cluster)
     for gateway in cluster.gateways:
         objects += _gateway(gateway)
     workloads = [
@@ -37,7 +45,7 @@ def control_plane_input(cluster: Cluster) -> Object:
         for gateway in cluster.gateways
     ]
     return {
-        "objects": objects + pods + cluster.documents("", "Secret") + cluster.documents("", "ConfigMap"),
+        "objects": [*objects, *pods, *(each for kind in _PASSED_ON for each in cluster.documents(*kind))],
         "policies": [manifest.document for manifest in cluster.policies],
         "workloads": workloads,
         "files": dict(cluster.texts),
@@ -62,7 +70,7 @@ def _pod(pod: Pod) -> Object:
         {"name": container.name, "ports": [_container_port(name, number) for name, number in container.ports]}
         for container in pod.containers
     ]
-    return _named("v1", "Pod", pod.name, pod.namespace, _labels(pod)) | {
+    return _named("v1", "Pod", pod.hostname, pod.namespace, _labels(pod)) | {
         "spec": {
             "serviceAccountName": pod.service_account,
             "nodeName": "node",
@@ -95,9 +103,10 @@ def _service(service: Service) -> Object:
     document = _named("v1", "Service", service.name, service.namespace, service.labels)
     document["metadata"]["annotations"] = dict(service.annotations)
     near = {"trafficDistribution": "PreferClose"} if service.prefers_near else {}
-    return document | {
-        "spec": {"selector": dict(service.selector), "clusterIP": service.address, "ports": ports, **near}
-    }
+    if service.alias_of:
+        return document | {"spec": {"type": "ExternalName", "externalName": service.alias_of, "ports": ports}}
+    address = service.address or "None"
+    return document | {"spec": {"selector": dict(service.selector), "clusterIP": address, "ports": ports, **near}}
 
 
 def _slices(service: Service, behind: dict[int, list[tuple[Pod, int]]]) -> Iterable[Object]:
@@ -112,7 +121,7 @@ def _slices(service: Service, behind: dict[int, list[tuple[Pod, int]]]) -> Itera
     for name, ports in ports_of.items():
         groups.setdefault(tuple(ports.items()), []).append(pods[name])
     for index, (ports_and_names, members) in enumerate(groups.items(), 1):
-        labels = {"kubernetes.io/service-name": service.name}
+        labels = {_SERVICE_LABEL: service.name}
         yield _named("discovery.k8s.io/v1", "EndpointSlice", f"{service.name}-{index}", service.namespace, labels) | {
             "addressType": "IPv4",
             "ports": [{"name": name, "port": number, "protocol": "TCP"} for name, number in ports_and_names],
@@ -120,11 +129,32 @@ def _slices(service: Service, behind: dict[int, list[tuple[Pod, int]]]) -> Itera
                 {
                     "addresses": [pod.address],
                     "conditions": {"ready": True},
-                    "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.namespace},
+                    "targetRef": {"kind": "Pod", "name": pod.hostname, "namespace": pod.namespace},
                 }
                 for pod in members
             ],
         }
+
+
+def _own_endpoints(cluster: Cluster) -> Iterable[Object]:
+    """Return the EndpointSlices of Services without a selector, those that Kubernetes makes of Endpoints among them."""
+    open_ones = {(each.namespace, each.name) for each in cluster.services if not (each.selector or each.alias_of)}
+    for document in cluster.documents("discovery.k8s.io", "EndpointSlice"):
+        metadata = document["metadata"]
+        if (metadata["namespace"], (metadata.get("labels") or {}).get(_SERVICE_LABEL)) in open_ones:
+            yield document
+    for document in cluster.documents("", "Endpoints"):
+        name, namespace = document["metadata"]["name"], document["metadata"]["namespace"]
+        for index, subset in enumerate(document.get("subsets") or () if (namespace, name) in open_ones else ()):
+            yield _named(
+                "discovery.k8s.io/v1", "EndpointSlice", f"{name}-{index}", namespace, {_SERVICE_LABEL: name}
+            ) | {
+                "addressType": "IPv4",
+                "ports": subset.get("ports") or [],
+                "endpoints": [
+                    {"addresses": [each["ip"]], "conditions": {"ready": True}} for each in subset.get("addresses") or ()
+                ],
+            }
 
 
 def _gateway(gateway: Gateway) -> Iterable[Object]:

@@ -84,7 +84,7 @@ class RunningPod:
     def _replica(self, number: int) -> Replica:
         container = self.pod.containers[number]
         # Kubernetes sets HOSTNAME to the name of the pod.
-        environment = {"HOSTNAME": self.pod.name, **self._around.environment, **dict(container.environment)}
+        environment = {"HOSTNAME": self.pod.hostname, **self._around.environment, **dict(container.environment)}
         arguments: list[str] = []
         if container.role == "proxy":
             environment |= self._around.proxy_environment
@@ -172,7 +172,7 @@ def pod_spec(pod: Pod, template: Template, resources: Resources | None, cluster:
     return PodSpec(
         pod,
         template,
-        rules=connect_rules(resources, cluster) if pod.calls else (),
+        rules=connect_rules(resources, cluster, pod.namespace) if pod.calls else (),
         listens=tuple(outbound_names(resources)) if pod.calls else (),
         has_sidecar=True,
         takes_inbound=any(is_inbound(listener) for listener in resources.listeners),

@@ -19,8 +19,14 @@ from meshdemo.lab.quick.reading.service_entry import read_service_entry
 from meshdemo.lab.quick.reading.virtual_service import read_virtual_service
 from meshdemo.lab.quick.rules import routing
 from meshdemo.lab.quick.rules.model import RuleSet, Server
-from meshdemo.lab.quick.rules.refusing import ISTIOD, refused
-from meshdemo.lab.quick.rules.registry import Registry, check_policies, gateway_services, service_hosts
+from meshdemo.lab.quick.rules.refusing import ISTIOD, raise_all, refused
+from meshdemo.lab.quick.rules.registry import (
+    Registry,
+    check_policies,
+    gateway_services,
+    service_hosts,
+    unsupported_parts,
+)
 from meshdemo.lab.quick.rules.routing import Caller
 
 # Kinds that say who may call whom, what is encrypted and what is told of it: where calls go is the same without them.
@@ -52,6 +58,7 @@ def configure(cluster: Cluster) -> Configuration:
 
     Raise ManifestError for what Istio refuses, and for what is not applied exactly here.
     """
+    unsupported = list(unsupported_parts(cluster))
     notes: list[str] = []
     advice: list[str] = []
     not_in_force: list[NotInForce] = []
@@ -65,11 +72,12 @@ def configure(cluster: Cluster) -> Configuration:
             notes.append(f"{manifest.place}: not applied by the quick engine: {ISTIOD}")
             not_in_force.append(NotInForce(manifest.id, "", "only --istiod applies it", needs_istiod=True))
         elif kind not in _READ:
-            raise refused(manifest.place)
+            unsupported.append(refused(manifest.place))
     for workload in cluster.workloads:
         for name, _ in workload.template.labels:
             if name in _LABELS_REFUSED:
-                raise refused(f"{workload.place}: spec.template.metadata.labels.{name}")
+                unsupported.append(refused(f"{workload.place}: spec.template.metadata.labels.{name}"))
+    raise_all(unsupported)
     registry = _registry(cluster)
     istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
     listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]

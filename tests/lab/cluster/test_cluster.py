@@ -46,13 +46,12 @@ def test_endpoints(cluster):
 
 
 def test_pods(cluster):
-    """A pod is told from those of Deployments with a similar name, and stays outside the mesh by its label."""
+    """A pod is told from those of Deployments with a similar name."""
     assert [pod.name for pod in cluster.pods_of("webserverv1")] == [f"webserverv1-{n}" for n in (1, 2, 3)]
     assert cluster.pods_of("webserver") == []
     assert cluster.pods[0].calls
     assert not cluster.pods[1].calls
-    outside = Pod("a-1", "10.244.0.1", {"sidecar.istio.io/inject": "false"}, "default", ())
-    assert not outside.in_mesh
+    assert Pod("a-1.shop", "10.244.0.1", {}, "default", (), namespace="shop").hostname == "a-1"
     assert cluster.pods[0].in_mesh
     assert cluster.pods[0].port("http") == 3030
     assert cluster.pods[0].port("none") is None

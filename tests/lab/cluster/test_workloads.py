@@ -249,3 +249,89 @@ def test_a_gateway_that_is_named_like_a_pod():
     """A gateway's pod has a name of its own."""
     with pytest.raises(ManifestError, match="'proxy-1' is the name of a pod"):
         read(*documents(EXAMPLE), gateway("g", {"app": "proxy-1"}, 80))
+
+
+def within(namespace, document):
+    return {**document, "metadata": {**document["metadata"], "namespace": namespace}}
+
+
+def test_namespaces():
+    """Workloads and Services of the same name in two namespaces are two, with pods and addresses of their own."""
+    cluster = read(
+        workload(ports=[8080]),
+        service("web", {"port": 80, "targetPort": 8080}),
+        within("shop", workload(ports=[8080])),
+        within("shop", service("web", {"port": 80, "targetPort": 8080})),
+    )
+    assert [(pod.name, pod.hostname, pod.namespace, pod.workload) for pod in cluster.pods] == [
+        ("web-1", "web-1", "default", "web"),
+        ("web-1.shop", "web-1", "shop", "web.shop"),
+    ]
+    assert len({pod.address for pod in cluster.pods}) == 2
+    assert [cluster.endpoints(each, each.ports[0])[0][0].name for each in cluster.services] == ["web-1", "web-1.shop"]
+    assert cluster.services[1].names_from("shop")[:2] == ("web", "web.shop")
+    assert cluster.services[1].names_from("default")[0] == "web.shop"
+    assert cluster.namespaces.keys() == {"default", "istio-system", "shop"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "labels", "in_mesh"),
+    [
+        ({}, {}, {}, True),
+        ({}, {}, {"istio-injection": "enabled"}, True),
+        ({}, {}, {"istio-injection": "disabled"}, False),
+        ({"labels": {"app": "web", "sidecar.istio.io/inject": "false"}}, {}, {"istio-injection": "enabled"}, False),
+        ({"labels": {"app": "web", "sidecar.istio.io/inject": "true"}}, {}, {"istio-injection": "disabled"}, False),
+        ({"labels": {"app": "web"}, "annotations": {"sidecar.istio.io/inject": "false"}}, {}, {}, False),
+        ({}, {"hostNetwork": True}, {}, False),
+    ],
+)
+def test_who_has_a_sidecar(metadata, spec, labels, in_mesh):
+    """A pod has a sidecar unless it, its namespace or its network says otherwise."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "labels": labels}}
+    web = workload()
+    template = web["spec"]["template"]
+    template["metadata"] |= metadata
+    template["spec"] |= spec
+    assert read(namespace, web).pods[0].in_mesh == in_mesh
+
+
+def test_services_of_all_types():
+    """A Service may be headless, stand for another name, be reached from outside, and have ports that are not TCP."""
+    ports = {"name": "http", "port": 80}, {"name": "dns", "port": 80, "protocol": "UDP"}
+    cluster = read(
+        workload("StatefulSet", ports=[80], replicas=2),
+        service("web", *ports, clusterIP="None"),
+        service("dumped", *ports, clusterIP="10.0.0.9", clusterIPs=["10.0.0.9"], selector={"app": "web"}),
+        service("alias", type="ExternalName", externalName="web.shop.svc.cluster.local"),
+        service("open", *ports, type="NodePort"),
+    )
+    web, dumped, alias, node_port = cluster.services
+    assert (web.is_headless, web.address, [port.number for port in web.ports]) == (True, "", [80])
+    assert (dumped.is_headless, dumped.address) == (False, "10.96.0.3")
+    assert (alias.is_headless, alias.alias_of) == (False, "web.shop.svc.cluster.local")
+    assert node_port.is_public
+    names = cluster.names_from("default")
+    assert names[dumped.address][0] == "dumped"
+    first, second = (names[pod.address] for pod in cluster.pods)
+    assert "web" in first
+    assert "web-0.web.default.svc.cluster.local" in first
+    assert "web" not in second
+    assert "web-1.web" in second
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (service("web", type="ExternalName"), "Service/web: spec.externalName: is missing"),
+        (service("web"), "Service/web: spec.ports: is missing"),
+        (
+            {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}, "subsets": [{"addresses": [{}]}]},
+            r"Endpoints/web: subsets\[0\].addresses\[0\].ip: is missing",
+        ),
+    ],
+)
+def test_services_that_are_none(document, problem):
+    """What an API server refuses is refused."""
+    with pytest.raises(ManifestError, match=problem):
+        read(document)

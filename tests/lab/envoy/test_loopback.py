@@ -46,11 +46,13 @@ def test_where_calls_leave(cluster):
     found = [listener("0.0.0.0_80", 80), listener(f"{address}_9", 9, address), listener("virtualInbound", 15006)]
     names = ["webserver", "webserver.default", "webserver.default.svc", "webserver.default.svc.cluster.local"]
     own = {(f"{name}:9", f"{address}_9") for name in names}
-    rules = connect_rules(Resources([*found, listener("virtualOutbound", 15001, chains=[passing])]), cluster)
+    rules = connect_rules(Resources([*found, listener("virtualOutbound", 15001, chains=[passing])]), cluster, "default")
     assert set(rules) == own | {(":80", "0.0.0.0_80")}
     assert rules[-1] == (":80", "0.0.0.0_80")
-    rules = connect_rules(Resources([*found, listener("virtualOutbound", 15001)]), cluster)
+    rules = connect_rules(Resources([*found, listener("virtualOutbound", 15001)]), cluster, "default")
     assert rules[-1] == (":", "virtualOutbound")
+    rules = connect_rules(Resources(found), cluster, "elsewhere")
+    assert {pattern for pattern, _ in rules} == {f"{name}:9" for name in names[1:]} | {":80"}
 
 
 def test_outbound_listeners():

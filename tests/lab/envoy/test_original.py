@@ -36,7 +36,7 @@ def listener(port, *chains, address="0.0.0.0", **more):
 
 def local(resources, names=None):
     ports = Ports(outbound={each["name"]: 21000 + number for number, each in enumerate(resources.listeners)})
-    return Local(resources, ports, None, names)
+    return Local(resources, ports, None, service_names=names)
 
 
 def sidecar(*clusters, **parts):
@@ -93,7 +93,7 @@ def test_tcp_for_one_host():
         original(several),
         listeners=[listener(90, tcp(one)), listener(91, tcp(several)), listener(80, http(80))],
     )
-    assert connect_rules(resources, cluster_with("10.96.0.1")) == (
+    assert connect_rules(resources, cluster_with("10.96.0.1"), "default") == (
         ("a.test:90", "0.0.0.0_90"),
         (":80", "0.0.0.0_80"),
     )
@@ -109,11 +109,11 @@ def test_tcp_for_one_host():
 def test_tcp_of_an_address():
     """A TCP port of an address is called by that address."""
     resources = sidecar(original("outbound|90||a.test"), listeners=[listener(90, tcp("x"), address="10.1.2.3")])
-    assert connect_rules(resources, cluster_with("10.96.0.1")) == (("10.1.2.3:90", "10.1.2.3_90"),)
+    assert connect_rules(resources, cluster_with("10.96.0.1"), "default") == (("10.1.2.3:90", "10.1.2.3_90"),)
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"), [("10.96.0.1", ("10.96.0.1", 80)), ("None", ("10.244.1.1", 3030))], ids=["one", "headless"]
+    ("address", "expected"), [("10.96.0.1", ("10.96.0.1", 80)), ("", ("10.244.1.1", 3030))], ids=["one", "headless"]
 )
 def test_calls_of_services(address, expected):
     """A Service is called at its own address, or at its pods' where it has none, whatever the policy's host is."""
@@ -130,7 +130,7 @@ def test_calls_of_services(address, expected):
         routes=[{"name": "80", "virtual_hosts": hosts}],
     )
     asked = []
-    found = local(resources, service_names(cluster_with(address)))
+    found = local(resources, service_names(cluster_with(address), "default"))
     endpoints = found.endpoints(lambda *at: asked.append(at) or 22000)
     first, second, third = found.routes[0]["virtual_hosts"][0]["routes"]
     called = [first["route"]["cluster"], second["route"]["weighted_clusters"]["clusters"][0]["name"]]

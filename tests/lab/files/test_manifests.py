@@ -123,6 +123,22 @@ def test_foreign_kinds(write):
     assert load(write("a.yaml", text))[0][0].label == "Widget/a"
 
 
+def test_the_namespace_of_what_names_none(write):
+    """An object that names no namespace is in that of the loader, one that is of no namespace is not."""
+    head = "apiVersion: v1\nkind: "
+    paths = [
+        write("a.yaml", head + "Service\nmetadata: {name: a}\n---\n" + head + "Namespace\nmetadata: {name: shop}\n"),
+        write("b.yaml", head + "Service\nmetadata: {name: a, namespace: other}\n"),
+    ]
+    manifests, _ = Loader(paths, namespace="shop").load()
+    assert [(each.label, each.namespace) for each in manifests] == [
+        ("Service/a.shop", "shop"),
+        ("Namespace/shop", "default"),
+        ("Service/a.other", "other"),
+    ]
+    assert manifests[0].document["metadata"]["namespace"] == "shop"
+
+
 def test_the_namespace(write):
     """The namespace `default` may be named."""
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: default}\n"

@@ -169,7 +169,44 @@ def test_policies_and_others(tmp_path):
     policy = virtual_service({"directResponse": {"status": 418}}).document
     request = told(tmp_path, secret, mapping, policy)
     assert request["policies"] == [policy]
+    secret["metadata"]["namespace"] = mapping["metadata"]["namespace"] = "default"
     assert objects(request, "Secret") == {"s": secret}
     assert objects(request, "ConfigMap") == {"c": mapping}
     assert not {"Deployment", "ServiceAccount", "VirtualService"} & {each["kind"] for each in request["objects"]}
     assert objects(request, "Namespace").keys() == {"default", "istio-system"}
+
+
+def test_namespaces(tmp_path):
+    """Each namespace that something is in is told with its labels, and pods by the name that they have within it."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "x"}}}
+    web = deployment("web", {})
+    web["metadata"]["namespace"] = "shop"
+    request = told(tmp_path, namespace, web)
+    labels = {name: each["metadata"]["labels"] for name, each in objects(request, "Namespace").items()}
+    assert labels == {
+        "default": {"kubernetes.io/metadata.name": "default"},
+        "istio-system": {"kubernetes.io/metadata.name": "istio-system"},
+        "shop": {"kubernetes.io/metadata.name": "shop", "team": "x"},
+    }
+    assert objects(request, "Pod")["web-1"]["metadata"]["namespace"] == "shop"
+    assert {"web-1.shop", "proxy-1"} <= {each["name"] for each in request["workloads"]}
+
+
+def test_services_without_an_address(tmp_path):
+    """A headless Service says so, an alias which name it means; endpoints of its own are passed on."""
+    head = {"apiVersion": "v1", "kind": "Service"}
+    subset = {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "http", "port": 80}]}
+    request = told(
+        tmp_path,
+        head | {"metadata": {"name": "none"}, "spec": {"clusterIP": "None", "ports": PORTS}},
+        head | {"metadata": {"name": "alias"}, "spec": {"type": "ExternalName", "externalName": "a.example"}},
+        head | {"metadata": {"name": "own"}, "spec": {"ports": PORTS}},
+        {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "own"}, "subsets": [subset]},
+        {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "webserver"}, "subsets": [subset]},
+    )
+    services = objects(request, "Service")
+    assert services["none"]["spec"]["clusterIP"] == "None"
+    assert services["alias"]["spec"] == {"type": "ExternalName", "externalName": "a.example", "ports": []}
+    slices = objects(request, "EndpointSlice")
+    assert slices["own-0"]["endpoints"] == [{"addresses": ["192.0.2.1"], "conditions": {"ready": True}}]
+    assert "webserver-0" not in slices

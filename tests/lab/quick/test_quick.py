@@ -311,3 +311,21 @@ def test_ports_for_something_else(tmp_path):
         match=r"s: spec.ports\[0\]: is not for http.*: --istiod applies it, or says why Istio does not$",
     ):
         configure(cluster_of(tmp_path, service))
+
+
+def test_all_that_is_unsupported_at_once(tmp_path):
+    """What another engine has is refused in one go, each with its place, and what to do once."""
+    tcp = manifest("Service", {"selector": {"app": "proxy"}, "ports": [{"port": 3030}]}, "s")
+    headless = manifest(
+        "Service", {"clusterIP": "None", "selector": {"app": "proxy"}, "ports": [{"name": "http", "port": 3030}]}, "h"
+    )
+    sidecar = manifest("Sidecar", {}, "c")
+    with pytest.raises(UnsupportedError) as error:
+        configure(cluster_of(tmp_path, tcp, headless, sidecar))
+    lines = [line.rpartition("policy.yaml: ")[2] for line in str(error.value).splitlines()]
+    assert lines == [
+        "Service/s: spec.ports[0]: is not for http, which its name or appProtocol has to say, and this says nothing",
+        "Service/h: spec.clusterIP: a headless Service is not supported by the quick engine",
+        "Sidecar/c: is not supported by the quick engine",
+        "for each of these: --istiod applies it, or says why Istio does not",
+    ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from meshdemo.lab.files.manifests import ManifestError, shown, suggestion
+from meshdemo.lab.files.manifests import ManifestError, SeveralError, shown, suggestion
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it, or says why Istio does not"
@@ -19,13 +19,23 @@ class UnsupportedError(RefusalError):
     """What this engine does not do exactly, and --istiod does."""
 
 
+class _SeveralUnsupportedError(SeveralError, UnsupportedError):
+    """Several objects that this engine does not do exactly."""
+
+
 class MissingError(RefusalError):
     """A name of what is not there: Istio takes it, and then calls fail."""
 
 
 def refused(place: str, problem: str = "is not supported by the quick engine") -> UnsupportedError:
     """Return the error for what Istio takes, and this engine does not do."""
-    return UnsupportedError(place, f"{problem}: {ISTIOD}")
+    return UnsupportedError(place, problem, ISTIOD)
+
+
+def raise_all(errors: Sequence[UnsupportedError]) -> None:
+    """Raise what was refused, several at once; do nothing where nothing was."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else _SeveralUnsupportedError(errors)
 
 
 def missing(place: str, problem: str, name: str, known: Iterable[str]) -> MissingError:

@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
+from meshdemo.lab.cluster.model import ENDPOINTS, Cluster, Service, ServicePort
 from meshdemo.lab.files.manifests import NAMESPACE, shown
 from meshdemo.lab.quick.rules.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.rules.hosts import is_wildcard, specificity, subset_of
 from meshdemo.lab.quick.rules.model import Destination
-from meshdemo.lab.quick.rules.refusing import MissingError, missing, refused
+from meshdemo.lab.quick.rules.refusing import MissingError, UnsupportedError, missing, refused
 
 _DOMAIN = f"{NAMESPACE}.svc.cluster.local"
+_OTHER_NAMESPACE = f"the quick engine has no namespace but {NAMESPACE}"
 #: What to do where a host is not known because the application's own Services are missing.
 NO_SERVICE = "there is no Service at all: add -f k8s/example.yaml"
 
@@ -150,23 +151,45 @@ def merged(policy: TrafficPolicy | None, subset: TrafficPolicy | None, port: int
 
 
 def service_hosts(cluster: Cluster) -> Iterator[Host]:
-    """Yield the Services as hosts, and refuse ports where no plain HTTP is spoken."""
+    """Yield the Services as hosts; `unsupported_parts` says which this engine cannot have."""
     for service in cluster.services:
-        for name in service.annotations:
-            if name.startswith("networking.istio.io/"):
-                raise refused(f"{service.place}: metadata.annotations.{name}")
-        for index, port in enumerate(service.ports):
-            if port.protocol != "http":
-                place = f"{service.place}: spec.ports[{index}]"
-                raise refused(
-                    place, f"is not for http, which its name or appProtocol has to say, but {shown(port.protocol)}"
-                )
         full, short = service.host, service.name
         names = (full, f"{full}.", short, f"{short}.{NAMESPACE}.svc", f"{short}.{NAMESPACE}", service.address)
         ports = tuple(HostPort(port.number, _pods(cluster, service, port)) for port in service.ports)
         pods = [pod for port in service.ports for pod, _ in cluster.endpoints(service, port)]
         has_outsiders = not all(pod.in_mesh for pod in pods)
         yield Host(full, names, ports, prefers_near=service.prefers_near, has_outsiders=has_outsiders)
+
+
+def unsupported_parts(cluster: Cluster) -> Iterator[UnsupportedError]:
+    """Yield the errors for all but pods behind ports for plain HTTP in the one namespace that this engine has."""
+    for service in cluster.services:
+        spec = f"{service.place}: spec"
+        if service.namespace != NAMESPACE:
+            yield refused(f"{service.place}: metadata.namespace", _OTHER_NAMESPACE)
+        if service.alias_of:
+            yield refused(f"{spec}.type", "ExternalName is not supported by the quick engine")
+        elif service.is_headless:
+            yield refused(f"{spec}.clusterIP", "a headless Service is not supported by the quick engine")
+        elif not service.selector and any(
+            (each.group, each.kind) in ENDPOINTS and each.namespace == service.namespace for each in cluster.others
+        ):
+            yield refused(f"{spec}.selector", "endpoints of a Service's own are not supported by the quick engine")
+        for name in service.annotations:
+            if name.startswith("networking.istio.io/"):
+                yield refused(f"{service.place}: metadata.annotations.{name}")
+        for index, port in enumerate(service.ports):
+            if port.protocol != "http" and not service.alias_of:
+                said = f"but {shown(port.protocol)}" if port.protocol else "and this says nothing"
+                yield refused(
+                    f"{spec}.ports[{index}]", f"is not for http, which its name or appProtocol has to say, {said}"
+                )
+    for manifest in cluster.policies:
+        if manifest.namespace != NAMESPACE:
+            yield refused(f"{manifest.place}: metadata.namespace", _OTHER_NAMESPACE)
+    for workload in cluster.workloads:
+        if workload.namespace != NAMESPACE:
+            yield refused(f"{workload.place}: metadata.namespace", _OTHER_NAMESPACE)
 
 
 def gateway_services(cluster: Cluster) -> Iterator[Host]:
