@@ -360,6 +360,16 @@ def test_whose_go_it_is(go, cache, tmp_path):
         assert not Path(environment[name]).exists()
 
 
+def test_memory_for_time(go, monkeypatch):
+    """The compiler collects its garbage less often than it would, unless the user has said how often."""
+    monkeypatch.delenv("GOGC", raising=False)
+    make()
+    build.remove()
+    monkeypatch.setenv("GOGC", "50")
+    make()
+    assert [call[1]["GOGC"] for call in go.calls("build")] == ["400", "50"]
+
+
 def test_removing(go):
     """Removing says how many bytes that were, and nothing can be found any more; doing it again removes nothing."""
     size = Path(make().executable).stat().st_size

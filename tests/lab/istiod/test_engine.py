@@ -268,13 +268,6 @@ def test_closing(stand_in, example):
 # With the real program
 
 
-@pytest.fixture(scope="module")
-def engine(built_istiod):
-    found = Istiod()
-    yield found
-    found.close()
-
-
 def test_every_pod_is_configured(engine, tmp_path):
     """Each pod of the example gets listeners, routes, clusters and endpoints of its own, with mutual TLS inside."""
     found = engine.configure(cluster_of(tmp_path, virtual_service(to()), RULE))

@@ -13,7 +13,6 @@ from support import ROOT
 
 from meshdemo.lab.envoy.safety import SafeEngine
 from meshdemo.lab.files.manifests import ManifestError
-from meshdemo.lab.istiod import Istiod
 
 TYPE = "type.googleapis.com/envoy.extensions."
 LUA = {
@@ -24,13 +23,6 @@ TYPED_STRUCT = {"@type": "type.googleapis.com/udpa.type.v1.TypedStruct", "type_u
 DIRECT = {"@type": f"{TYPE}filters.network.direct_response.v3.Config"}
 MANAGER = {"@type": f"{TYPE}filters.network.http_connection_manager.v3.HttpConnectionManager"}
 IN_MANAGER = {"listener": {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}}}
-
-
-@pytest.fixture(scope="module")
-def engine(built_istiod):
-    istiod = Istiod()
-    yield istiod
-    istiod.close()
 
 
 def patch(target, value, operation="ADD", **match):
