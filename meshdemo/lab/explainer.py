@@ -118,7 +118,7 @@ class Explainer:
         """Make a call, and return it without its hops."""
         parts = urlsplit(wish.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-        at = _where(pod, host, port) if pod else (host, port)
+        at = self._where(pod, host, port) if pod else (host, port)
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             # What a gateway shows is one that the lab's own files made.
@@ -156,19 +156,18 @@ class Explainer:
         logged_id = self._logged_id(request_id, local)
         return Call(logged_id, wish.method, wish.url, origin, status, milliseconds, _told(headers), text, error)
 
+    def _where(self, pod: RunningPod, host: str, port: int) -> tuple[str, int]:
+        """Return where the program of a pod connects for a host and port: the first `--connect-to` that fits counts."""
+        for pattern, target in pod.wanted.rules or self._lab.rules_of_caller(pod.pod):
+            wanted_host, _, wanted_port = pattern.rpartition(":")
+            if wanted_host in ("", host) and wanted_port in ("", str(port)):
+                return HOST, target if isinstance(target, int) else pod.ports.outbound[target]
+        return host, port
+
     def _logged_id(self, request_id: str, local: str) -> str:
         """Return the id by which a call was logged: a gateway gives one of its own to what comes from outside."""
         found: list[Record] = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_SETTLE_SECONDS)
         return request_id if found or not local else self._lab.records.id_of(local) or request_id
-
-
-def _where(pod: RunningPod, host: str, port: int) -> tuple[str, int]:
-    """Return where the program of a pod connects for a host and port: the first `--connect-to` that fits counts."""
-    for pattern, target in pod.wanted.rules:
-        wanted_host, _, wanted_port = pattern.rpartition(":")
-        if wanted_host in ("", host) and wanted_port in ("", str(port)):
-            return HOST, target if isinstance(target, int) else pod.ports.outbound[target]
-    return host, port
 
 
 def _read_wish(body: Any) -> _Wish:

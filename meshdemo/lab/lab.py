@@ -13,7 +13,10 @@ from typing import Any
 
 from meshdemo.escaping import printable_message
 from meshdemo.lab import summary
-from meshdemo.lab.door import Door
+from meshdemo.lab.callers import MOST as MOST_CALLERS
+from meshdemo.lab.callers import Callers
+from meshdemo.lab.cluster.model import Pod
+from meshdemo.lab.door import Door, DoorError
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.judge import Judge
@@ -126,6 +129,7 @@ class Lab:
                 self._request_log.write,
                 access_log=options.access_log,
             )
+            self.callers = Callers(guard, self._plane, ports, self._reader, self._say)
             self.pods = Pods(around, self._local, self._publish, self.outside.where)
             self.door.open()
             stack.callback(self.door.close)
@@ -134,6 +138,7 @@ class Lab:
         self._slow_at: float | None = None
         self._problem: str | None = None
         self._tidied: State | None = None
+        self._callers: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
@@ -159,7 +164,14 @@ class Lab:
 
     def step(self) -> None:
         """Look after everything once: pods that come and go, what listens, files that changed."""
-        for look in (self.outside.look_after, self.pods.step, self._say_what_rolls, self._renew, self._follow):
+        for look in (
+            self.outside.look_after,
+            self.callers.look_after,
+            self.pods.step,
+            self._say_what_rolls,
+            self._renew,
+            self._follow,
+        ):
             problem = None
             try:
                 look()
@@ -197,6 +209,26 @@ class Lab:
     def port(self) -> int:
         """Return the port that this lab is known by, that of what stands in front."""
         return self._port
+
+    def rules_of_caller(self, pod: Pod) -> tuple[tuple[str, str | int], ...]:
+        """Return where a pod's calls go instead, of one that calls nobody, too; wait until it can. Another thread asks.
+
+        Raise DoorError where it cannot for long.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        if pod.name not in self._reader.callers:
+            self._reader.callers = (*self._reader.callers, pod.name)[-MOST_CALLERS:]
+        while time.monotonic() < deadline and not self._stopped:
+            state = self.state
+            is_known = pod.name in state.cluster.callers
+            if pod.in_mesh:
+                rules: tuple[tuple[str, str | int], ...] | None = self.callers.rules(pod, state)
+            else:
+                rules = self.outside.service_rules(state.cluster, pod.namespace)
+            if is_known and rules is not None:
+                return rules
+            time.sleep(_POLL_SECONDS)
+        raise DoorError(503, f"{pod.name} cannot call yet: {self._problem or 'its sidecar is not ready'}")
 
     def _describe(self, _rest: str, _body: object) -> dict[str, Any]:
         """Return what runs here, for those who look for a lab."""
@@ -254,7 +286,7 @@ class Lab:
         return pod.local(resources, self._reader.secrets(pod.pod, resources, cluster), names)
 
     def _envoys(self) -> list[Sidecar]:
-        return [*(pod.sidecar for pod in self.pods.present if pod.sidecar), *self.outside.envoys]
+        return [*(pod.sidecar for pod in self.pods.present if pod.sidecar), *self.outside.envoys, *self.callers.envoys]
 
     def _publish(self) -> None:
         """Tell all Envoys who takes calls now, and return when they know."""
@@ -303,8 +335,8 @@ class Lab:
             self._problem = None
             here = [pod.pod for pod in self.pods.present]
             self._reading.begin(lambda: self._reader.configure(self._reader.read(), here))
-        elif self._tidied is not self.state and self._has_gone():
-            self._tidied = self.state
+        elif (self._tidied is not self.state and self._has_gone()) or self._callers != self._reader.callers:
+            self._tidied, self._callers = self.state, self._reader.callers
             here, files = [pod.pod for pod in self.pods.present], self.state.files
             self._reading.begin(lambda: self._reader.configure(files, here))
 
@@ -324,9 +356,9 @@ class Lab:
             silent = self._change_envoys()
         except BaseException:
             self.state = former
-            self.outside.keep(former)
+            self._keep(former)
             raise
-        self.outside.keep(state)
+        self._keep(state)
         rolls = self._want(state)
         self.pods.step()
         if state.files is former.files:
@@ -351,10 +383,15 @@ class Lab:
             self._slow_at = time.monotonic() + _SLOW_SECONDS
         self._marks.add([each.label for each in changes])
 
+    def _keep(self, state: State) -> None:
+        """End the Envoys beside those of pods that a state does not have."""
+        self.outside.keep(state)
+        self.callers.keep(state)
+
     def _change_envoys(self) -> list[str]:
         """Put the state in force in all Envoys, or in none; return the names of those that do not answer."""
         cluster, where = self.state.cluster, self.pods.where
-        wanted = self.outside.prepare(self.state, where)
+        wanted = {**self.outside.prepare(self.state, where), **self.callers.prepare(self.state, where)}
         for pod in self.pods.present:
             local = self._local(pod)
             if pod.sidecar and local:

@@ -75,6 +75,8 @@ class Reader:
     def __init__(self, paths: Sequence[Path], engine: Engine, say: Say = unheard, namespace: str = NAMESPACE) -> None:
         self.loader = Loader(paths, say, namespace=namespace)
         self._engine = engine
+        #: The names of pods from which somebody calls, whatever their programs do.
+        self.callers: tuple[str, ...] = ()
         self._networks: dict[str, int] = {}
         self._authority = Authority()
         self._lock = threading.Lock()  # files are read in another thread than pods are started in
@@ -96,7 +98,8 @@ class Reader:
         `running` are the pods that there are. One that differs from the pod of its name in the files, or that no file
         has any more, is there as well: it keeps its address, ports and identity until it has gone, as in Kubernetes.
         """
-        cluster = dataclasses.replace(files.cluster, pods=tuple(_with_running(files.cluster.pods, tuple(running))))
+        pods = tuple(_with_running(files.cluster.pods, tuple(running)))
+        cluster = dataclasses.replace(files.cluster, pods=pods, callers=frozenset(self.callers))
         with self._any_defect_said():
             configuration = self._configured(cluster)
         return State(files, cluster, configuration)
@@ -151,7 +154,7 @@ class Reader:
             resources = configuration.resources.get(of.name)
             if resources is not None:
                 apps = [port for each in of.containers for port in each.listens] if isinstance(of, Pod) else []
-                calls = isinstance(of, Gateway) or of.calls
+                calls = isinstance(of, Gateway) or cluster.calls(of)
                 judge.check(resources, apps, self.secrets(of, resources, cluster), calls=calls)
 
     @contextmanager
@@ -218,4 +221,4 @@ def entrances(state: State) -> list[node.Entrance]:
 
 def has_outsiders(cluster: Cluster) -> bool:
     """Return whether any pod calls others without a sidecar."""
-    return any(pod.calls and not pod.in_mesh for pod in cluster.pods)
+    return any(cluster.calls(pod) and not pod.in_mesh for pod in cluster.pods)

@@ -83,6 +83,17 @@ def test_a_call_from_a_pod(explain):
     assert answer["answer"]["version"] == "Webserver V2"
 
 
+def test_a_call_from_a_pod_that_calls_nobody(explain, running):
+    """A pod whose program calls nobody calls as it would, and stays as it is."""
+    before = {pod.key for pod in running.lab.pods.present}
+    answer = explain(K8S / "istio" / "header.yaml", origin="webserverv1-2", end_user="tester")
+    hop = sidecar(answer)
+    assert (hop["pod"], hop["rule"]["rule"], answer["answer"]["version"]) == ("webserverv1-2", 0, "Webserver V2")
+    hops = explain(K8S / "istio" / "all-v1.yaml", origin="webserverv1-2")["hops"]
+    assert hops[0]["destination"]["subset"] == "v1"
+    assert {pod.key for pod in running.lab.pods.present} == before
+
+
 def test_weights_and_the_gateway_api(explain):
     """A rule of an HTTPRoute is named, too, and a weight with the sum that it is one of."""
     hop = sidecar(explain(K8S / "gateway-api" / "split.yaml"))

@@ -254,8 +254,14 @@ class Cluster:
     notes: tuple[str, ...] = ()
     #: All other objects, such as Secrets.
     others: tuple[Manifest, ...] = ()
+    #: The names of pods from which somebody calls, whatever their programs do.
+    callers: frozenset[str] = frozenset()
     #: The files as they stand, by name, for what judges them line by line.
     texts: tuple[tuple[str, str], ...] = ()
+
+    def calls(self, pod: Pod) -> bool:
+        """Return whether a pod calls others, by its program or because somebody named it."""
+        return pod.calls or pod.name in self.callers
 
     def documents(self, group: str, kind: str) -> list[dict[str, Any]]:
         """Return the other objects of a kind as they stand in the files, with their namespace."""

@@ -167,7 +167,8 @@ def is_sidecar_name(name: str) -> bool:
 
 def pod_spec(pod: Pod, template: Template, resources: Resources | None, cluster: Cluster) -> PodSpec:
     """Return what a pod with these resources for its sidecar is to be."""
-    if resources is None:
+    takes_inbound = resources is not None and any(is_inbound(listener) for listener in resources.listeners)
+    if resources is None or not (pod.calls or takes_inbound):
         return PodSpec(pod, template)
     return PodSpec(
         pod,
@@ -175,5 +176,5 @@ def pod_spec(pod: Pod, template: Template, resources: Resources | None, cluster:
         rules=connect_rules(resources, cluster, pod.namespace) if pod.calls else (),
         listens=tuple(outbound_names(resources)) if pod.calls else (),
         has_sidecar=True,
-        takes_inbound=any(is_inbound(listener) for listener in resources.listeners),
+        takes_inbound=takes_inbound,
     )

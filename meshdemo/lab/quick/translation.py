@@ -82,7 +82,8 @@ def configure(cluster: Cluster) -> Configuration:
     istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
     listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]
     rule_sets = _rule_sets(cluster, registry, listeners, advice, not_in_force)
-    resources = {pod.name: _sidecar(pod, registry, rule_sets) for pod in cluster.pods if pod.in_mesh and pod.calls}
+    callers = [pod for pod in cluster.pods if pod.in_mesh and cluster.calls(pod)]
+    resources = {pod.name: _sidecar(pod, registry, rule_sets) for pod in callers}
     for gateway in cluster.gateways:
         # Any pod with the right labels takes what Istio's Gateways say, only its own what the Gateway API's do.
         chosen = [servers for labels, servers in istio if matches(gateway.labels, labels)]
