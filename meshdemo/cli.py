@@ -309,8 +309,16 @@ def _import_lab(what: str) -> ModuleType:
         ) from None
 
 
+def _complete_lesson(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of lessons, or of exercises, that begin so."""
+    from meshdemo.lessons.command import names_of
+
+    names = names_of(ctx.params.get("folder"), exercises=bool(ctx.params.get("exercises")))
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @main.command("lesson")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete_lesson)
 @option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; needs --check.")
 @option("--check", is_flag=True, help="Print what holds, and exit with 1 if anything does not.")
 @option("--exercises", is_flag=True, help="Show broken meshes to mend instead of lessons.")

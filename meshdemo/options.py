@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 from click.exceptions import NoArgsIsHelpError
+from click.shell_completion import CompletionItem
 
 from meshdemo.errors import StartError
 from meshdemo.parameters import PORT, SECONDS, SHARE, Switch, WholeNumber
@@ -117,12 +118,20 @@ def host_option(default: str, shown: str) -> Callable[[Any], Any]:
 
 
 # These give the command a ServeOptions called `serving`.
+
+
+def _complete_file(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file or folder."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 filenames_option = option(
     "-f",
     "--filename",
     "filenames",
     multiple=True,
     metavar="FILE|FOLDER|URL",
+    shell_complete=_complete_file,
     help="Kubernetes manifests to run on a real Envoy, as for kubectl apply; - is standard input. Repeatable.",
 )
 recursive_option = option(

@@ -60,7 +60,7 @@ def run_lessons(options: LessonOptions) -> int:
         raise click.UsageError("--all needs --check: it runs one lesson after the other.")
     if options.check and options.name is None and not options.everything:
         raise click.UsageError("--check needs the name of a lesson, or --all.")
-    lessons = (read_exercises if options.exercises else read_lessons)(folder_of(options.folder))
+    lessons = _read(options.folder, exercises=options.exercises)
     if options.name is None and not options.everything:
         _list(lessons)
         return 0
@@ -84,6 +84,18 @@ def _teach(options: LessonOptions, lessons: list[Lesson], first: Lesson | None) 
         with _stage(options, lessons, notes) as stage:
             first = classroom.Classroom(stage, lessons, notes, None if options.folder else _EDITS).teach(first)
         options = dataclasses.replace(options, istiod=True)
+
+
+def _read(named: Path | None, *, exercises: bool) -> list[Lesson]:
+    return (read_exercises if exercises else read_lessons)(folder_of(named))
+
+
+def names_of(named: Path | None, *, exercises: bool) -> list[str]:
+    """Return the names of all lessons of a folder, or of all exercises, for a shell to complete."""
+    try:
+        return [lesson.name for lesson in _read(named, exercises=exercises)]
+    except StartError:
+        return []
 
 
 def folder_of(named: Path | None) -> Path:

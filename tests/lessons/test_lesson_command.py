@@ -295,3 +295,23 @@ def test_a_file_that_is_wrong_and_then_right(copy):
         assert terminal.wait_for_end() == 0
     finally:
         terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("lesson spl", ["plain,split"]),
+        ("lesson gateway-api/h", ["plain,gateway-api/header"]),
+        ("lesson --exercises stri", ["plain,strict"]),
+        ("lesson --folder docs spl", []),
+        ("lesson --exer", ["plain,--exercises"]),
+        ("up -f k8s/is", ["file,k8s/is"]),
+    ],
+)
+def test_completion(line, expected, monkeypatch):
+    """A shell completes lessons, exercises, files and options."""
+    monkeypatch.chdir(ROOT)
+    words = {"COMP_WORDS": f"meshdemo {line}", "COMP_CWORD": str(len(line.split()))}
+    environment = {**words, "_MESHDEMO_COMPLETE": "bash_complete"}
+    done = CliRunner().invoke(main, env=environment, prog_name="meshdemo")
+    assert done.output.split() == expected
