@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,25 +215,9 @@ class Loader:
         return Loader(self.paths, self._say, self._sources)
 
     def locate(self, error: ManifestError) -> None:
-        """Tell an error about a field of what was read last where the field stands, as far as that can be found.
-
-        A reason of Istio's definitions begins with the field.
-        """
+        """Tell an error about a field of what was read last where the field stands, as far as that can be found."""
         for each in error.errors:
-            self._locate(each)
-
-    def _locate(self, error: ManifestError) -> None:
-        for manifest in self._manifests:
-            if error.place == manifest.place or error.place.startswith(f"{manifest.place}: "):
-                path = error.place[len(manifest.place) + 2 :]
-                named = _FIELD.match(error.problem)
-                if not path and named:
-                    path = named[1]
-                file = shown_path(manifest.path)
-                found = documents.locate(self.texts[file], manifest.line, manifest.kind, manifest.name, path)
-                if found:
-                    error.file, (error.line, error.column) = file, found
-                return
+            locate(each, self._manifests, self.texts)
 
     def load(self) -> tuple[list[Manifest], list[str]]:
         """Return the objects of all files, and a note for each that another of the same name replaces.
@@ -279,6 +263,24 @@ def _in_namespace(manifest: Manifest, namespace: str) -> Manifest:
         return manifest
     document = {**manifest.document, "metadata": {**(metadata or {}), "namespace": namespace}}
     return dataclasses.replace(manifest, document=document)
+
+
+def locate(error: ManifestError, manifests: Iterable[Manifest], texts: Mapping[str, str]) -> None:
+    """Tell an error about a field of an object where in its file that stands, as far as it can be found.
+
+    A reason of Istio's definitions begins with the field.
+    """
+    for manifest in manifests:
+        if error.place == manifest.place or error.place.startswith(f"{manifest.place}: "):
+            path = error.place[len(manifest.place) + 2 :]
+            named = _FIELD.match(error.problem)
+            if not path and named:
+                path = named[1]
+            file = shown_path(manifest.path)
+            found = documents.locate(texts.get(file, ""), manifest.line, manifest.kind, manifest.name, path)
+            if found:
+                error.file, (error.line, error.column) = file, found
+            return
 
 
 # What each file held when it was read last, and its objects: most files are as they were at the next edit or lesson.

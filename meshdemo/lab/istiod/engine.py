@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -11,9 +12,10 @@ from typing import IO, Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import Manifest, ManifestError
+from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, ManifestError
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
+from meshdemo.lab.istiod.statuses import read_statuses
 
 _LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filters "
 # With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.
@@ -48,6 +50,7 @@ class Istiod:
         self._late = ""
         self._answers = 0
         self._has_named_filters = False
+        self._resources: dict[str, Resources] = {}
 
     def configure(self, cluster: Cluster) -> Configuration:
         """Return what Istio's control plane makes of a cluster, and what its analysis says of the files.
@@ -63,15 +66,21 @@ class Istiod:
                 raise ManifestError(_PLACE, reason)
             policy = cluster.policies[answer["policy"]]
             raise ManifestError(policy.place, reason.removeprefix(f"{policy.kind}/{policy.name}/{policy.namespace}: "))
-        resources = {name: Resources(**parts) for name, parts in answer["workloads"].items()}
+        # What is the same as last time is not sent again.
+        former, self._resources = self._resources, {}
+        for name, parts in answer["workloads"].items():
+            known = former.get(name, Resources())
+            self._resources[name] = dataclasses.replace(known, **parts) if parts else known
+        resources = dict(self._resources)
         filters = set() if self._has_named_filters else _istio_filters(answer["workloads"])
+        statuses, not_in_force = read_statuses(answer.get("statuses") or (), cluster)
         notes = [_LEFT_OUT + ", ".join(sorted(filters))] if filters else []
         if self._late:
             notes.append(self._late)
             self._late = ""
-        notes += _closed_ports(cluster, resources)
+        notes += [*_closed_ports(cluster, resources), *statuses]
         self._has_named_filters = True
-        return Configuration(resources, tuple(notes), tuple(_advice(answer.get("messages") or [])))
+        return Configuration(resources, tuple(notes), tuple(_advice(answer.get("messages") or [])), tuple(not_in_force))
 
     def close(self) -> None:
         """End the program."""
@@ -148,6 +157,7 @@ class Istiod:
     def _start(self) -> subprocess.Popen[str]:
         self._errors.clear()
         self._answers = 0
+        self._resources = {}
         try:
             process = subprocess.Popen(
                 [self._program.executable, *self._program.definitions],
@@ -185,8 +195,10 @@ def _istio_filters(value: Any) -> set[str]:
 
 
 def _closed_ports(cluster: Cluster, resources: Mapping[str, Resources]) -> Iterable[str]:
-    """Return a line for each port of a gateway that Istio does not open; on a cluster the Gateway's status says why."""
+    """Return a line for each port that Istio does not open; the Gateway API has conditions that say it."""
     for gateway in cluster.gateways:
+        if gateway.manifests[0].group == GATEWAY_API:
+            continue
         listeners = resources[gateway.name].listeners if gateway.name in resources else []
         is_open = {each["name"].rpartition("_")[2] for each in listeners}
         for port in gateway.ports:

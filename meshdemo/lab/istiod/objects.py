@@ -36,7 +36,9 @@ def control_plane_input(cluster: Cluster) -> Object:
     for gateway in cluster.gateways:
         objects += _gateway(gateway)
     workloads = [
-        _workload(pod.name, "sidecar", pod.address, pod.namespace, pod.service_account, _labels(pod))
+        _workload(
+            pod.name, "sidecar", pod.address, pod.namespace, pod.service_account, _labels(pod), calls=cluster.calls(pod)
+        )
         for pod in cluster.pods
         if pod.in_mesh
     ]
@@ -169,7 +171,9 @@ def _gateway(gateway: Gateway) -> Iterable[Object]:
     yield _pod(pod)
 
 
-def _workload(name: str, kind: str, address: str, namespace: str, account: str, labels: Labels) -> Object:
+def _workload(
+    name: str, kind: str, address: str, namespace: str, account: str, labels: Labels, *, calls: bool = True
+) -> Object:
     """Return what a sidecar or gateway tells of itself, a locality with slashes (Istio, pkg/bootstrap)."""
     return {
         "name": name,
@@ -178,4 +182,5 @@ def _workload(name: str, kind: str, address: str, namespace: str, account: str, 
         "namespace": namespace,
         "serviceAccount": account,
         "labels": {key: value.replace(".", "/") if key in LOCALITY_LABELS else value for key, value in labels.items()},
+        "calls": calls,
     }

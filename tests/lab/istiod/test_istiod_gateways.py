@@ -124,7 +124,7 @@ def test_a_secret_that_is_not_there(lab):
     lines = lab.edit(secret(certificate, key, "default") + ISTIO)
     assert any("Gateway/web: there is no Secret demo in namespace istio-system" in line for line in lines)
     lines = lab.edit(GATEWAY_API)
-    assert any("Gateway/web: Istio opens no port 443 for it" in line for line in lines)
+    assert any("spec.listeners[0]: Programmed: Bad TLS configuration (Invalid)" in line for line in lines)
 
 
 def _answer(port, authority):

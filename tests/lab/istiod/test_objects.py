@@ -56,7 +56,7 @@ def test_pods(tmp_path):
 
 
 def test_workloads(tmp_path):
-    """Each pod of the mesh is a sidecar with the pod's address, account and labels."""
+    """Each pod of the mesh is a sidecar with the pod's address, account and labels; some call."""
     request = told(tmp_path)
     workloads = {each["name"]: each for each in request["workloads"]}
     assert workloads.keys() == objects(request, "Pod").keys()
@@ -67,7 +67,9 @@ def test_workloads(tmp_path):
         "namespace": "default",
         "serviceAccount": "proxy",
         "labels": {"app": "proxy", "version": "v1", **TLS},
+        "calls": True,
     }
+    assert [name for name, each in workloads.items() if each["calls"]] == ["proxy-1"]
 
 
 def test_a_pod_outside_the_mesh(tmp_path):
