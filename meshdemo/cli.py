@@ -141,6 +141,14 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
     hidden=True,  # for the lab, which writes it
     help="File that says what was changed in the mesh, for marks on the live page.",
 )
+@option(
+    "--lab-socket",
+    type=click.Path(path_type=Path),
+    default=None,
+    envvar="LAB_SOCKET",
+    hidden=True,  # for the lab, which listens there
+    help="Unix socket of the lab, for what the live page shows of it.",
+)
 def proxy_command(
     serving: ServeOptions,
     proxy_url: str,
@@ -150,6 +158,7 @@ def proxy_command(
     pass_status: bool,
     forward_headers: tuple[str, ...],
     changes_file: Path | None,
+    lab_socket: Path | None,
 ) -> None:
     """Call a URL for each request, and show the answer and its time.
 
@@ -157,6 +166,7 @@ def proxy_command(
     JSON where the request accepts application/json.
     """
     from meshdemo.calling.upstream import Upstream
+    from meshdemo.page.page import PageOptions
     from meshdemo.roles import proxy
 
     upstream = Upstream(proxy_url, timeout_seconds=timeout_seconds, keep_alive=keep_alive, connect_to=connect_to)
@@ -164,8 +174,7 @@ def proxy_command(
         upstream,
         forward_headers=forward_headers,
         pass_status=pass_status,
-        page_stream_limit=max(1, serving.threads // 2),
-        changes_file=changes_file,
+        page_options=PageOptions(max(1, serving.threads // 2), changes_file, lab_socket),
     )
     if server.is_loopback(serving.host):
         # In the lab other pods call by their Services' names, so only the page refuses what is no name of this machine.
@@ -321,7 +330,6 @@ def _complete_lesson(ctx: click.Context, _parameter: click.Parameter, incomplete
 @click.argument("name", required=False, shell_complete=_complete_lesson)
 @option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; needs --check.")
 @option("--check", is_flag=True, help="Print what holds, and exit with 1 if anything does not.")
-@option("--exercises", is_flag=True, help="Show broken meshes to mend instead of lessons.")
 @option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -345,7 +353,6 @@ def lesson_command(
     name: str | None,
     everything: bool,
     check: bool,
-    exercises: bool,
     folder: Path | None,
     copy_to: Path | None,
     istiod: bool,
@@ -361,7 +368,7 @@ def lesson_command(
     """
     from meshdemo.lessons.command import LessonOptions, run_lessons
 
-    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, copy_to, istiod, cluster, port, exercises)))
+    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, copy_to, istiod, cluster, port)))
 
 
 @main.command("check")

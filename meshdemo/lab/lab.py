@@ -34,6 +34,7 @@ from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.request_log import RequestLog
+from meshdemo.lab.scene import FILES, Edit, Refusal, Scene, Subject, now_as_text
 from meshdemo.lab.state import Reader, State, as_json
 from meshdemo.lab.xray.naming import RuleBook
 from meshdemo.lab.xray.records import Records
@@ -41,6 +42,8 @@ from meshdemo.lab.xray.records import Records
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
 _SLOW_SECONDS = 10
+# How long who has seen a scene waits for another one.
+_SCENE_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,17 @@ class Lab:
     """The manifests at `paths`, running.
 
     `say` takes lines for the person at the terminal, `log` what pods log, which is said like all else without it.
+    `subject` is what the page says of them.
     """
 
     def __init__(
-        self, paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say, log: Log | None = None
+        self,
+        paths: Sequence[Path],
+        engine: Engine,
+        options: LabOptions,
+        say: Say,
+        log: Log | None = None,
+        subject: Subject = FILES,
     ) -> None:
         self._options = options
         self._stopped = False
@@ -104,6 +114,10 @@ class Lab:
             self.door = Door(guard.folder)
             self.door.add("GET", "/", self._describe)
             Explainer(self, self.door)
+            #: What the page shows of all this.
+            self.scene = Scene()
+            for path in ("/scene", "/scene/"):
+                self.door.add("GET", path, lambda seen, _body: self.scene.get(seen, _SCENE_SECONDS))
             self._marks = ChangeMarks(guard.folder / "changes.json")
             log = log or (lambda pod, line: self._say(f"{pod} | {line}"))
             self._request_log = RequestLog(log, lambda: self.pods.taking_calls)
@@ -134,9 +148,12 @@ class Lab:
             self.door.open()
             stack.callback(self.door.close)
             self._ending = stack.pop_all()
+        self._subject = subject
+        self._edit: Edit | None = None
+        self._is_edit = True  # what is read next, and not another subject
         self._rolling: set[str] = set()
         self._slow_at: float | None = None
-        self._problem: str | None = None
+        self._refusal: Refusal | None = None
         self._tidied: State | None = None
         self._callers: tuple[str, ...] = ()
 
@@ -172,16 +189,18 @@ class Lab:
             self._renew,
             self._follow,
         ):
-            problem = None
+            refusal = None
             try:
                 look()
             except (ManifestError, EnvoyError) as error:
-                problem = f"not applied, the last good state stays: {error}"
+                refusal = self._refuse(f"not applied, the last good state stays: {error}", error)
             except Exception as error:  # such as a full disk; whatever it is, it must not end the lab
-                problem = f"meshdemo itself failed and goes on, please report it: {error!r}"
-            if problem and problem != self._problem:
-                self._problem = problem
-                self._say(f"{_now()} {problem}")
+                refusal = Refusal(f"meshdemo itself failed and goes on, please report it: {error!r}")
+            if refusal and refusal != self._refusal:
+                self._refusal = refusal
+                self._say(f"{_now()} {refusal.problem}")
+        if not self._reading.is_busy:
+            self.scene.show(self.state, self._subject, self._edit, self._refusal)
 
     def stop(self) -> None:
         """End everything at once, and leave nothing."""
@@ -228,7 +247,7 @@ class Lab:
             if is_known and rules is not None:
                 return rules
             time.sleep(_POLL_SECONDS)
-        raise DoorError(503, f"{pod.name} cannot call yet: {self._problem or 'its sidecar is not ready'}")
+        raise DoorError(503, f"{pod.name} cannot call yet: {self.problem or 'its sidecar is not ready'}")
 
     def _describe(self, _rest: str, _body: object) -> dict[str, Any]:
         """Return what runs here, for those who look for a lab."""
@@ -239,12 +258,14 @@ class Lab:
             "addresses": [{"name": address.name, "url": address.url} for address in self.addresses()],
         }
 
-    def follow(self, paths: Sequence[Path]) -> None:
+    def follow(self, paths: Sequence[Path], subject: Subject = FILES) -> None:
         """Follow other files from now on; `is_settled` says when they are in force."""
+        self._is_edit = subject.title == self._subject.title or tuple(paths) == tuple(self._files.paths)
+        self._subject = subject
         self._reader.loader.paths = tuple(paths)
         self._files.paths = tuple(paths)
-        if self._problem:
-            self._problem = None
+        if self._refusal:
+            self._refusal = None
             self._files.read_again()
 
     @property
@@ -255,7 +276,14 @@ class Lab:
     @property
     def problem(self) -> str | None:
         """Return why the files as they are now are not in force."""
-        return self._problem
+        return self._refusal.problem if self._refusal else None
+
+    def _refuse(self, problem: str, error: Exception) -> Refusal:
+        """Return what is said of an error in the files, with the text that it is about."""
+        if not isinstance(error, ManifestError):
+            return Refusal(problem)
+        text = self._reader.loader.texts.get(error.file or "", "")
+        return Refusal(problem, error.file, error.line, text)
 
     def _say(self, line: str) -> None:
         """Tell the person; not what ends because all does."""
@@ -332,7 +360,7 @@ class Lab:
                 except EnvoyError as error:
                     self._reading.begin(functools.partial(self._blame, state, error))
         elif self._files.have_changed():
-            self._problem = None
+            self._refusal = None
             here = [pod.pod for pod in self.pods.present]
             self._reading.begin(lambda: self._reader.configure(self._reader.read(), here))
         elif (self._tidied is not self.state and self._has_gone()) or self._callers != self._reader.callers:
@@ -381,6 +409,9 @@ class Lab:
         if rolls:
             self._rolling |= {each.label for each in moving}
             self._slow_at = time.monotonic() + _SLOW_SECONDS
+        if changes or not self._is_edit:
+            self._edit = Edit(now_as_text(), tuple(each.label for each in changes), former) if self._is_edit else None
+        self._is_edit = True
         self._marks.add([each.label for each in changes])
 
     def _keep(self, state: State) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from meshdemo.console import terminal
 from meshdemo.console.screen import Screen
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.lessons import editing, pages, policy, promises, running
+from meshdemo.lessons import editing, pages, policy, promises
 from meshdemo.lessons.comment import Words
 from meshdemo.lessons.keys import Keys
 from meshdemo.lessons.notes import Notes
@@ -94,6 +93,8 @@ class Classroom:
         visit = Visit(self._lessons[index])
         going = self._visit(visit)
         while going != "q":
+            self._look_at_edit(visit)
+            self._lessons[index] = visit.lesson
             if going == "i":
                 return index
             if going in ("e", "u"):
@@ -111,8 +112,14 @@ class Classroom:
             going = self._visit(visit)
         return -1
 
+    def _look_at_edit(self, visit: Visit) -> None:
+        """Take note of an edit that was made elsewhere, on the page."""
+        lesson = self._stage.edited(visit.lesson)
+        if lesson is not visit.lesson:
+            visit.lesson, visit.changes = lesson, editing.changes_of(lesson)
+
     def _say_edits(self) -> None:
-        for lesson in self._lessons:
+        for lesson in map(self._stage.edited, self._lessons):
             if lesson.edited:
                 changes = ", ".join(editing.changes_of(lesson)) or "nothing is changed"
                 click.echo(f"your edit of {lesson.name}: {changes}; it is in {lesson.edited}")
@@ -191,12 +198,17 @@ class Classroom:
 
         def draw(columns: int, rows: int) -> tuple[list[str], str]:
             room = max(4, rows - _FRAME_ROWS)
-            where = self._stage.where + (f"  {self._stage.page}" if self._stage.page else "")
             found = shown(max(20, columns - 1), room)
             page = found[min(index, len(found) - 1)][:room] if found else []
             said = self._said[-1].replace(f"{visit.lesson.path}: ", "") if self._said else ""
             note = terminal.cut(printable(said), columns - 1, self._marks.ellipsis)
-            lines = [pages.header(visit.lesson, where, columns - 1), "", *page, *[""] * (room - len(page))]
+            link = click.style(terminal.cut(self._stage.page or "", columns - 1), dim=True)
+            lines = [
+                pages.header(visit.lesson, self._stage.where, columns - 1),
+                link,
+                *page,
+                *[""] * (room - len(page)),
+            ]
             bottom = click.style(terminal.cut(keys, columns - 1), reverse=True)
             return [*lines, click.style(note, dim=True)], bottom
 
@@ -246,30 +258,17 @@ class Classroom:
         while True:
             self._stage.step()
             self._screen.look_after()
-            if key := self._keys.read(_STEP_SECONDS):
+            if key := self._keys.read(_STEP_SECONDS) or self._stage.pressed():
                 return key
 
     def _hint(self, visit: Visit) -> None:
-        """Show the hints given so far and one more, until a key; the last is what the lab says about one call."""
-        hints = visit.lesson.hints
-        visit.hints = min(visit.hints + 1, len(hints))
-        given = [hint for hint in hints[: visit.hints] if not hint.startswith("`")]
-        said = self._explain(hints[visit.hints - 1].strip("`")) if len(given) < visit.hints else []
-        for page in pages.hint_pages(given, said, *self._room()):
-            more = "h next hint  " if visit.hints < len(hints) else ""
-            self._show(visit, page, f"{more}any other key goes on")
-            if self._wait() == "h" and visit.hints < len(hints):
-                return self._hint(visit)
-        return None
-
-    def _explain(self, command: str) -> list[str]:
-        """Return what a command prints."""
-        words = self._stage.translate(shlex.split(command))
-        try:
-            output, errors = running.finish(self._stage, words) if words else ("", "")
-        except StartError as error:
-            return [f"$ {command}", str(error)]
-        return [f"$ {command}", *(output or errors).splitlines()]
+        """Show the hints given so far and one more, until a key."""
+        visit.hints = min(visit.hints + 1, len(visit.lesson.hints))
+        page = pages.hint_page(visit.lesson.hints[: visit.hints], self._room()[0])
+        more = "h next hint  " if visit.hints < len(visit.lesson.hints) else ""
+        self._show(visit, page, f"{more}any other key goes back")
+        if self._wait() == "h":
+            self._hint(visit)
 
     def _refuse(self, visit: Visit, reason: str) -> str:
         """Say why a lesson cannot be shown here, and offer the engine that can."""
@@ -292,7 +291,7 @@ class Classroom:
 
         def look(seconds: float) -> bool:
             nonlocal pressed
-            key = self._keys.read(seconds)
+            key = self._keys.read(seconds) or self._stage.pressed()
             pressed = key if key in _GOING or key in _ENTER else ""
             return bool(pressed)
 
@@ -360,14 +359,10 @@ class Classroom:
     def _offer_editor(self, visit: Visit) -> str:
         """Say what is wrong, with the lines around it, and offer the editor; return what leads away."""
         undo = "u undo  " if visit.lesson.edited else ""
-        hint = "h hint  " if visit.lesson.hints else ""
-
-        def refused(columns: int, rows: int) -> list[Page]:
-            return [pages.refused_page(visit.lesson, visit.words, visit.problem, columns, rows, self._marks)]
-
-        while True:
-            self._show_pages(visit, refused, f"e edit  {undo}{hint}r try again  n next  p previous  q quit", 0)
-            key = self._wait_for(f"npreuq{'h' * bool(hint)}")
-            if key != "h":
-                return key
-            self._hint(visit)
+        self._show_pages(
+            visit,
+            lambda columns, rows: [pages.refused_page(visit.lesson, visit.problem, columns, rows, self._marks)],
+            f"e edit  {undo}r try again  n next  p previous  q quit",
+            0,
+        )
+        return self._wait_for("npreuq")

@@ -101,6 +101,12 @@ class ClusterStage:
     def logs(self, command: Sequence[str]) -> str | None:  # noqa: ARG002
         return None
 
+    def pressed(self) -> str:
+        return ""
+
+    def edited(self, lesson: Lesson) -> Lesson:
+        return lesson
+
     def step(self) -> None:
         for forward in self._forwards.values():
             forward.look_after()

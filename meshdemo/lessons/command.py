@@ -131,7 +131,7 @@ def _list(lessons: list[Lesson]) -> None:
 @contextmanager
 def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Iterator[Stage]:
     """Yield where lessons are to be shown, and end it afterwards, also after a signal, which raises Signalled."""
-    stage = _cluster_stage(options, lessons, notes) if options.cluster else _lab_stage(options, notes)
+    stage = _cluster_stage(options, lessons, notes) if options.cluster else _lab_stage(options, lessons, notes)
     try:
         with signals.raising(signal.SIGHUP):
             yield stage
@@ -149,10 +149,16 @@ def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) 
     return stage
 
 
-def _lab_stage(options: LessonOptions, notes: Notes) -> LabStage:
+def _lab_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> LabStage:
     command, lab_stage = import_lab("meshdemo lesson")
     engine = command.choose_engine(istiod=options.istiod)
-    stage: LabStage = lab_stage.LabStage(engine, lab_stage.LabOptions(options.port, access_log=True), notes.say)
+    stage: LabStage = lab_stage.LabStage(
+        engine,
+        lab_stage.LabOptions(options.port, access_log=True),
+        notes.say,
+        count=len(lessons),
+        edits=None if options.folder else _EDITS,
+    )
     return stage
 
 

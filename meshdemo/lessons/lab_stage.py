@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections import defaultdict, deque
@@ -19,43 +20,63 @@ from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
+from meshdemo.lab.scene import Subject
+from meshdemo.lessons.desk import FRONT, Desk, find_scene
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 
-# The ports that the lessons' commands name: what stands in front, and the gateways' port 80.
-_FRONT = 3030
+# Where the lessons' commands look for the gateways' port 80.
 _GATEWAY_SHIFT = 8000
 _PRIVILEGED = 1024
 _POLL_SECONDS = 0.05
 _IN_FORCE_SECONDS = 40.0
 # How many lines are kept of what each pod logs.
 _LINES = 10_000
+# What fits a line of a terminal.
+_LINK_LENGTH = 79
 
 
 class LabStage:
     """Lessons in a lab, which starts with the first of them. `engine` configures it, `say` takes its lines.
 
-    `manifests` are what runs instead of the example of the lessons' folder.
+    `manifests` are what runs instead of the example of the lessons' folder. `count` is how many lessons there are,
+    `edits` the folder for copies that the page makes.
     """
 
     where = "in the lab"
 
-    def __init__(self, engine: Engine, options: LabOptions, say: Say, manifests: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        options: LabOptions,
+        say: Say,
+        manifests: Sequence[Path] = (),
+        *,
+        count: int = 0,
+        edits: Path | None = None,
+    ) -> None:
         self._engine = engine
         self._manifests = tuple(manifests)
         self._options = options
         self._say = say
         self._lab: Lab | None = None
-        self.page: str | None = None
+        self._lesson: Lesson | None = None
+        self._desk = Desk(edits)
+        self._copies: dict[str, Path] = {}
+        self._count = count
         self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
 
     def show(self, lesson: Lesson) -> None:
+        self._lesson = lesson
+        self._desk.show(lesson)
         paths = self._paths(lesson)
         try:
             if self._lab is None:
                 self._lab = Lab(paths, self._engine, self._options, self._say, self._log)
+                self._lab.door.add("POST", "/edit", self._desk.answer)
                 self._start(self._lab)
+                self._lab.follow(paths, self._subject(lesson))
             else:
-                self._lab.follow(paths)
+                self._lab.follow(paths, self._subject(lesson))
                 self._wait(self._lab)
         except (ManifestError, EnvoyError) as error:
             raise StartError(str(error)) from None
@@ -78,9 +99,33 @@ class LabStage:
             for line in list(self._logs[name])
         )
 
+    @property
+    def page(self) -> str | None:
+        """Return the link to the page with the scene of the lesson that is shown, and with the desk."""
+        if not self._lab or not self._lesson:
+            return None
+        link, desk = self._link(self._lesson), f"#desk={self._desk.token}"
+        # The page asks the lab for a scene that its link has no room for.
+        return link + desk if len(link + desk) <= _LINK_LENGTH else link.partition("?")[0] + desk
+
+    def pressed(self) -> str:
+        return self._desk.pressed()
+
+    def edited(self, lesson: Lesson) -> Lesson:
+        copy = self._copies.pop(lesson.file, None)
+        return dataclasses.replace(lesson, edited=copy) if copy else lesson
+
     def step(self) -> None:
-        if self._lab:
-            self._lab.step()
+        if self._lab is None:
+            return
+        if self._lesson and (copy := self._desk.copied()):
+            self._copies[self._lesson.file] = copy
+            if not self._lesson.edited:
+                self._say(f"the page edits a copy, {copy}; the lesson's own file stays as it is")
+            self._lesson = dataclasses.replace(self._lesson, edited=copy)
+            self._desk.show(self._lesson)
+            self._lab.follow(self._paths(self._lesson), self._subject(self._lesson))
+        self._lab.step()
 
     def why_not(self, lesson: Lesson) -> str | None:
         return reason_for_istiod(self._paths(lesson)) if self._engine.name == "quick" else None
@@ -89,6 +134,16 @@ class LabStage:
         """End the lab."""
         if self._lab:
             self._lab.stop()
+
+    def _link(self, lesson: Lesson) -> str:
+        port, query = find_scene(lesson)
+        return f"http://127.0.0.1:{self._ports().get(port)}/ui" + (f"?{query}" if query else "")
+
+    def _subject(self, lesson: Lesson) -> Subject:
+        """Return what the page says of a lesson."""
+        of_all = f" of {self._count}" if self._count else ""
+        title = f"{'Exercise' if lesson.is_exercise else 'Lesson'} {lesson.number}{of_all}: {lesson.title}"
+        return Subject(title, self._link(lesson), desk=True, turns=self._desk.edits is not None)
 
     def _paths(self, lesson: Lesson) -> list[Path]:
         return [*(self._manifests or [lesson.folder / EXAMPLE]), lesson.path]
@@ -106,7 +161,6 @@ class LabStage:
             lab.stop()
             self._lab = None
             raise
-        self.page = f"{lab.addresses()[0].url}ui"
 
     def _wait(self, lab: Lab) -> None:
         deadline = time.monotonic() + _IN_FORCE_SECONDS
@@ -122,7 +176,7 @@ class LabStage:
         """Return where the ports that lessons name are here."""
         ports = {}
         for index, address in enumerate(self._lab.addresses() if self._lab else ()):
-            number = address.gateway_port or _FRONT + index
+            number = address.gateway_port or FRONT + index
             is_shifted = address.gateway_port is not None and number < _PRIVILEGED
             ports[number + _GATEWAY_SHIFT if is_shifted else number] = address.port
         return ports

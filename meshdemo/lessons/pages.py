@@ -104,10 +104,9 @@ def range_pages(words: Words, columns: int, rows: int) -> list[Page]:
     return pack(_section("How the range was computed", words.section("Range"), columns), rows)
 
 
-def refused_page(lesson: Lesson, words: Words, problem: str, columns: int, rows: int, marks: Marks) -> Page:
+def refused_page(lesson: Lesson, problem: str, columns: int, rows: int, marks: Marks) -> Page:
     """Return what is wrong with a file, and the lines around the place that is named, where one is."""
-    about = [*_wrap(words.about, columns), ""] if lesson.is_exercise else []
-    lines = about + [click.style(line, fg="red") for line in _wrap(f"Error: {problem}", columns)]
+    lines = [click.style(line, fg="red") for line in _wrap(f"Error: {problem}", columns)]
     place = re.search(r"\.ya?ml:(\d+)|line (\d+)", problem)
     if not place:
         return lines
@@ -116,11 +115,10 @@ def refused_page(lesson: Lesson, words: Words, problem: str, columns: int, rows:
     return [*lines, "", *(policy.format_line(line, columns, marks, {number}) for line in around)]
 
 
-def hint_pages(hints: Sequence[str], said: Sequence[str], columns: int, rows: int) -> list[Page]:
-    """Return the hints given so far, and what was said about a call."""
-    blocks = [["Hints"], *(_wrap(f"{index}. {hint}", columns) for index, hint in enumerate(hints, 1))]
-    lines = [part for line in said for part in terminal.wrap(printable(line), columns) or [""]]
-    return pack([*blocks, lines] if lines else blocks, rows)
+def hint_page(hints: Sequence[str], columns: int) -> Page:
+    """Return the hints given so far."""
+    blocks = [_wrap(f"{index}. {hint}", columns) for index, hint in enumerate(hints, 1)]
+    return ["Hints", *(line for block in blocks for line in ["", *block])]
 
 
 def unusual_page(command: str, file: object, columns: int) -> Page:

@@ -16,8 +16,10 @@ class Stage(Protocol):
 
     #: What is said of it at the start of each lesson, such as "in the lab".
     where: str
-    #: The address of the live page, once there is one.
-    page: str | None
+
+    @property
+    def page(self) -> str | None:
+        """Return the address of the live page with the scene of the lesson, once there is one."""
 
     def show(self, lesson: Lesson) -> None:
         """Apply a lesson in place of the one before, and return when it is in force; raise StartError."""
@@ -27,6 +29,12 @@ class Stage(Protocol):
 
     def logs(self, command: Sequence[str]) -> str | None:
         """Return what `kubectl logs` would print, where the stage itself knows that."""
+
+    def pressed(self) -> str:
+        """Return a key that was pressed elsewhere than at the terminal, else nothing."""
+
+    def edited(self, lesson: Lesson) -> Lesson:
+        """Return the lesson with its copy where that was edited elsewhere since the last time, else as it is."""
 
     def step(self) -> None:
         """Look after everything; to be called many times a second."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
 import secrets
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -32,6 +34,8 @@ DEFAULT_STREAM_LIMIT = 32
 CHANGED_HEADER = "Meshdemo-Changed"
 
 _CHANGES_SHOWN = 20
+# In one answer, so that the page comes as a whole or not at all.
+_PARTS = ("page.html", "page.css", "page.js", "lab.js")
 # By which the page's own requests are known.
 _COOKIE_NAME = "meshdemo-page"
 _COOKIE = re.compile(rf"(?:^|;) *{_COOKIE_NAME}=([0-9a-f]{{32}}) *(?:;|$)")
@@ -45,19 +49,34 @@ def is_own(path: str) -> bool:
     return path == PATH or path.startswith(PATH + "/")
 
 
-def create_page(
-    observe: Observe,
-    header_names: Collection[str],
-    *,
-    stream_limit: int = DEFAULT_STREAM_LIMIT,
-    changes_file: Path | None = None,
-) -> WSGIApplication:
+@dataclass(frozen=True)
+class PageOptions:
+    """How pages are served: on how many threads at most, and what a lab says of itself.
+
+    `changes_file` is where whoever changes the mesh says so, see `read_changes`; `lab_socket` is the lab's door.
+    """
+
+    stream_limit: int = DEFAULT_STREAM_LIMIT
+    changes_file: Path | None = None
+    lab_socket: Path | None = None
+
+
+#: The page as it is without a lab.
+NO_LAB = PageOptions()
+
+
+def create_page(observe: Observe, header_names: Collection[str], options: PageOptions) -> WSGIApplication:
     """Return what answers PATH and everything below it.
 
-    `observe` makes one call, `header_names` are those that a call may carry. `changes_file` is where whoever changes
-    the mesh says so, see `read_changes`.
+    `observe` makes one call, `header_names` are those that a call may carry.
     """
-    calls = Calls(observe, header_names, lambda: read_changes(changes_file), own_path=PATH, stream_limit=stream_limit)
+    changes = functools.partial(read_changes, options.changes_file)
+    calls = Calls(observe, header_names, changes, own_path=PATH, stream_limit=options.stream_limit)
+    lab = None
+    if options.lab_socket:
+        from meshdemo.page.lab import create_lab
+
+        lab = create_lab(options.lab_socket, PATH)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, query = wsgi.raw_target(environ)
@@ -67,22 +86,23 @@ def create_page(
         if path == PATH:
             html, headers = read_page()
             value = _value_of(environ) or secrets.token_hex(16)
-            html = html.replace(_PLACE, _meta(value, environ), 1)
+            html = html.replace(_PLACE, _meta(value, environ, has_lab=lab is not None), 1)
             cookie = ("Set-Cookie", f"{_COOKIE_NAME}={value}; SameSite=Lax; HttpOnly")
             return wsgi.answer(environ, start_response, 200, html, *headers, cookie)
-        if path == CALLS_PATH:
+        if path == CALLS_PATH or lab:
             if not _is_own_request(environ):
                 return wsgi.answer(environ, start_response, 403, "Only the proxy's own page can make calls. Reload it.")
-            return calls(environ, start_response)
+            return calls(environ, start_response) if path == CALLS_PATH or not lab else lab(environ, start_response)
         return wsgi.answer(environ, start_response, 404, f"There is nothing at {percent_encode(path)}. See {PATH}.")
 
     return app
 
 
-def _meta(value: str, environ: WSGIEnvironment) -> str:
-    """Return what the page is told: its value, and whether a page from elsewhere led to it."""
+def _meta(value: str, environ: WSGIEnvironment, *, has_lab: bool) -> str:
+    """Return what the page is told: its value, whether a page from elsewhere led to it, and whether there is a lab."""
     is_led = environ.get("HTTP_SEC_FETCH_SITE", "none") in ("cross-site", "same-site")
-    return f'<meta name="meshdemo" content="{value}" data-led-by="{"another page" if is_led else "the person"}">'
+    flags = " data-led" * is_led + " data-lab" * has_lab
+    return f'<meta name="meshdemo" content="{value}"{flags}>'
 
 
 def _value_of(environ: WSGIEnvironment) -> str | None:
@@ -106,8 +126,11 @@ def _is_own_request(environ: WSGIEnvironment) -> bool:
 
 @cache
 def read_page() -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Return the page and its headers."""
-    html = files("meshdemo.page").joinpath("page.html").read_text("utf-8")
+    """Return the page, its parts in one file, and its headers."""
+    folder = files("meshdemo.page")
+    html, style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in _PARTS)
+    html = html.replace("<style></style>", f"<style>\n{style}</style>")
+    html = html.replace("<script></script>", "<script>\n{}</script>".format("\n".join(scripts)))
     policy = "; ".join(
         [
             "default-src 'none'",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshdemo.calling.upstream import Upstream
+from meshdemo.page.page import PageOptions
 from meshdemo.roles import proxy, webserver
 from meshdemo.roles.webserver import Faults
 from meshdemo.serving import server, wsgi
@@ -49,7 +50,7 @@ def run(serving: ServeOptions, *, replicas: int, faults: Faults, started: Callab
     service = create_service(create_web_servers(replicas, faults, access_log=serving.access_log))
     service_port = Server(service, server.bind(server.LOOPBACK, 0), serving.threads).port
     upstream = Upstream(f"http://{server.LOOPBACK}:{service_port}")
-    app = proxy.create_app(upstream, page_stream_limit=max(1, serving.threads // 2))
+    app = proxy.create_app(upstream, page_options=PageOptions(max(1, serving.threads // 2)))
     if server.is_loopback(serving.host):
         app = wsgi.with_local_names(app)
     server.serve(app, "proxy", sockets, serving, lambda port: started(port, service_port))

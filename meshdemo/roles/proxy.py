@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshdemo.calling.failures import Code
 from meshdemo.calling.headers import FORWARDED_HEADERS
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
-from meshdemo.page.page import DEFAULT_STREAM_LIMIT, change_headers, create_page, is_own
+from meshdemo.page.page import NO_LAB, PageOptions, change_headers, create_page, is_own
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
@@ -24,16 +23,14 @@ def create_app(
     forward_headers: Iterable[str] = (),
     pass_status: bool = False,
     name: str | None = None,
-    page_stream_limit: int = DEFAULT_STREAM_LIMIT,
-    changes_file: Path | None = None,
+    page_options: PageOptions = NO_LAB,
     timer: Callable[[], float] = time.perf_counter,
 ) -> WSGIApplication:
     """Return the proxy as a WSGI application, with the live page at `/ui`.
 
     `forward_headers` names headers that cross beside FORWARDED_HEADERS; nothing else does. The status is 200
     whatever came back, or with `pass_status` the upstream's, or that of the UpstreamError. `name` is what this proxy
-    adds to `Via` and knows itself by, so it has to be its own: by default one at random. `page_stream_limit` bounds the
-    threads that serve pages, `changes_file` is what they mark changes from (page.py). `timer` gives seconds.
+    adds to `Via` and knows itself by, so it has to be its own: by default one at random. `timer` gives seconds.
     """
     name = name or f"meshdemo-{secrets.token_hex(8)}"
     forwarded = {
@@ -66,9 +63,7 @@ def create_app(
     def observe(path: str, query: str, headers: Mapping[str, str]) -> dict[str, Any]:
         return _as_json(*call("GET", path, query, {**headers, "accept": "application/json"}))
 
-    page = create_page(
-        observe, frozenset(forwarded.values()), stream_limit=page_stream_limit, changes_file=changes_file
-    )
+    page = create_page(observe, frozenset(forwarded.values()), page_options)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, query = wsgi.raw_target(environ)
@@ -87,7 +82,7 @@ def create_app(
         }
         if as_json:
             headers["accept"] = "application/json"
-        changed = change_headers(changes_file) if as_json else ()
+        changed = change_headers(page_options.changes_file) if as_json else ()
         protocol = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
         outcome, milliseconds = call(environ["REQUEST_METHOD"], path, query, headers, body, protocol)
         # A status that no final answer may have is a bad gateway (RFC 9110, 15).

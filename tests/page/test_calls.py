@@ -12,7 +12,7 @@ from support import OF_THE_PAGE, http_response, read_request, replying, wait_unt
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.page.calls import Calls, RequestError, Slice, parse_slice
-from meshdemo.page.page import read_changes
+from meshdemo.page.page import PageOptions, read_changes
 from meshdemo.roles import proxy
 
 NAMES = frozenset({"end-user", "x-request-id"})
@@ -39,7 +39,7 @@ def ask(call_app):
 @pytest.fixture
 def page_app(requests_mock):
     requests_mock.get("http://webserver/", json={"content": "V1", "hostname": "pod", "path": "/", "status": 200})
-    return proxy.create_app(Upstream("http://webserver"), page_stream_limit=1)
+    return proxy.create_app(Upstream("http://webserver"), page_options=PageOptions(stream_limit=1))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_changes_are_told(ask, requests_mock, tmp_path):
     requests_mock.get("http://webserver/", text="ok")
     file = tmp_path / "changes"
     file.write_text(json.dumps([{"time": "2026-11-25T14:02:07.123Z", "text": "VirtualService/webserver changed"}]))
-    app = proxy.create_app(Upstream("http://webserver"), changes_file=file)
+    app = proxy.create_app(Upstream("http://webserver"), page_options=PageOptions(changes_file=file))
 
     def replace():
         new = tmp_path / "new"

@@ -16,6 +16,7 @@ from support import DEADLINE_SECONDS, ROOT
 from meshdemo import __version__
 from meshdemo.calling import upstream
 from meshdemo.cli import DEFAULT_PROXY_URL, main
+from meshdemo.page.page import PageOptions
 from meshdemo.roles import local, proxy, webserver
 from meshdemo.serving import server
 
@@ -56,7 +57,7 @@ def test_defaults(run):
     faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2, "fail_status": 500}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "connect_to": ()}
-    page = {"page_stream_limit": 32, "changes_file": None}
+    page = {"page_options": PageOptions(32)}
     assert run("proxy")[1] == {**serving, **calling, **page, "pass_status": False, "forward_headers": ()}
     assert run("up")[1] == {**serving, **faults, "host": "127.0.0.1", "replicas": 3, "access_log": False}
 
@@ -98,8 +99,21 @@ SETTINGS = [
         (("a", 1, "b", 2), ("", 0, "", 0)),
         (("::1", 80, "::2", 0), ("", 0, "c", 65535)),
     ),
-    ("proxy", ["--changes-file", "a"], ("CHANGES_FILE", "b"), "changes_file", Path("a"), Path("b")),
-    ("proxy", ["--threads", "9"], ("THREADS", "1"), "page_stream_limit", 4, 1),
+    (
+        "proxy",
+        ["--changes-file", "a"],
+        ("CHANGES_FILE", "b"),
+        "page_options",
+        *(PageOptions(32, Path(n)) for n in "ab"),
+    ),
+    (
+        "proxy",
+        ["--lab-socket", "a"],
+        ("LAB_SOCKET", "b"),
+        "page_options",
+        *(PageOptions(32, None, Path(n)) for n in "ab"),
+    ),
+    ("proxy", ["--threads", "9"], ("THREADS", "1"), "page_options", PageOptions(4), PageOptions(1)),
     ("webserver", ["--hostname", "a"], ("HOSTNAME", "b"), "hostname", "a", "b"),
     ("webserver", ["--content", "V1"], ("CONTENT", "V2"), "content", "V1", "V2"),
     ("webserver", ["--content", "V1"], ("SERVERCONTNET", "V2"), "content", "V1", "V2"),
@@ -267,7 +281,7 @@ def test_options_are_declared_in_one_way():
     meanings = {}
     for name, command in main.commands.items():
         for parameter in options_of(command):
-            assert parameter.hidden == (parameter.name in ("changes_file", "heading"))
+            assert parameter.hidden == (parameter.name in ("changes_file", "heading", "lab_socket"))
             if name != "watch":
                 meanings.setdefault(parameter.opts[0], set()).add((str(parameter.envvar), parameter.help))
     assert {name: uses for name, uses in meanings.items() if len(uses) > 1} == {}

@@ -16,6 +16,7 @@ class StageDouble:
         self.say = say
         self.log = ""
         self.steps = []
+        self.keys = []
         self.running = False
 
     def show(self, lesson):
@@ -34,6 +35,12 @@ class StageDouble:
 
     def logs(self, command):
         return self.log if command[:2] == ("kubectl", "logs") else None
+
+    def pressed(self):
+        return self.keys.pop(0) if self.keys else ""
+
+    def edited(self, lesson):
+        return lesson
 
     def step(self):
         for step in self.steps:

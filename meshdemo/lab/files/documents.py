@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -67,6 +68,20 @@ def parse(text: str) -> list[tuple[int, Any]]:
         found = [(line, _parse_yaml(part.replace("\t", " "), line)) for line, part in zip(lines, parts, strict=True)]
         return [(line + number, document) for line, documents in found for number, document in documents]
     return _parse_yaml(text, 0)
+
+
+def compose(text: str) -> Iterator[yaml.Node]:
+    """Yield the documents of YAML as nodes, which know where they stand; raise YAMLError, RecursionError."""
+    return (node for node in yaml.compose_all(text, _Yaml) if node is not None)
+
+
+def last_line(text: str, line: int) -> int:
+    """Return the last line, from 1, of the document that begins at a line, or of the whole text."""
+    try:
+        root = next(each for each in compose(text) if each.start_mark.line + 1 == line)
+    except (yaml.YAMLError, RecursionError, StopIteration, AttributeError, DocumentError):
+        return text.count("\n") + 1
+    return int(root.end_mark.line + (root.end_mark.column > 0))
 
 
 def locate(text: str, line: int, kind: str, name: str, path: str) -> tuple[int, int] | None:
