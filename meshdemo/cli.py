@@ -203,10 +203,23 @@ def _interfaces(host: str) -> str:
 
 @main.command("up")
 @up_options
-@option("--replicas", type=WholeNumber(1, 50), default=3, help="Web servers of each version, from 1 to 50.")
+@option(
+    "--replicas",
+    type=WholeNumber(1, 50),
+    default=3,
+    help="Web servers of each version, from 1 to 50; with -f the most pods of each workload.",
+)
 @filenames_option
 @recursive_option
 @option("-n", "--namespace", metavar="NAME", help="Namespace of objects that name none, instead of default; needs -f.")
+@option(
+    "--stand-in",
+    "stand_ins",
+    multiple=True,
+    metavar="WORKLOAD:SETTING=VALUE",
+    help="How a workload's stand-in behaves: fail-ratio, status, delay or calls, as in reviews-v2:fail-ratio=0.5. "
+    "Repeatable.",
+)
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @option(
@@ -225,6 +238,7 @@ def up_command(
     filenames: tuple[str, ...],
     recursive: bool,
     namespace: str | None,
+    stand_ins: tuple[str, ...],
     istiod: bool,
     dry_run: bool,
     allow_code: bool,
@@ -247,10 +261,17 @@ def up_command(
             allow_code=allow_code,
             recursive=recursive,
             namespace=namespace,
+            stand_ins=stand_ins,
         )
         return
-    if dry_run or istiod or allow_code or namespace:
-        name = "--dry-run" if dry_run else "--istiod" if istiod else "--allow-code" if allow_code else "--namespace"
+    needing = {
+        "--dry-run": dry_run,
+        "--istiod": istiod,
+        "--allow-code": allow_code,
+        "--namespace": namespace,
+        "--stand-in": stand_ins,
+    }
+    for name in (name for name, value in needing.items() if value):
         raise click.UsageError(f"{name} needs -f: without manifests there is no Envoy.")
     from meshdemo.roles import local
 
@@ -286,14 +307,16 @@ def _up_with_manifests(
     allow_code: bool,
     recursive: bool,
     namespace: str | None,
+    stand_ins: tuple[str, ...],
 ) -> None:
     """Run the lab, which needs packages of its own."""
     if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError(f"--host cannot be combined with -f: the lab listens on {server.LOOPBACK} alone.")
-    for name in ("replicas", "threads", "fail_ratio", "fail_status", "slow_ratio", "delay_seconds"):
+    for name in ("threads", "everywhere", "fail_ratio", "fail_status", "slow_ratio", "delay_seconds"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} cannot be combined with -f: the manifests say it.")
+    has_replicas = ctx.get_parameter_source("replicas") is click.core.ParameterSource.COMMANDLINE
     command = _import_lab("-f")
     command.up(
         filenames,
@@ -303,6 +326,8 @@ def _up_with_manifests(
         allow_code=allow_code,
         recursive=recursive,
         namespace=namespace,
+        replicas=ctx.params["replicas"] if has_replicas else None,
+        stand_ins=stand_ins,
     )
     server.exit_process()
 

@@ -193,4 +193,10 @@ fault_options = as_one(
         envvar="DELAY",
         help="Seconds that /slowsometimes waits.",
     ),
+    switch(
+        "--everywhere/--not-everywhere",
+        default=False,
+        envvar="EVERYWHERE",
+        help="Fail and wait at random on any path, not just on these two.",
+    ),
 )

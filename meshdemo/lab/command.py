@@ -17,6 +17,8 @@ from meshdemo import bundled
 from meshdemo.console import signals, streams
 from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick, summary
+from meshdemo.lab.cluster.options import ReadOptions
+from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
@@ -59,11 +61,14 @@ def up(
     allow_code: bool,
     recursive: bool = False,
     namespace: str | None = None,
+    replicas: int | None = None,
+    stand_ins: Sequence[str] = (),
 ) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
     if namespace is not None and not is_namespace(namespace):
         raise click.UsageError(f"-n {shown(namespace)} is not {NAMESPACE_RULE}.")
-    options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log, namespace or NAMESPACE)
+    reading = ReadOptions(namespace or NAMESPACE, replicas, dict(map(_parse_stand_in, stand_ins)))
+    options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log, reading)
     say = functools.partial(click.echo, err=True)
     paths = files_of(filenames, say, recursive=recursive)
     try:
@@ -84,6 +89,14 @@ def up(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StartError(f"no space is left for temporary files in {tempfile.gettempdir()}") from None
+
+
+def _parse_stand_in(text: str) -> tuple[str, Behaviour]:
+    """Return the workload and the behaviour that a value of --stand-in means, or raise UsageError."""
+    try:
+        return parse_behaviour(text)
+    except ValueError as error:
+        raise click.UsageError(f"--stand-in {text}: {error}.") from None
 
 
 def choose_engine(*, istiod: bool, allow_code: bool = False) -> Engine:

@@ -16,6 +16,7 @@ from meshdemo.lab import summary
 from meshdemo.lab.callers import MOST as MOST_CALLERS
 from meshdemo.lab.callers import Callers
 from meshdemo.lab.cluster.model import Pod
+from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.door import Door, DoorError
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
@@ -25,7 +26,7 @@ from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
-from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown_path
+from meshdemo.lab.files.manifests import ManifestError, shown_path
 from meshdemo.lab.marks import ChangeMarks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.pods.deployment import Pods
@@ -48,20 +49,17 @@ _SCENE_SECONDS = 2
 
 @dataclass(frozen=True)
 class LabOptions:
-    """How a lab runs: the port of the Service in front, seconds to drain, and whether each call is logged.
-
-    Objects that name no namespace are in `namespace`.
-    """
+    """How a lab runs: the port in front, seconds to drain, whether calls are logged, and how the files are read."""
 
     port: int = 3030
     drain_seconds: float = 5.0
     access_log: bool = False
-    namespace: str = NAMESPACE
+    reading: ReadOptions = DEFAULT_OPTIONS
 
 
 def dry_run(paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say) -> tuple[str, tuple[str, ...]]:
     """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
-    reader = Reader(paths, engine, say, options.namespace)
+    reader = Reader(paths, engine, say, options.reading)
     state = reader.configure(reader.read())
     with ExitStack() as stack:
         guard = Guard()
@@ -95,7 +93,7 @@ class Lab:
         self._out = say
         self._files = WatchedFiles(paths, self._say)
         self._reading: BackgroundJob[State] = BackgroundJob()
-        self._reader = Reader(paths, engine, self._say, options.namespace)
+        self._reader = Reader(paths, engine, self._say, options.reading)
         with ExitStack() as stack:
             guard = Guard()
             stack.callback(guard.close)

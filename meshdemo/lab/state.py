@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster, Gateway, Pod
+from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.workloads import addresses, read_cluster
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.envoy import node
@@ -21,7 +22,7 @@ from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.original import needs_services
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
-from meshdemo.lab.files.manifests import NAMESPACE, Loader, Manifest, ManifestError, Say, shown_path, unheard
+from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, Say, shown_path, unheard
 from meshdemo.lab.xray.naming import name_rules
 
 # What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.
@@ -72,8 +73,11 @@ class State:
 class Reader:
     """Reads the files again and again; `say` is told of one that takes long."""
 
-    def __init__(self, paths: Sequence[Path], engine: Engine, say: Say = unheard, namespace: str = NAMESPACE) -> None:
-        self.loader = Loader(paths, say, namespace=namespace)
+    def __init__(
+        self, paths: Sequence[Path], engine: Engine, say: Say = unheard, options: ReadOptions = DEFAULT_OPTIONS
+    ) -> None:
+        self.loader = Loader(paths, say, namespace=options.namespace)
+        self._options = options
         self._engine = engine
         #: The names of pods from which somebody calls, whatever their programs do.
         self.callers: tuple[str, ...] = ()
@@ -85,7 +89,7 @@ class Reader:
         """Read the files; raise ManifestError with the place of the first problem."""
         with self._any_defect_said():
             manifests, notes = self.loader.load()
-            cluster = read_cluster(manifests, self._networks)
+            cluster = read_cluster(manifests, self._networks, self._options)
             check_texts(cluster)
         if not cluster.workloads:
             raise ManifestError(self._all_files(), "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml")

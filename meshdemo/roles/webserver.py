@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 FAIL_PATH = "/failsometimes"  # answers `Faults.fail_status` with the probability `Faults.fail_ratio`
 SLOW_PATH = "/slowsometimes"  # waits `Faults.delay_seconds` with the probability `Faults.slow_ratio`
-
 DEFAULT_CONTENT = "Hello world"
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong at random: probabilities from 0 to 1, how it fails, and how long a slow answer waits."""
+    """What goes wrong at random: probabilities from 0 to 1, how it fails, how long it waits, and if on any path."""
 
     fail_ratio: float = 1 / 3
     slow_ratio: float = 1 / 3
     delay_seconds: float = 2.0
     fail_status: int = 500
+    everywhere: bool = False
 
 
 DEFAULT_FAULTS = Faults()
@@ -52,9 +52,9 @@ def create_app(
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         raw_path = wsgi.raw_path(environ)
         status, seconds = _asked_for(raw_path)
-        if raw_path == SLOW_PATH and draw() < faults.slow_ratio:
+        if (faults.everywhere or raw_path == SLOW_PATH) and draw() < faults.slow_ratio:
             seconds = faults.delay_seconds
-        if raw_path == FAIL_PATH and draw() < faults.fail_ratio:
+        if (faults.everywhere or raw_path == FAIL_PATH) and draw() < faults.fail_ratio:
             status = faults.fail_status
         if seconds:
             sleep(seconds)

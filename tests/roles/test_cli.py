@@ -54,7 +54,7 @@ def run(monkeypatch):
 def test_defaults(run):
     """The defaults are those that the README promises."""
     serving = {"host": "", "port": 3030, "threads": 64, "drain_seconds": 5, "access_log": True}
-    faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2, "fail_status": 500}
+    faults = {"fail_ratio": 1 / 3, "slow_ratio": 1 / 3, "delay_seconds": 2, "fail_status": 500, "everywhere": False}
     assert run("webserver")[1] == {**serving, **faults, "content": "Hello world", "hostname": None}
     calling = {"proxy_url": DEFAULT_PROXY_URL, "timeout_seconds": 30, "keep_alive": False, "connect_to": ()}
     page = {"page_options": PageOptions(32)}
@@ -121,6 +121,7 @@ SETTINGS = [
     ("webserver", ["--fail-status", "503"], ("FAIL_STATUS", "400"), "fail_status", 503, 400),
     ("webserver", ["--slow-ratio", ".5"], ("SLOW_RATIO", "1e-3"), "slow_ratio", 0.5, 0.001),
     ("webserver", ["--delay", "0"], ("DELAY", "86400"), "delay_seconds", 0, 86400),
+    ("webserver", ["--everywhere"], ("EVERYWHERE", "1"), "everywhere", True, True),
     ("up", ["--port", "0"], ("PORT", "1"), "port", 0, 1),
     ("up", ["--host", "*"], ("LISTEN_HOST", "::1"), "host", "", "::1"),
     ("up", ["--host", "::"], ("LISTEN_HOST", "*"), "host", "::", ""),

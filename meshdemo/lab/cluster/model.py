@@ -28,6 +28,9 @@ LOCALITY_LABELS = frozenset({"istio-locality", "topology.istio.io/locality"})
 #: Objects that say what is behind a Service without a selector.
 ENDPOINTS = frozenset({("", "Endpoints"), ("discovery.k8s.io", "EndpointSlice")})
 
+# The protocols that Istio knows and that are not HTTP to it (pkg/config/protocol, Parse).
+_NOT_HTTP = frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis", "udp"})
+
 Labels = Mapping[str, str]
 
 
@@ -70,6 +73,10 @@ class Container:
     readiness: Probe | None = None
     liveness: Probe | None = None
     stands_in: bool = False
+    #: Who a stand-in says it is: workload and version.
+    content: str = ""
+    #: The ports of a stand-in at which it says a line to whoever connects, since they are not for HTTP.
+    lines_at: tuple[int, ...] = ()
 
     @property
     def role(self) -> str:
@@ -179,6 +186,11 @@ class ServicePort:
         It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection").
         """
         return (self.app_protocol or self.name.partition("-")[0]).lower()
+
+    @property
+    def is_for_tcp(self) -> bool:
+        """Return whether it is said to be for something else than HTTP without TLS."""
+        return self.protocol in _NOT_HTTP
 
 
 @dataclass(frozen=True)

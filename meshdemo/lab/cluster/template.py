@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshdemo.lab.cluster.model import INJECT_LABEL, Container, Probe, Template
+from meshdemo.lab.cluster.stand_ins import ANNOTATION, Behaviour, stand_in
 from meshdemo.lab.files.manifests import shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text, Type
 from meshdemo.serving import server
@@ -197,7 +198,8 @@ _OTHER_POD = Object({**_POD_FIELDS, **dict.fromkeys(["initContainers", *_ONLY_EL
 METADATA = Object(
     {
         "labels": LABELS,
-        **dict.fromkeys(["annotations", "name", "namespace", "generateName", "creationTimestamp"], Anything()),
+        "annotations": Map(Text()),
+        **dict.fromkeys(["name", "namespace", "generateName", "creationTimestamp"], Anything()),
         **dict.fromkeys(["finalizers", "managedFields", "ownerReferences", "resourceVersion", "uid"], Anything()),
         **dict.fromkeys(["generation", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"], Anything()),
     }
@@ -219,10 +221,11 @@ def _container_type(value: Any) -> Object:
     return _CONTAINER if is_own else _OTHER_CONTAINER
 
 
-def read_template(fields: Fields, workload: str) -> Template:
+def read_template(fields: Fields, workload: str, behaviour: Behaviour | None = None) -> Template:
     """Return a pod template with the containers that run this program, else with one that stands in for all.
 
-    It has no container where there is none but Istio's own, as in the pod of a gateway.
+    What stands in behaves as the annotations say, unless there is a `behaviour`. There is no container where the
+    pod has none but Istio's own, as that of a gateway.
     """
     pod = fields["spec"]
     others, own = [], []
@@ -240,9 +243,8 @@ def read_template(fields: Fields, workload: str) -> Template:
         raise pod.error("containers", "two listen on the same port")
     labels = fields["metadata"]["labels"]
     if others and not own:
-        containers = [_stand_in(others, workload, labels)]
-    annotations = fields["metadata"]["annotations"]
-    inject = annotations.get(INJECT_LABEL) if isinstance(annotations, dict) else None
+        containers = [stand_in(others, workload, labels, behaviour or _behaviour(fields["metadata"]))]
+    inject = fields["metadata"]["annotations"].get(INJECT_LABEL)
     grace = pod["terminationGracePeriodSeconds"]
     return Template(
         labels=tuple(labels.items()),
@@ -253,21 +255,14 @@ def read_template(fields: Fields, workload: str) -> Template:
     )
 
 
-def _stand_in(containers: Sequence[Fields], workload: str, labels: Mapping[str, str]) -> Container:
-    """Return a web server that answers at all ports of containers, with the names of workload and version."""
-    version = labels.get("version", "")
-    name = workload.removesuffix(f"-{version}") if version else workload
-    ports: dict[int, str] = {}
-    for port in (each for container in containers for each in container["ports"]):
-        if port["protocol"] in (None, "TCP"):
-            ports.setdefault(port["containerPort"], port["name"] or "")
-    return Container(
-        name=containers[0]["name"],
-        args=("webserver", "--content", f"{name} {version}".rstrip()),
-        environment=(),
-        ports=tuple((name, number) for number, name in ports.items()),
-        stands_in=True,
-    )
+def _behaviour(metadata: Fields) -> Behaviour:
+    """Return how a stand-in behaves by the annotations of its pod."""
+    annotations = metadata["annotations"]
+    own = {name: value for name, value in annotations.items() if name.startswith(ANNOTATION)}
+    try:
+        return Behaviour({name.removeprefix(ANNOTATION): value for name, value in own.items()})
+    except ValueError as error:
+        raise metadata.error("annotations", str(error)) from None
 
 
 def _container(fields: Fields) -> Container:

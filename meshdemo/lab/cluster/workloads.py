@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from meshdemo.lab.cluster.gateways import read_gateways
 from meshdemo.lab.cluster.model import (
@@ -11,21 +11,23 @@ from meshdemo.lab.cluster.model import (
     NETWORKS,
     POD_NETWORK,
     Cluster,
-    Container,
     Pod,
-    Service,
     Workload,
     matches,
     unique_name,
 )
+from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
+from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE, read_template
-from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError
+from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError, suggestion
 from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
-from meshdemo.serving import server
 
 # More processes than this are more than a machine is for.
 _MOST_PODS = 100
+# What a workload has at most where not all have what they want.
+_MOST_OF_EACH = 10
+_MOST_NAMES = 10
 
 # Objects that make no difference to calls on this machine, by group; of others only a cluster knows what they do.
 _SILENT = {
@@ -72,7 +74,11 @@ _SPECS: dict[str, dict[str, Type]] = {
 }
 
 
-def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None = None) -> Cluster:
+def read_cluster(
+    manifests: Sequence[Manifest],
+    networks: dict[str, int] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+) -> Cluster:
     """Return the cluster that the manifests describe, or raise ManifestError with the place of the first problem.
 
     `networks` remembers the number that a workload's pods have in their addresses, from one reading to the next.
@@ -80,8 +86,12 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
     networks = {} if networks is None else networks
     service_manifests = [each for each in manifests if (each.group, each.kind) == ("", "Service")]
     services = [read_service(manifest, number) for number, manifest in enumerate(service_manifests, 1)]
-    read_ones = [_workload(manifest) for manifest in manifests if (manifest.group, manifest.kind) in _RUN_PODS]
-    workloads = [_with_ports(workload, services) for workload in read_ones if workload.template.containers]
+    read_ones = [
+        _workload(manifest, options.stand_ins) for manifest in manifests if (manifest.group, manifest.kind) in _RUN_PODS
+    ]
+    workloads = [with_ports(workload, services) for workload in read_ones if workload.template.containers]
+    _check_stand_ins(workloads, options.stand_ins)
+    workloads, bounded = _bounded(workloads, options.replicas)
     for manifest in manifests:
         if (manifest.group, manifest.kind) == ("", "Endpoints"):
             check_endpoints(manifest)
@@ -92,6 +102,7 @@ def read_cluster(manifests: Sequence[Manifest], networks: dict[str, int] | None 
             continue
         (policies if (manifest.group, manifest.kind) in KINDS else unknown).append(manifest)
     notes = [f"not applied here, since only a cluster knows them: {_names(unknown)}"] if unknown else []
+    notes += bounded
     outside = {
         manifest.name
         for manifest in manifests
@@ -120,12 +131,12 @@ def _names(manifests: Iterable[Manifest]) -> str:
     return ", ".join(manifest.label for manifest in manifests)
 
 
-def _workload(manifest: Manifest) -> Workload:
+def _workload(manifest: Manifest, stand_ins: Mapping[str, Behaviour]) -> Workload:
     name = unique_name(manifest.name, manifest.namespace)
     if manifest.kind == "Pod":
         parts = {"metadata": read(manifest, METADATA, "metadata"), "spec": read(manifest, POD_SPEC)}
         fields = Fields(parts, manifest.place, frozenset(parts))
-        template = read_template(fields, manifest.name)
+        template = read_template(fields, manifest.name, stand_ins.get(name))
         return Workload(name, manifest.place, 1, template, "Pod", namespace=manifest.namespace)
     spec = read(manifest, Object(_SPECS[manifest.kind], ("selector", "template")))
     labels = spec["template"]["metadata"]["labels"]
@@ -134,7 +145,7 @@ def _workload(manifest: Manifest) -> Workload:
     if not matches(labels, wanted) or not (wanted or selector["matchExpressions"]):
         raise spec.error("selector", "does not match the labels of template.metadata")
     replicas = 1 if spec.get("replicas") is None else spec["replicas"]
-    template = read_template(spec["template"], manifest.name)
+    template = read_template(spec["template"], manifest.name, stand_ins.get(name))
     first = 1
     if manifest.kind == "StatefulSet":
         first = (spec["ordinals"]["start"] or 0) if spec["ordinals"] else 0
@@ -144,30 +155,47 @@ def _workload(manifest: Manifest) -> Workload:
     return workload
 
 
+def _check_stand_ins(workloads: Sequence[Workload], stand_ins: Mapping[str, Behaviour]) -> None:
+    """Raise ManifestError for the behaviour of what is no stand-in."""
+    names = [workload.name for workload in workloads if workload.stands_in]
+    for name in stand_ins:
+        if name not in names:
+            there = (
+                f"only {', '.join(names[:_MOST_NAMES])}{', ...' * (len(names) > _MOST_NAMES)}"
+                if names
+                else "there is none"
+            )
+            raise ManifestError(f"--stand-in {name}", f"no stand-in has this name, {there}{suggestion(name, names)}")
+
+
+def _bounded(workloads: Sequence[Workload], most: int | None) -> tuple[list[Workload], list[str]]:
+    """Return the workloads with at most so many pods each, and a note where these are not all.
+
+    Without a number these are as many as the files say, if all together have room, else as many as have.
+    """
+    if most is None:
+        numbers = (_MOST_PODS, *range(_MOST_OF_EACH, 1, -1))
+        most = next((each for each in numbers if _count(workloads, each) <= _MOST_PODS), 1)
+    count = _count(workloads, most)
+    if count > _MOST_PODS:
+        problem = f"makes {count} pods with those of all others, and this machine is for {_MOST_PODS}"
+        raise ManifestError(f"{workloads[-1].place}: spec.replicas", problem)
+    wanted = sum(workload.replicas for workload in workloads)
+    found = [dataclasses.replace(each, replicas=min(each.replicas, most)) for each in workloads]
+    note = f"{count} pods instead of {wanted}, at most {most} of each workload, are run here: --replicas sets how many"
+    return found, [note] if count < wanted else []
+
+
+def _count(workloads: Iterable[Workload], most: int) -> int:
+    return sum(min(workload.replicas, most) for workload in workloads)
+
+
 def _check_rollout(spec: Fields) -> None:
     """Raise ManifestError for what the lab does otherwise, where that could be seen."""
     if spec["strategy"] and spec["strategy"]["type"] == "Recreate":
         raise spec["strategy"].error("type", "'Recreate' is not supported here: RollingUpdate is")
     if spec["paused"]:
         raise spec.error("paused", f"is not supported here: {ONLY_HERE}")
-
-
-def _with_ports(workload: Workload, services: Sequence[Service]) -> Workload:
-    """Return a workload whose stand-ins answer at the ports that Services name by number as well, at one at least."""
-    if not workload.stands_in:
-        return workload
-    template = workload.template
-    (stand_in,) = template.containers
-    ports = {number: (name, number) for name, number in stand_in.ports}
-    for service in services:
-        is_near = service.namespace == workload.namespace
-        if is_near and service.selector and matches(dict(template.labels), service.selector):
-            for port in service.ports:
-                if isinstance(port.target, int):
-                    ports.setdefault(port.target, ("", port.target))
-    found = tuple(ports.values()) or (("", server.DEFAULT_PORT),)
-    container: Container = dataclasses.replace(stand_in, ports=found)
-    return dataclasses.replace(workload, template=dataclasses.replace(template, containers=(container,)))
 
 
 def addresses(pod: Pod) -> list[str]:
@@ -181,9 +209,6 @@ def _pods(workloads: Sequence[Workload], networks: dict[str, int], outside: Set[
     pods: dict[str, Pod] = {}
     names = {workload.name for workload in workloads}
     for workload in workloads:
-        if len(pods) + workload.replicas > _MOST_PODS:
-            problem = f"makes more than {_MOST_PODS} pods in all, which are too many for one machine"
-            raise ManifestError(f"{workload.place}: spec.replicas", problem)
         network = _network(workload.name, names, networks) if workload.replicas else 0
         template = workload.template
         for index, name in enumerate(workload.pod_names, 1):

@@ -15,6 +15,7 @@ from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules
 from meshdemo.lab.envoy.original import Names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
+from meshdemo.lab.pods.lines import LineServer
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Replica, Say
 
@@ -65,12 +66,17 @@ class RunningPod:
         self.pod = wanted.pod
         self._around = around
         book = around.ports
-        # A stand-in listens once, for all its ports.
+        # A stand-in listens once for all its ports where HTTP is spoken, and once for all others.
         apps = {
-            port: book.get((key, "app", container.port))
+            port: book.get((key, "line" if port in container.lines_at else "app", container.port))
             for container in self.pod.containers
             for port in container.listens
         }
+        self._lines = [
+            LineServer(book.get((key, "line", container.port)), f"{container.content} on {self.pod.hostname}")
+            for container in self.pod.containers
+            if container.lines_at
+        ]
         inbound = {number: book.get((key, "in", number)) for number in apps} if wanted.takes_inbound else {}
         outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
         self.ports = Ports(apps, inbound, outbound)
@@ -95,7 +101,7 @@ class RunningPod:
         return Replica(
             self.pod.name if single else f"{self.pod.name}/{container.name}",
             container,
-            port=self.ports.apps[container.port],
+            port=self._around.ports.get((self.key, "app", container.port)),
             arguments=arguments,
             environment=environment,
             grace_seconds=self.wanted.template.grace_seconds,
@@ -126,6 +132,8 @@ class RunningPod:
         """Start everything, without waiting."""
         if self.sidecar and local:
             self.sidecar.start(local, where)
+        for server in self._lines:
+            server.start()
         for replica in self.replicas:
             replica.start()
 
@@ -141,6 +149,8 @@ class RunningPod:
 
     def retire(self) -> None:
         """Let its containers drain and end; the sidecar stays until they have."""
+        for server in self._lines:
+            server.stop()
         for replica in self.replicas:
             replica.retire()
 
@@ -150,7 +160,8 @@ class RunningPod:
             self.sidecar.stop()
             self._around.plane.remove(self.sidecar.subscriber)
             shutil.rmtree(self.sidecar.folder, ignore_errors=True)
-        for kind, numbers in (("app", self.ports.apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
+        apps = self.ports.apps
+        for kind, numbers in (("app", apps), ("line", apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
             for number in numbers:
                 self._around.ports.release((self.key, kind, number))
 

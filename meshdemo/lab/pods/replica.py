@@ -31,6 +31,7 @@ PROGRAM_VARIABLES = frozenset(
         "CONTENT",
         "DELAY",
         "DRAIN_SECONDS",
+        "EVERYWHERE",
         "FAIL_RATIO",
         "FAIL_STATUS",
         "FORWARD_HEADERS",

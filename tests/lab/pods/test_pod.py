@@ -29,6 +29,8 @@ def around(tmp_path):
         PortBook(),
         print,
         print,
+        print,
+        False,
         {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"},
         {"CHANGES_FILE": "c"},
     )

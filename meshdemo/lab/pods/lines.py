@@ -1,0 +1,53 @@
+"""Answers with a line at a port where nobody speaks HTTP, in this process."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+
+# How long a caller may keep a connection open without a word.
+_IDLE_SECONDS = 60.0
+_READ_BYTES = 65536
+
+
+class LineServer:
+    """Says `line` to each who connects to a port of loopback, from `start` to `stop`, and takes whatever they say."""
+
+    def __init__(self, port: int, line: str) -> None:
+        self._port = port
+        self._handler = type("Handler", (_Handler,), {"line": f"{line}\n".encode()})
+        self._server: _Server | None = None
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._server = _Server(("127.0.0.1", self._port), self._handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="line", daemon=True).start()
+
+    def stop(self) -> None:
+        """Listen no more, once; calls that are being answered go on."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a caller that has gone."""
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    line = b""
+
+    def handle(self) -> None:
+        self.request.settimeout(_IDLE_SECONDS)
+        self.request.sendall(self.line)
+        self.request.shutdown(socket.SHUT_WR)
+        while self.request.recv(_READ_BYTES):
+            pass
