@@ -55,7 +55,7 @@ def format_short(call: Object, width: int, marks: Marks, indent: str = "  ") -> 
 
 
 def _short_parts(hop: Object) -> Iterator[str]:
-    if hop["kind"] == "application":
+    if hop["kind"] == "application" and not hop["reason"]:
         return
     if hop["rule"]:
         yield _with_words(hop["rule"], hop.get("matched"))
@@ -124,6 +124,7 @@ class _Writer:
         if hop["kind"] == "application":
             version = f"{hop['version']}, " if hop.get("version") else ""
             self.add(f"{_INDENT}{version}{format_answer(hop['status'])} in {format_milliseconds(hop['milliseconds'])}")
+            self._decision(hop)
         elif hop["direction"] == "inbound":
             self._inbound(hop)
         else:

@@ -100,7 +100,12 @@ class Explainer:
             for number, port in pod.ports.apps.items():
                 places[f"{HOST}:{port}"] = Place(pod.pod.name, number, is_program=True)
         not_in_force = (*state.configuration.not_in_force, *find_not_in_force(state.cluster))
-        return Scene(state.cluster, state.configuration, places, not_in_force, _secret_headers(state.cluster.pods))
+        entrances = {
+            port: [pod.name for pod, _ in entrance.endpoints]
+            for entrance, port in self._lab.outside.public_ports(state.cluster)
+        }
+        secret = _secret_headers(state.cluster.pods)
+        return Scene(state.cluster, state.configuration, places, entrances, not_in_force, secret)
 
     def _pod(self, name: str) -> RunningPod:
         """Return the pod of a name, or the first that takes calls of the workload of a name."""

@@ -126,7 +126,7 @@ class Outside:
         """Return what can be called from outside, what leads to the whole application first."""
         found = [
             Address(entrance.name, f"http://{HOST}:{port}/", port)
-            for entrance, port in self._public_ports(state.cluster)
+            for entrance, port in self.public_ports(state.cluster)
         ]
         for gateway in state.cluster.gateways:
             resources = state.resources(gateway.name)
@@ -142,7 +142,7 @@ class Outside:
 
     def service_rules(self, cluster: Cluster, namespace: str) -> tuple[tuple[str, str | int], ...]:
         """Return where a pod of a namespace, without a sidecar, finds Services: `webserver:80`, a port on loopback."""
-        public = self._public_ports(cluster)
+        public = self.public_ports(cluster)
         return tuple(
             (f"{name}:{entrance.port}", self._port_of(entrance, public))
             for service, entrance in node.service_entrances(cluster)
@@ -164,7 +164,7 @@ class Outside:
                 self._gateways[gateway.name] = self._envoy(gateway.name)
                 self._gateways[gateway.name].start(self._gateway_local(gateway, state), where, listening=False)
 
-    def _public_ports(self, cluster: Cluster) -> list[tuple[node.Entrance, int]]:
+    def public_ports(self, cluster: Cluster) -> list[tuple[node.Entrance, int]]:
         """Return the ports of what is called from outside: --port for the first, the others count on from there."""
         base = self._ports.get("front")
         found = node.public_entrances(cluster)
@@ -178,7 +178,7 @@ class Outside:
         return ports[entrance.key] if entrance.key in ports else self._ports.get(("node", entrance.key))
 
     def _node_local(self, state: State) -> Local:
-        public = self._public_ports(state.cluster)
+        public = self.public_ports(state.cluster)
         forwarded = entrances(state)
         outbound = {entrance.key: self._port_of(entrance, public) for entrance in forwarded}
         self._service_ports = {

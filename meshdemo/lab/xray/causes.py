@@ -115,13 +115,14 @@ def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
         return _own_answer(route or {})
     if record.details == "route_not_found":
         return "no route: no rule of the policies fits the call"
-    target = target_of(record.cluster) or next(map(target_of, clusters_of(action)), None)
+    cluster = record.cluster or next(iter(clusters_of(action)), "")
+    target = target_of(cluster)
     if record.details == "cluster_not_found" or "NC" in record.flags:
         return f"no cluster: {_missing(target, scene)}"
     if record.details == "no_healthy_upstream" or "UH" in record.flags:
         return f"no healthy pod: {_nobody(target, scene)}"
     if "UO" in record.flags or "overflow" in record.details:
-        return f"overflow: {_limits(record, scene, target)}"
+        return f"overflow: {_limits(scene.cluster_of(record.envoy, cluster) or {}, scene, target)}"
     if record.tls_failure:
         return f"TLS failed: {record.tls_failure}"
     reset = _RESET.match(record.details)
@@ -198,9 +199,8 @@ def _nobody(target: Target | None, scene: Scene) -> str:
     return f"no pod of {host}{which} takes calls: none is ready, or outlier detection has ejected it"
 
 
-def _limits(record: Record, scene: Scene, target: Target | None) -> str:
+def _limits(cluster: Resource, scene: Scene, target: Target | None) -> str:
     """Return the limits of the connection pool that a request was too much for."""
-    cluster = scene.cluster_of(record.envoy, record.cluster) or {}
     thresholds = (cluster.get("circuit_breakers") or {}).get("thresholds") or [{}]
     limits = [
         f"{name} {thresholds[0][key]}"

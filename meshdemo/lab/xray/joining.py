@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from meshdemo.answers import Outcome, read_document
 from meshdemo.lab.engine import Resource
@@ -27,6 +28,7 @@ from meshdemo.lab.xray.evaluation import Request, evaluate
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of
+from meshdemo.lab.xray.silence import caller_of, silent_hop
 
 # How much earlier or later than its request a try may be said to be.
 _SLACK_SECONDS = 0.002
@@ -47,9 +49,28 @@ def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
         place = scene.places.get(last[0].upstream) if last else None
         if place and place.is_program:
             hops.append(_application(place.pod, last[0].status, last[0].milliseconds, scene))
+    _add_silent(hops, call, outcome, scene)
     hops = _with_words_of_applications(hops, outcome)
     version, result = (outcome.version, outcome.status) if outcome else (None, call.status)
     return dataclasses.replace(call, hops=tuple(hops), version=version, result=result)
+
+
+def _add_silent(hops: list[Hop], call: Call, outcome: Outcome | None, scene: Scene) -> None:
+    """Add what is to be said of a call that the last Envoy did not log, and the application that answered it."""
+    caller = caller_of(hops, call.origin, scene.entrances.get(urlsplit(call.url).port or 80, ()), scene)
+    if caller is None:
+        return
+    is_first = call.origin is not None and not hops
+    result = outcome.status if outcome else call.status
+    silent = silent_hop(caller, call.url if is_first else None, scene, is_failed=result is None)
+    if silent is None:
+        return
+    if silent.kind == APPLICATION and hops:
+        hops[-1] = dataclasses.replace(hops[-1], reason=silent.reason, decided_by=silent.decided_by, notes=silent.notes)
+    else:
+        hops.append(dataclasses.replace(silent, status=result, milliseconds=call.milliseconds))
+    if outcome and outcome.pod and outcome.pod not in {hop.pod for hop in hops}:
+        hops.append(_application(outcome.pod, result, outcome.proxy_milliseconds or call.milliseconds, scene))
 
 
 def is_complete(records: Sequence[Record], scene: Scene) -> bool:
@@ -250,7 +271,7 @@ def _with_words_of_applications(hops: Sequence[Hop], outcome: Outcome | None) ->
     own = [name for name in dropped if not name.startswith(("x-forwarded-", "x-envoy-"))]
     for index, hop in enumerate(found[:-1]):
         if hop.kind == APPLICATION and own:
-            found[index] = dataclasses.replace(hop, notes=(f"does not pass on {', '.join(own)}",))
+            found[index] = dataclasses.replace(hop, notes=(*hop.notes, f"does not pass on {', '.join(own)}"))
             break
     return found
 

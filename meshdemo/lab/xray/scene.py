@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,14 +33,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Scene:
-    """`places` are by address on loopback, as `127.0.0.1:20000`; `secret_headers` those whose values nobody is told.
+    """What an explanation looks at.
 
+    `places` are by address on loopback, as `127.0.0.1:20000`, `entrances` the pods behind what is called from outside,
+    by port. `secret_headers` are those whose values nobody is told.
     `not_in_force` is what of the policies others, or their own rules, keep from being in force.
     """
 
     cluster: Cluster
     configuration: Configuration
     places: Mapping[str, Place]
+    entrances: Mapping[int, Sequence[str]] = field(default_factory=dict)
     not_in_force: tuple[NotInForce, ...] = ()
     secret_headers: frozenset[str] = frozenset()
 

@@ -1,0 +1,88 @@
+"""Calls that no Envoy has logged: those of pods without a sidecar, and those that a sidecar takes for plain TCP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from meshdemo.lab.cluster.model import Container, Pod, Service
+from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
+from meshdemo.lab.xray.naming import Rule
+from meshdemo.lab.xray.scene import Scene
+
+_HTTP = frozenset({"http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws", ""})
+_PORTS = {"http": 80, "https": 443}
+
+
+def caller_of(hops: Sequence[Hop], origin: str | None, entrance: Sequence[str], scene: Scene) -> Pod | None:
+    """Return the pod whose program called last without its sidecar logging it; None where there is none.
+
+    `entrance` are the pods behind the address that was called.
+    """
+    if not hops:
+        name = origin or (entrance[0] if len(entrance) == 1 else "")
+        return scene.pod(name)
+    pod = scene.pod(hops[-1].pod)
+    is_proxy = pod is not None and any(container.role == "proxy" for container in pod.containers)
+    return pod if hops[-1].kind == APPLICATION and is_proxy else None
+
+
+def silent_hop(pod: Pod, url: str | None, scene: Scene, *, is_failed: bool) -> Hop | None:
+    """Return what is to be said of a call that a pod made to a URL; None where nothing explains the silence.
+
+    Without a URL the pod called what its program is told to.
+    """
+    url = url or next(filter(None, map(_upstream, pod.containers)), "")
+    service = _service(url, pod, scene)
+    if service is None:
+        return None
+    port = urlsplit(url).port or _PORTS.get(urlsplit(url).scheme, 80)
+    hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
+    if not pod.in_mesh:
+        strict = _strict(service, scene) if is_failed else None
+        reason = f"{service.name} takes mutual TLS alone: {strict.kind}/{strict.name} is STRICT" if strict else None
+        note = f"{pod.name} has no sidecar: its calls are plain text, without an identity, and meet no rule"
+        return Hop(
+            APPLICATION, None, pod.name, pod.namespace, None, 0.0, reason=reason, decided_by=strict, notes=(note,)
+        )
+    found = service.port(port)
+    if found is None:
+        return Hop(**{**vars(hop), "notes": (f"the Service {service.name} has no port {port}",)})
+    if found.protocol not in _HTTP:
+        by = f"appProtocol {found.app_protocol}" if found.app_protocol else f"its name, {found.name}"
+        words = f"port {port} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"
+        return Hop(**{**vars(hop), "notes": (words, "name it http, or begin its name with http-")})
+    return None
+
+
+def _upstream(container: Container) -> str:
+    """Return the URL that a proxy is told to call."""
+    for option, value in zip(container.args, container.args[1:], strict=False):
+        if option == "--proxy-url":
+            return value
+    for arg in container.args:
+        if arg.startswith("--proxy-url="):
+            return arg.partition("=")[2]
+    environment = dict(container.environment)
+    return environment.get("PROXY_URL") or environment.get("PROXYURL") or ""
+
+
+def _service(url: str, pod: Pod, scene: Scene) -> Service | None:
+    host = urlsplit(url).hostname or ""
+    for service in scene.cluster.services:
+        names = service.short_names if service.namespace == pod.namespace else service.short_names[1:]
+        if host in names:
+            return service
+    return None
+
+
+def _strict(service: Service, scene: Scene) -> Rule | None:
+    """Return the PeerAuthentication by which a pod behind a Service takes mutual TLS alone."""
+    for port in service.ports:
+        for pod, _ in scene.cluster.endpoints(service, port):
+            for each in scene.policies_for(pod.name, "PeerAuthentication"):
+                spec = each.document.get("spec") or {}
+                modes = [spec.get("mtls"), *(spec.get("portLevelMtls") or {}).values()]
+                if any((mode or {}).get("mode") == "STRICT" for mode in modes):
+                    return scene.book.rule_of(each)
+    return None
