@@ -309,7 +309,8 @@ class Lab:
             return None
         cluster = self.state.cluster
         names = service_names(cluster, pod.pod.namespace) if needs_services(resources) else {}
-        return pod.local(resources, self._reader.secrets(pod.pod, resources, cluster), names)
+        secrets = functools.partial(self._reader.secrets, pod.pod, resources, cluster)
+        return pod.local(resources, names, (cluster.others, self._reader.renewals), secrets)
 
     def _envoys(self) -> list[Sidecar]:
         return [*(pod.sidecar for pod in self.pods.present if pod.sidecar), *self.outside.envoys, *self.callers.envoys]

@@ -65,7 +65,7 @@ class State:
     def resources_of(self, running: Pod) -> Resources | None:
         """Return what the Envoy of a running pod gets; None for one without, or that is not in this state."""
         found = next(
-            (pod for pod in self.cluster.pods if _is_same(pod, running) and pod.address == running.address), None
+            (pod for pod in self.cluster.pods if pod.address == running.address and _is_same(pod, running)), None
         )
         return self.resources(found.name) if found else None
 
@@ -81,6 +81,8 @@ class Reader:
         self._engine = engine
         #: The names of pods from which somebody calls, whatever their programs do.
         self.callers: tuple[str, ...] = ()
+        #: How often certificates were renewed.
+        self.renewals = 0
         self._networks: dict[str, int] = {}
         self._authority = Authority()
         self._lock = threading.Lock()  # files are read in another thread than pods are started in
@@ -126,7 +128,9 @@ class Reader:
     def renew_certificates(self) -> bool:
         """Return whether it was time to renew certificates: `secrets` are others from now on."""
         with self._lock:
-            return self._authority.renew()
+            is_time = self._authority.renew()
+        self.renewals += is_time
+        return is_time
 
     def check(self, state: State, judge: Judge) -> None:
         """Let Envoy judge a state; raise ManifestError at the object to blame."""

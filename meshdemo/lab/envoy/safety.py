@@ -93,13 +93,18 @@ class SafeEngine:
         self.name = engine.name
         self._engine = engine
         self._allow_code = allow_code
+        # What was found harmless last: engines give the same object again for what has not changed.
+        self._harmless: Mapping[str, Resources] = {}
 
     def configure(self, cluster: Cluster) -> Configuration:
         """Return the engine's configuration; raise ManifestError, at the object that is to blame where one alone is."""
         configuration = self._engine.configure(cluster)
-        problem = find_problem(configuration, allow_code=self._allow_code)
+        resources = configuration.resources
+        changed = {name: each for name, each in resources.items() if self._harmless.get(name) is not each}
+        problem = find_problem(dataclasses.replace(configuration, resources=changed), allow_code=self._allow_code)
         if problem:
             raise ManifestError(self._blame(cluster, problem), problem)
+        self._harmless = resources
         return configuration
 
     def _blame(self, cluster: Cluster, problem: str) -> str:

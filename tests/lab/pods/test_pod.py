@@ -92,3 +92,20 @@ def test_without_resources(cluster):
         pod_spec(cluster.pods[0], template, Resources(listeners, routes=[{"name": name}]), cluster) for name in "ab"
     )
     assert first == second
+
+
+def test_its_configuration(cluster, around):
+    """It is made again when resources, names or what secrets depend on are different, and only then."""
+    resources = quick.configure(cluster).resources["proxy-1"]
+    pod = RunningPod("pod-1", pod_spec(cluster.pods[0], template_of(cluster, "proxy"), resources, cluster), around)
+    asked = []
+
+    def local(resources=resources, names=None, basis=0):
+        return pod.local(resources, names or {}, basis, lambda: asked.append(1))
+
+    first = local()
+    assert local(quick.configure(cluster).resources["proxy-1"]) is first
+    assert local(basis=1) is not first
+    assert local(names={"a": "b"}, basis=1) is not local(basis=1)
+    assert first.listeners and local(Resources()).listeners == []
+    assert len(asked) == 5
