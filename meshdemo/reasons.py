@@ -77,6 +77,7 @@ REASONS = (
     Reason(503, _RESET + r"local (refused stream )?reset\b", "LR", "reset here", "the caller's side ended the call"),
     Reason(502, _RESET + r"protocol error\b", "UPE", "protocol error", "the answer is broken HTTP"),
     Reason(503, r"^no healthy upstream$", "UH", "no healthy pod", "no pod takes traffic"),
+    Reason(503, r"^DNS resolution failure$", "DF", "host not found", "its name leads to no address"),
     Reason(504, r"^upstream request timeout$", "UT", "timeout", "the route's or a try's time ran out"),
     Reason(None, r"^stream timeout$", "SI", "idle timeout", "nothing moved for too long"),
     Reason(None, r"^fault filter abort$", "FI", "fault injected", "the mesh failed it on purpose"),

@@ -36,6 +36,7 @@ RESET = "upstream connect error or disconnect/reset before headers. "
         (502, RESET + "reset reason: protocol error", "UPE"),
         (503, "no healthy upstream", "UH"),
         (503, "no healthy upstream\n", "UH"),
+        (503, "DNS resolution failure", "DF"),
         (504, "upstream request timeout", "UT"),
         (408, "stream timeout", "SI"),
         (504, "stream timeout", "SI"),

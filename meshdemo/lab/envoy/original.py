@@ -7,7 +7,7 @@ or the one host that a TCP port is for. What Kubernetes would tell of a Service 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from meshdemo.lab.cluster.model import Cluster
@@ -41,14 +41,21 @@ Names = Mapping[tuple[str, int], Addresses]
 
 
 def service_names(cluster: Cluster, namespace: str) -> Names:
-    """Return what names and addresses of Services resolve to in a namespace: a Service's address, or else its pods."""
+    """Return what names and addresses of Services resolve to in a namespace.
+
+    That is a Service's address. A headless one has its pods, which have names of their own, at the port that is called.
+    """
     found: dict[tuple[str, int], Addresses] = {}
     for service in cluster.services:
-        for port in service.ports:
-            pods = [(pod.address, number) for pod, number in cluster.endpoints(service, port)]
-            addresses = [(service.address, port.number)] if service.address else pods
-            for name in filter(None, (*service.names_from(namespace), service.address)):
-                found[name, port.number] = addresses
+        names = service.names_from(namespace)
+        for port in (each.number for each in service.ports):
+            pods = cluster.selected(service) if service.is_headless else []
+            addresses = [(pod.address, port) for pod in pods] or [(service.address, port)] * bool(service.address)
+            for name in (*names, service.address) if addresses else ():
+                found[name, port] = addresses
+            for pod in pods:
+                for name in (pod.address, *(f"{pod.hostname}.{name}" for name in names)):
+                    found[name, port] = [(pod.address, port)]
     return found
 
 
@@ -129,8 +136,18 @@ class OriginalDestinations:
         port = routes["name"].rpartition(":")[2]
         if not self._originals or not port.isdecimal():
             return routes
-        hosts = [self._virtual_host(each, int(port)) for each in routes.get("virtual_hosts", ())]
+        hosts = [host for each in routes.get("virtual_hosts", ()) for host in self._virtual_hosts(each, int(port))]
         return {**routes, "virtual_hosts": hosts}
+
+    def _virtual_hosts(self, host: Resource, port: int) -> Iterator[Resource]:
+        """Yield a virtual host, after one for each pod of a headless Service that its wildcards stand for."""
+        suffixes = tuple(domain[1:] for domain in host["domains"] if domain.startswith("*."))
+        targets = {name: to for (name, number), to in self._names.items() if number == port and name.endswith(suffixes)}
+        for target in {tuple(to) for to in targets.values()} if suffixes else ():
+            domains = [name for name, to in targets.items() if tuple(to) == target and name not in host["domains"]]
+            if domains:
+                yield self._virtual_host({**host, "name": f"{host['name']} {domains[0]}", "domains": domains}, port)
+        yield self._virtual_host(host, port)
 
     def _virtual_host(self, host: Resource, port: int) -> Resource:
         known = [self._names[domain, port] for domain in host["domains"] if (domain, port) in self._names]

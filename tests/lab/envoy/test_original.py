@@ -113,7 +113,7 @@ def test_tcp_of_an_address():
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"), [("10.96.0.1", ("10.96.0.1", 80)), ("", ("10.244.1.1", 3030))], ids=["one", "headless"]
+    ("address", "expected"), [("10.96.0.1", ("10.96.0.1", 80)), ("", ("10.244.1.1", 80))], ids=["one", "headless"]
 )
 def test_calls_of_services(address, expected):
     """A Service is called at its own address, or at its pods' where it has none, whatever the policy's host is."""
@@ -139,6 +139,33 @@ def test_calls_of_services(address, expected):
     assert set(called) == set(endpoints) <= {each["name"] for each in found.clusters if each.get("type") == "EDS"}
     assert needs_services(resources)
     assert not needs_services(sidecar())
+
+
+def test_pods_of_a_headless_service():
+    """A pod of a headless Service is called by its own name, for HTTP and for TCP."""
+    pods = [Pod(f"web-{number}", f"10.244.1.{number}", {"app": "web"}, "web", ()) for number in (1, 2)]
+    service = Service("web", "", {}, {"app": "web"}, (ServicePort("http", 80, 80, ""),))
+    names = service_names(Cluster((), tuple(pods), (service,), (), ()), "default")
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": WEB}}]
+    hosts = [{"name": "web", "domains": ["web", "*.web"], "routes": routes}]
+    resources = sidecar(
+        original(WEB),
+        listeners=[listener(80, http(80)), listener(80, tcp(WEB), address="10.244.1.2")],
+        routes=[{"name": "80", "virtual_hosts": hosts}],
+    )
+    found = local(resources, names)
+    clusters = {
+        domain: host["routes"][0]["route"]["cluster"]
+        for host in found.routes[0]["virtual_hosts"]
+        for domain in host["domains"]
+    }
+    members = {
+        name: [at["endpoint"]["address"]["socket_address"]["port_value"] for at in each["endpoints"][0]["lb_endpoints"]]
+        for name, each in found.endpoints(lambda address, port: int(address[-1])).items()
+    }
+    assert members[clusters["web"]] == members[clusters["*.web"]] == [1, 2]
+    assert members[clusters["web-2.web"]] == [2]
+    assert found.listeners[1]["filter_chains"][0]["filters"][-1]["typed_config"]["cluster"] == clusters["web-2.web"]
 
 
 def test_copies_of_calls():
