@@ -35,8 +35,9 @@ def starting(cluster: Cluster) -> str:
     counts = ", ".join(f"{workload.replicas} {workload.name}" for workload in cluster.workloads)
     count = len(cluster.gateways)
     gateways = f" and {count} gateway{'s' * (count > 1)}" if count else ""
-    names = ", ".join(workload.name for workload in cluster.workloads if workload.stands_in)
-    stand_ins = f", with stand-ins for the images of {names}" if names else ""
+    names = [workload.name for workload in cluster.workloads if workload.stands_in]
+    which = "all" if len(names) == len(cluster.workloads) else ", ".join(names)
+    stand_ins = f", with stand-ins for the images of {which}" if names else ""
     return f"starting {len(cluster.pods)} pods ({counts}){gateways}{stand_ins} ..."
 
 

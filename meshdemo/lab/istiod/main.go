@@ -333,7 +333,9 @@ func generate(
 	out := parts{}
 	for _, each := range workloads {
 		proxy := server.SetupProxy(&model.Proxy{
-			Type: model.NodeType(each.Type), ID: each.Name + "." + each.Namespace, IPAddresses: []string{each.IP},
+			Type: model.NodeType(each.Type), IPAddresses: []string{each.IP},
+			// Names of workloads in other namespaces than default end with these.
+			ID:              strings.TrimSuffix(each.Name, "."+each.Namespace) + "." + each.Namespace,
 			ConfigNamespace: each.Namespace, Labels: each.Labels,
 			Locality: util.ConvertLocality(pkgmodel.GetLocalityLabel(each.Labels)),
 			Metadata: &model.NodeMetadata{

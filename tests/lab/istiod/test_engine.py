@@ -9,11 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
+import lab_support
 import pytest
 from istiod_support import K8S, LabProgram, ask
 from quick_support import EXAMPLE, SUBSETS, cluster_of, manifest, to, virtual_service
 from support import ROOT, wait_until
 
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.istiod import engine as engine_module
@@ -360,3 +362,29 @@ def test_dry_run(built_istiod, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert re.search(r"line \d+, column \d+: VirtualService/webserver: unknown fields \[spec.host\]", done.stderr)
+
+
+@pytest.mark.thorough
+def test_namespaces(built_istiod):
+    """Pods of the same name in two namespaces each have what is theirs: the ports of their own Services."""
+    objects = []
+    for namespace, port in (("default", 8080), ("shop", 9090)):
+        metadata = {"name": "web", "namespace": namespace}
+        template = {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "other"}]},
+        }
+        spec = {"selector": {"matchLabels": {"app": "web"}}, "template": template}
+        objects.append({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+        ports = [{"name": "http", "port": 80, "targetPort": port}]
+        spec = {"selector": {"app": "web"}, "ports": ports}
+        objects.append({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    engine = Istiod()
+    try:
+        resources = engine.configure(read_cluster([lab_support.manifest(each) for each in objects])).resources
+    finally:
+        engine.close()
+    for name, port, other in (("web-1", 8080, 9090), ("web-1.shop", 9090, 8080)):
+        names = [cluster["name"] for cluster in resources[name].clusters]
+        assert f"inbound|{port}||" in names
+        assert f"inbound|{other}||" not in names
