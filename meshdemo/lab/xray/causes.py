@@ -20,6 +20,7 @@ _POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
 _DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
 _TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
 _RESET = re.compile(r"upstream_reset_(?:before|after)_response_started\{([^}]*)\}")
+_CALLER_GONE = "downstream_"
 _NOT_LIMITED = 4294967295
 # The limits of a connection pool by Envoy's names, as Istio calls them.
 _LIMITS = {
@@ -129,8 +130,9 @@ def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
     if reset:
         words = reset[1].replace("|", ": ").replace("_", " ")
         return f"the connection to the pod failed: {words}"
-    flags = f" ({', '.join(record.flags)})" if record.flags else ""
-    return record.details.replace("_", " ") + flags
+    if record.details.startswith(_CALLER_GONE):
+        return "the caller has gone before there was an answer"
+    return record.details.replace("_", " ")
 
 
 def _own_answer(route: Resource) -> str:
@@ -214,7 +216,7 @@ def _limits(cluster: Resource, scene: Scene, target: Target | None) -> str:
 
 def try_reason(record: Record, door: Record | None) -> str | None:
     """Return why a try got no answer from an application; `door` is what the sidecar that it reached logged of it."""
-    if door is not None and door.details not in ("", "via_upstream"):
+    if door is not None and not door.details.startswith(("via_upstream", _CALLER_GONE)):
         denied = _DENIED.match(door.details)
         return "denied by the pod's sidecar" if denied else door.details.replace("_", " ")
     if record.tls_failure:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from meshdemo.lab.xray.calls import GATEWAY, Hop
+from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, full_host, short_host
 
@@ -20,6 +22,8 @@ def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
         yield from _without_rule(hop, record, scene)
     else:
         yield from _behind(hop, scene)
+    if hop.destination and hop.destination.policy:
+        yield from _of_policy(hop.destination.policy, hop.destination.subset, scene)
     yield from _of_retries(hop)
 
 
@@ -57,6 +61,31 @@ def _behind(hop: Hop, scene: Scene) -> Iterator[str]:
         _, kind, namespace, name = each.policy
         if (kind, namespace, name) == (hop.rule.kind, hop.rule.namespace, hop.rule.name) and each.part:
             yield f"{each.part} is never reached: {each.reason}"
+
+
+def _of_policy(policy: Rule, subset: str | None, scene: Scene) -> Iterator[str]:
+    """Yield what a DestinationRule says of how its destination is called."""
+    spec = scene.document(policy)
+    subsets: list[dict[str, Any]] = spec.get("subsets") or []
+    own = next((each for each in subsets if each.get("name") == subset), {})
+    traffic = {**(spec.get("trafficPolicy") or {}), **(own.get("trafficPolicy") or {})}
+    balancing = traffic.get("loadBalancer") or {}
+    by = balancing.get("consistentHash")
+    if isinstance(by, dict) and by:
+        name, value = next(iter(by.items()))
+        what = value.get("name", name) if isinstance(value, dict) else value if isinstance(value, str) else name
+        yield f"calls with the same {what} go to the same pod (consistentHash.{name})"
+    if balancing.get("simple"):
+        yield f"load balancing is {balancing['simple']}"
+    if balancing.get("localityLbSetting"):
+        yield "pods near the caller come first (localityLbSetting)"
+    outliers = traffic.get("outlierDetection")
+    if outliers:
+        errors = outliers.get("consecutive5xxErrors") or outliers.get("consecutiveGatewayErrors") or 5
+        yield f"a pod that fails {errors} times in a row gets no calls for a while (outlierDetection)"
+    mode = (traffic.get("tls") or {}).get("mode")
+    if mode:
+        yield f"the sidecar speaks TLS with it, {mode}"
 
 
 def _of_retries(hop: Hop) -> Iterator[str]:

@@ -127,7 +127,7 @@ def read_record(envoy: str, entry: Any) -> Record:
         milliseconds=common.duration.seconds * 1000 + common.duration.nanos / 1e6,
         tries=common.upstream_request_attempt_count,
         upstream=_address(common.upstream_remote_address),
-        downstream=_address(common.downstream_remote_address),
+        downstream=_address(common.downstream_direct_remote_address),
         local=_address(common.downstream_local_address),
         peer_identity=next((each.uri for each in peer.subject_alt_name if each.uri), ""),
         allowed_by=_allowed_by(common.metadata.filter_metadata),

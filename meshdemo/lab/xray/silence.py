@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.model import Container, Pod, Service
+from meshdemo.lab.files.manifests import Manifest
 from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.scene import Scene
@@ -35,7 +37,7 @@ def silent_hop(pod: Pod, url: str | None, scene: Scene, *, is_failed: bool) -> H
     url = url or next(filter(None, map(_upstream, pod.containers)), "")
     service = _service(url, pod, scene)
     if service is None:
-        return None
+        return _outside(pod, url, scene, is_failed=is_failed)
     port = urlsplit(url).port or _PORTS.get(urlsplit(url).scheme, 80)
     hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
     if not pod.in_mesh:
@@ -53,6 +55,50 @@ def silent_hop(pod: Pod, url: str | None, scene: Scene, *, is_failed: bool) -> H
         words = f"port {port} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"
         return Hop(**{**vars(hop), "notes": (words, "name it http, or begin its name with http-")})
     return None
+
+
+def _outside(pod: Pod, url: str, scene: Scene, *, is_failed: bool) -> Hop | None:
+    """Return what is to be said of a call to a host outside over TLS, which a sidecar passes on as it is."""
+    host = urlsplit(url).hostname or ""
+    if not pod.in_mesh or urlsplit(url).scheme != "https" or not host:
+        return None
+    entry = next((each for each in scene.policies("ServiceEntry") if host in _items(each, "hosts")), None)
+    closed = next(
+        (
+            each
+            for each in scene.policies_for(pod.name, "Sidecar")
+            if _mode(each.document.get("spec") or {}) == "REGISTRY_ONLY"
+        ),
+        None,
+    )
+    notes = ["the program speaks TLS itself: no rule for HTTP sees the call"]
+    reason, decided_by = None, None
+    if entry:
+        notes.append(f"ServiceEntry/{entry.name} makes {host} a host of the mesh")
+    elif closed and is_failed:
+        reason = f"no ServiceEntry names {host}, and Sidecar/{closed.name} lets calls go to known hosts alone"
+        decided_by = scene.book.rule_of(closed)
+    elif not closed:
+        notes.append(f"no ServiceEntry names {host}: calls pass through (outboundTrafficPolicy ALLOW_ANY)")
+    return Hop(
+        SIDECAR,
+        "outbound",
+        pod.name,
+        pod.namespace,
+        None,
+        0.0,
+        reason=reason,
+        decided_by=decided_by,
+        notes=tuple(notes),
+    )
+
+
+def _items(manifest: Manifest, name: str) -> list[Any]:
+    return (manifest.document.get("spec") or {}).get(name) or []
+
+
+def _mode(spec: dict[str, Any]) -> str | None:
+    return (spec.get("outboundTrafficPolicy") or {}).get("mode")
 
 
 def _upstream(container: Container) -> str:
