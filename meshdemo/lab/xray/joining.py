@@ -84,6 +84,8 @@ def is_complete(records: Sequence[Record], scene: Scene) -> bool:
     for request in requests:
         if request.details == "via_upstream" and not any(_is_of(each, request) for each in tries):
             return False
+        if sum(_is_mirror(each, request) for each in tries) < _count_mirrors(request, scene):
+            return False
     for each in tries:
         place = scene.places.get(each.upstream)
         if place and not place.is_program and each.status and (each.upstream_local, each.upstream) not in doors:
@@ -160,10 +162,10 @@ class _Joined:
         return place.pod if place else upstream or None
 
     def _mirrors(self, request: Record) -> Iterable[Mirror]:
-        """Yield the copies of a request: their tries came by no connection."""
+        """Yield the copies of a request."""
         for each in self._tries:
             target = target_of(each.cluster)
-            if each.envoy == request.envoy and not each.downstream and target and _is_within(each, request):
+            if target and _is_mirror(each, request):
                 pod = self._pod(each.upstream)
                 yield Mirror(target.host, target.port, target.subset, pod, each.status, each.milliseconds)
 
@@ -289,6 +291,21 @@ def _is_of(one: Record, request: Record) -> bool:
     """Return whether a try is one of a request."""
     ends = (one.envoy, one.downstream, one.local) == (request.envoy, request.downstream, request.local)
     return ends and bool(one.downstream) and _is_within(one, request)
+
+
+def _is_mirror(one: Record, request: Record) -> bool:
+    """Return whether a try is that of a copy of a request: it came by no connection."""
+    return one.envoy == request.envoy and not one.downstream and _is_within(one, request)
+
+
+def _count_mirrors(request: Record, scene: Scene) -> int:
+    """Return how many copies a request has for certain."""
+    configuration = None if request.is_inbound else scene.routes(request.envoy, request.routes)
+    route = _by_name(configuration, request)[1] if configuration else None
+    policies = ((route or {}).get("route") or {}).get("request_mirror_policies", [])
+    shares = [(policy.get("runtime_fraction") or {}).get("default_value") or {} for policy in policies]
+    whole = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000}
+    return sum(int(each.get("numerator", 0)) == whole[each.get("denominator", "HUNDRED")] for each in shares if each)
 
 
 def _is_within(one: Record, request: Record) -> bool:
