@@ -105,9 +105,10 @@ class _Writer:
         request, answer = call["request"], call["answer"]
         origin = f" from {request['from']}" if request["from"] else ""
         left = printable(f"{request['method']} {request['url']}{origin}")
-        right = f"{format_answer(answer['status'])} in {format_milliseconds(answer['milliseconds'])}"
+        status = answer["result"]
+        right = f"{format_answer(status)} in {format_milliseconds(answer['milliseconds'])}"
         room = self._width - terminal.width_of(left)
-        style = "red" if answer["status"] is None or answer["status"] >= 400 else "green"
+        style = "red" if status is None or status >= 400 else "green"
         coloured = click.style(right, fg=style, bold=True)
         if room > len(right):
             self.lines.append(f"{left}{' ' * (room - len(right))}{coloured}")

@@ -40,7 +40,7 @@ def to(subset=None, weight=None, policy=None):
 
 def call(*hops, status=200, url="http://webserver/v2", error=None):
     request = {"id": "1", "method": "GET", "url": url, "from": "proxy-1"}
-    answer = {"status": status, "milliseconds": 4.12, "version": None, "error": error, "headers": {}, "body": ""}
+    answer = {"status": 200, "result": status, "milliseconds": 4.12, "version": None, "error": error}
     return {"request": request, "answer": answer, "hops": list(hops)}
 
 

@@ -1,5 +1,7 @@
 """Calls that a lab makes and explains: rule, destination, tries, and who decided, by its door."""
 
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
 import pytest
 import yaml
 from lab_support import EXAMPLE, K8S, RunningLab
@@ -167,6 +169,34 @@ def test_a_header_that_the_application_drops(explain):
     answer = explain(virtual_service(rule, TO), x_canary="yes")
     assert answer["hops"][0]["notes"] == ["does not pass on x-canary"]
     assert sidecar(answer)["passed_over"][0]["because"] == "header x-canary is missing, not yes"
+
+
+def test_a_header_that_the_route_changes(explain):
+    """Of a header that the route has removed nothing is said: what is logged is not what the rules before it saw."""
+    rule = {"match": [{"headers": {"end-user": {"exact": "tester"}}}], **TO}
+    hop = sidecar(
+        explain(virtual_service(rule, {**TO, "headers": {"request": {"remove": ["end-user"]}}}), end_user="bob")
+    )
+    assert (hop["rule"]["rule"], hop["matched"], hop["passed_over"]) == (1, None, [])
+
+
+def test_an_overflow(explain, running):
+    """A full connection pool is told with the DestinationRule and the limits that it has."""
+    pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1}}
+    document = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "tight"},
+        "spec": {"host": "webserver", "trafficPolicy": {"connectionPool": pool}},
+    }
+    explain(yaml.safe_dump(document))
+    with ThreadPoolExecutor(16) as pool:
+        pending = [pool.submit(get, running.port, "/delay/0.5") for _ in range(16)]
+        wait(pending, return_when=FIRST_COMPLETED)  # what overflows is answered at once
+        hop = sidecar(explain(yaml.safe_dump(document)))
+    assert (hop["status"], hop["flags"]) == (503, ["UO"])
+    limits = "(maxConnections 1, http1MaxPendingRequests 1)"
+    assert hop["reason"] == f"overflow: the connection pool of DestinationRule/tight is full {limits}"
 
 
 def test_secrets(explain):

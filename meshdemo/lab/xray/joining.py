@@ -52,7 +52,8 @@ def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
     _add_silent(hops, call, outcome, scene)
     hops = _with_words_of_applications(hops, outcome)
     version, result = (outcome.version, outcome.status) if outcome else (None, call.status)
-    return dataclasses.replace(call, hops=tuple(hops), version=version, result=result)
+    error = call.error or (outcome.error if outcome else None)
+    return dataclasses.replace(call, hops=tuple(hops), version=version, result=result, error=error)
 
 
 def _add_silent(hops: list[Hop], call: Call, outcome: Outcome | None, scene: Scene) -> None:
@@ -186,7 +187,7 @@ class _Route:
             self.destination = None
             return
         headers = tuple(record.headers.items())
-        request = Request(record.method, record.authority, record.path, headers)
+        request = Request(record.method, record.authority, record.path, headers, is_logged=True)
         manager = scene.manager(record.envoy, record.routes)
         evaluation = evaluate(configuration, request, manager, scene.secret_headers)
         hosts, routes = None, []
