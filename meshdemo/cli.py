@@ -402,6 +402,7 @@ def lesson_command(
 @recursive_option
 @istiod_option
 @option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JUnit XML to this file.")
+@option("--write", is_flag=True, help="Propose calls for the rules of the policies, for a person to read and keep.")
 @click.pass_context
 def check_command(
     ctx: click.Context,
@@ -411,6 +412,7 @@ def check_command(
     recursive: bool,
     istiod: bool,
     junit: Path | None,
+    write: bool,
 ) -> None:
     """Run the calls that the comments of policies hold, and check what they expect.
 
@@ -422,7 +424,7 @@ def check_command(
     """
     from meshdemo.lessons.checking import CheckOptions, check_policies
 
-    ctx.exit(check_policies(CheckOptions(policies, filenames, recursive, istiod, junit)))
+    ctx.exit(check_policies(CheckOptions(policies, filenames, recursive, istiod, junit, write)))
 
 
 @main.group("istiod", cls=Group)

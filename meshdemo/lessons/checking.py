@@ -80,6 +80,7 @@ class CheckOptions:
     recursive: bool
     istiod: bool
     junit: Path | None
+    write: bool = False
 
 
 def check_policies(options: CheckOptions) -> int:
@@ -94,6 +95,9 @@ def check_policies(options: CheckOptions) -> int:
     stage = lab_stage.LabStage(engine, lab_stage.LabOptions(0, access_log=True), notes.say, manifests)
     try:
         with signals.raising(signal.SIGHUP):
+            if options.write:
+                write_commands(stage, files, manifests, notes)
+                return 0
             outcomes = check(stage, files, notes)
     except signals.Signalled as signalled:
         return 128 + signalled.number
@@ -102,6 +106,29 @@ def check_policies(options: CheckOptions) -> int:
     if options.junit:
         write_junit(outcomes, options.junit)
     return 0 if outcomes and all(each.is_met for each in outcomes) else 1
+
+
+def write_commands(stage: Stage, files: Sequence[Path], manifests: Sequence[Path], notes: Notes) -> None:
+    """Print calls for the rules of each file, with what is seen of them now as what they expect."""
+    # These need the lab's packages, of which check_policies has said what is missing.
+    from meshdemo.lab.cluster.workloads import read_cluster
+    from meshdemo.lab.files.manifests import Loader
+    from meshdemo.lessons import proposing
+
+    for path in files:
+        click.echo(f"# {path}")
+        with notes.held() as lines:
+            stage.show(read_file(path))
+            lines.clear()
+        loaded, _ = Loader([*manifests, path]).load()
+        own = [each for each in loaded if each.path == path]
+        for proposal in proposing.propose(own, read_cluster(loaded)):
+            if isinstance(proposal, str):
+                click.echo(f"# {proposal}")
+                continue
+            command = Command((tuple(proposal.command),))
+            expected = proposing.expectations(promises.explain(stage, command))
+            click.echo(f"# {proposal.title}\n{proposing.format_command(proposal, expected)}")
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:

@@ -117,16 +117,21 @@ def run(stage: Stage, command: Command, look: running.Look = running.pause, head
 
 def _call(stage: Stage, command: Command, look: running.Look) -> Result:
     """Make one call, and return what became of its expectations."""
-    words = stage.translate(command.pipeline[-1])
-    if words is None:
-        return Result(command)
-    output, errors = running.finish(stage, [*words, "--json"], look)
-    report = _parse_report(words, output, errors)
+    report = explain(stage, command, look)
     verdicts = []
     for each in report["expectations"]:
         subject, _, value = each["expectation"].partition("=")
         verdicts.append(Verdict(subject, value, ", ".join(each["seen"]) or None, "", each["met"]))
     return Result(command, verdicts)
+
+
+def explain(stage: Stage, command: Command, look: running.Look = running.pause) -> dict[str, Any]:
+    """Make one call, and return its explanation as `--json` has it; raise StartError where there is none."""
+    words = stage.translate(command.pipeline[-1])
+    if words is None:
+        raise StartError("there is nothing to call here.")
+    output, errors = running.finish(stage, [*words, "--json"], look)
+    return _parse_report(words, output, errors)
 
 
 def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence[str]) -> Result:
