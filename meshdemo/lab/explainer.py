@@ -101,7 +101,7 @@ class Explainer:
                 places[f"{HOST}:{port}"] = Place(pod.pod.name, number, is_program=True)
         not_in_force = (*state.configuration.not_in_force, *find_not_in_force(state.cluster))
         entrances = {
-            port: [pod.name for pod, _ in entrance.endpoints]
+            port: [(pod.name, number) for pod, number in entrance.endpoints]
             for entrance, port in self._lab.outside.public_ports(state.cluster)
         }
         secret = _secret_headers(state.cluster.pods)

@@ -32,11 +32,11 @@ def istiod_lab(built_istiod, tmp_path_factory):
     running.close()
 
 
-def explain(lab, lesson, path, headers, expected, words, name="service/proxy"):
+def explain(lab, lesson, path, headers, expected, words, name="service/proxy", which=-1):
     """Call until what chance decides is as expected; a call says it all, or it is not said."""
     lines = lab.edit((K8S / f"{lesson}.yaml").read_text())
     assert not [line for line in lines if "not applied, the last good state stays" in line], lines
-    url = f"http://127.0.0.1:{lab.port_of(name)}{path}"
+    url = f"http://127.0.0.1:{lab.ports_of(name)[which]}{path}"
     options = [item for each in headers for item in ("-H", each)] + [
         item for each in expected for item in ("--expect", each)
     ]
@@ -60,7 +60,7 @@ CASES = [
     ("istio/split", "/", (), [RULE(0)], ["of 100), DestinationRule/webserver"]),
     ("istio/header", "/", (), [RULE(1), "subset=v1"], ["header end-user is missing, not tester"]),
     ("istio/header", "/", ("end-user:tester",), [RULE(0), "subset=v2"], ["header end-user is tester"]),
-    ("istio/path", "/v2", (), [RULE(0), "subset=v2"], ["path /v2"]),
+    ("istio/path", "/v2", (), [RULE(0), "subset=v2"], ["path is /v2"]),
     ("istio/path", "/", (), [RULE(1)], ["VirtualService/webserver[0]"]),
     ("istio/redirect", "/old", (), [RULE(0)], ["the rule redirects it to webserverv2/"]),
     ("istio/abort", "/", (), [RULE(0), "decided-by=VirtualService/webserver[0]"], ["fault: the rule aborts it (FI)"]),
@@ -110,7 +110,10 @@ WITH_ISTIOD = [
         ["token refused: Jwt verification fails"],
         CALLER,
     ),
-    ("istio/locality", "/", (), [RULE(0)], ["pods near the caller come first (localityLbSetting)"], CALLER),
+    ("istio/tls-origination", "/", (), [RULE(0)], ["the sidecar speaks TLS with it, SIMPLE"], EXTERNAL),
+    ("istio/egress", "/", (), [], ["ServiceEntry/webserver makes raw.githubusercontent.com a host"], EXTERNAL, -2),
+    ("istio/egress", "/", (), ["status=none"], ["no ServiceEntry names www.example.com, and Sidecar/"], EXTERNAL, -1),
+    ("istio/locality", "/", (), [RULE(0)], ["pods near caller-1 come first, by"], CALLER),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from meshdemo.lab.cluster.model import LOCALITY_LABELS
 from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
@@ -23,7 +24,7 @@ def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     else:
         yield from _behind(hop, scene)
     if hop.destination and hop.destination.policy:
-        yield from _of_policy(hop.destination.policy, hop.destination.subset, scene)
+        yield from _of_policy(hop, hop.destination.policy, hop.destination.subset, scene)
     yield from _of_retries(hop)
 
 
@@ -63,7 +64,7 @@ def _behind(hop: Hop, scene: Scene) -> Iterator[str]:
             yield f"{each.part} is never reached: {each.reason}"
 
 
-def _of_policy(policy: Rule, subset: str | None, scene: Scene) -> Iterator[str]:
+def _of_policy(hop: Hop, policy: Rule, subset: str | None, scene: Scene) -> Iterator[str]:
     """Yield what a DestinationRule says of how its destination is called."""
     spec = scene.document(policy)
     subsets: list[dict[str, Any]] = spec.get("subsets") or []
@@ -77,9 +78,10 @@ def _of_policy(policy: Rule, subset: str | None, scene: Scene) -> Iterator[str]:
         yield f"calls with the same {what} go to the same pod (consistentHash.{name})"
     if balancing.get("simple"):
         yield f"load balancing is {balancing['simple']}"
-    if balancing.get("localityLbSetting"):
-        yield "pods near the caller come first (localityLbSetting)"
-    outliers = traffic.get("outlierDetection")
+    outliers, locality = traffic.get("outlierDetection"), balancing.get("localityLbSetting")
+    pod = scene.pod(hop.pod)
+    if outliers and pod and LOCALITY_LABELS & pod.labels.keys() and (locality or {}).get("enabled") is not False:
+        yield f"pods near {hop.pod} come first, {'by localityLbSetting' if locality else 'by default'}"
     if outliers:
         errors = outliers.get("consecutive5xxErrors") or outliers.get("consecutiveGatewayErrors") or 5
         yield f"a pod that fails {errors} times in a row gets no calls for a while (outlierDetection)"

@@ -58,12 +58,14 @@ def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
 
 def _add_silent(hops: list[Hop], call: Call, outcome: Outcome | None, scene: Scene) -> None:
     """Add what is to be said of a call that the last Envoy did not log, and the application that answered it."""
-    caller = caller_of(hops, call.origin, scene.entrances.get(urlsplit(call.url).port or 80, ()), scene)
+    entrance = scene.entrances.get(urlsplit(call.url).port or 80, ())
+    caller = caller_of(hops, call.origin, entrance, scene)
     if caller is None:
         return
     is_first = call.origin is not None and not hops
     result = outcome.status if outcome else call.status
-    silent = silent_hop(caller, call.url if is_first else None, scene, is_failed=result is None)
+    port = next((number for name, number in entrance if name == caller.name), None) if call.origin is None else None
+    silent = silent_hop(caller, call.url if is_first else None, port, scene, is_failed=result is None)
     if silent is None:
         return
     if silent.kind == APPLICATION and hops:

@@ -35,15 +35,15 @@ class Target:
 class Scene:
     """What an explanation looks at.
 
-    `places` are by address on loopback, as `127.0.0.1:20000`, `entrances` the pods behind what is called from outside,
-    by port. `secret_headers` are those whose values nobody is told.
+    `places` are by address on loopback, as `127.0.0.1:20000`, `entrances` the pods behind what is called from outside
+    with the ports of theirs, by port. `secret_headers` are those whose values nobody is told.
     `not_in_force` is what of the policies others, or their own rules, keep from being in force.
     """
 
     cluster: Cluster
     configuration: Configuration
     places: Mapping[str, Place]
-    entrances: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    entrances: Mapping[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
     not_in_force: tuple[NotInForce, ...] = ()
     secret_headers: frozenset[str] = frozenset()
 

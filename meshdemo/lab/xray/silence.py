@@ -16,29 +16,30 @@ _HTTP = frozenset({"http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "ku
 _PORTS = {"http": 80, "https": 443}
 
 
-def caller_of(hops: Sequence[Hop], origin: str | None, entrance: Sequence[str], scene: Scene) -> Pod | None:
+def caller_of(hops: Sequence[Hop], origin: str | None, entrance: Sequence[tuple[str, int]], scene: Scene) -> Pod | None:
     """Return the pod whose program called last without its sidecar logging it; None where there is none.
 
-    `entrance` are the pods behind the address that was called.
+    `entrance` are the pods behind the address that was called, with their ports.
     """
     if not hops:
-        name = origin or (entrance[0] if len(entrance) == 1 else "")
+        name = origin or (entrance[0][0] if len(entrance) == 1 else "")
         return scene.pod(name)
     pod = scene.pod(hops[-1].pod)
     is_proxy = pod is not None and any(container.role == "proxy" for container in pod.containers)
     return pod if hops[-1].kind == APPLICATION and is_proxy else None
 
 
-def silent_hop(pod: Pod, url: str | None, scene: Scene, *, is_failed: bool) -> Hop | None:
+def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_failed: bool) -> Hop | None:
     """Return what is to be said of a call that a pod made to a URL; None where nothing explains the silence.
 
-    Without a URL the pod called what its program is told to.
+    Without a URL the pod called what its program is told to, the one at `port` where that is known.
     """
-    url = url or next(filter(None, map(_upstream, pod.containers)), "")
+    programs = [each for each in pod.containers if each.port == port] or pod.containers
+    url = url or next(filter(None, map(_upstream, programs)), "")
     service = _service(url, pod, scene)
     if service is None:
         return _outside(pod, url, scene, is_failed=is_failed)
-    port = urlsplit(url).port or _PORTS.get(urlsplit(url).scheme, 80)
+    number = urlsplit(url).port or _PORTS.get(urlsplit(url).scheme, 80)
     hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
     if not pod.in_mesh:
         strict = _strict(service, scene) if is_failed else None
@@ -47,12 +48,12 @@ def silent_hop(pod: Pod, url: str | None, scene: Scene, *, is_failed: bool) -> H
         return Hop(
             APPLICATION, None, pod.name, pod.namespace, None, 0.0, reason=reason, decided_by=strict, notes=(note,)
         )
-    found = service.port(port)
+    found = service.port(number)
     if found is None:
-        return Hop(**{**vars(hop), "notes": (f"the Service {service.name} has no port {port}",)})
+        return Hop(**{**vars(hop), "notes": (f"the Service {service.name} has no port {number}",)})
     if found.protocol not in _HTTP:
         by = f"appProtocol {found.app_protocol}" if found.app_protocol else f"its name, {found.name}"
-        words = f"port {port} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"
+        words = f"port {number} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"
         return Hop(**{**vars(hop), "notes": (words, "name it http, or begin its name with http-")})
     return None
 
