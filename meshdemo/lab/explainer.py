@@ -20,7 +20,8 @@ from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.calls import Call
 from meshdemo.lab.xray.joining import is_complete, join
-from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.met import MetRules
+from meshdemo.lab.xray.records import MOST_CALLS, Record
 from meshdemo.lab.xray.scene import Place, Scene
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Explainer:
         self._lab = lab
         door.add("POST", "/call", lambda _rest, body: self.call(body).as_json())
         door.add("GET", "/calls/", lambda rest, _body: self.seen(rest).as_json())
+        met = MetRules(lab.records, self._scene, lambda: lab.state)
+        door.add("POST", "/met", lambda _rest, body: met.of(_read_ids(body)))
 
     def call(self, body: Any) -> Call:
         """Make a call, `{"from", "method", "url", "headers", "body"}`, and return it explained; raise DoorError."""
@@ -173,6 +176,14 @@ class Explainer:
         """Return the id by which a call was logged: a gateway gives one of its own to what comes from outside."""
         found: list[Record] = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_SETTLE_SECONDS)
         return request_id if found or not local else self._lab.records.id_of(local) or request_id
+
+
+def _read_ids(body: Any) -> list[str]:
+    """Return the x-request-ids that somebody asks for; raise DoorError."""
+    match body:
+        case {"ids": [*ids]} if len(ids) <= MOST_CALLS and all(isinstance(each, str) for each in ids):
+            return ids
+    raise DoorError(400, f"ids is a list of x-request-ids, {MOST_CALLS} at most")
 
 
 def _read_wish(body: Any) -> _Wish:

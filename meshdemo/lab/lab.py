@@ -29,13 +29,13 @@ from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.manifests import ManifestError, shown_path
 from meshdemo.lab.marks import ChangeMarks
 from meshdemo.lab.outside import Address, Outside
+from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.request_log import RequestLog
-from meshdemo.lab.scene import FILES, Edit, Refusal, Scene, Subject, now_as_text
 from meshdemo.lab.state import Reader, State, as_json
 from meshdemo.lab.xray.naming import RuleBook
 from meshdemo.lab.xray.records import Records
@@ -113,9 +113,9 @@ class Lab:
             self.door.add("GET", "/", self._describe)
             Explainer(self, self.door)
             #: What the page shows of all this.
-            self.scene = Scene()
+            self.page_view = PageView()
             for path in ("/scene", "/scene/"):
-                self.door.add("GET", path, lambda seen, _body: self.scene.get(seen, _SCENE_SECONDS))
+                self.door.add("GET", path, lambda seen, _body: self.page_view.get(seen, _SCENE_SECONDS))
             self._marks = ChangeMarks(guard.folder / "changes.json")
             log = log or (lambda pod, line: self._say(f"{pod} | {line}"))
             self._request_log = RequestLog(log, lambda: self.pods.taking_calls)
@@ -198,7 +198,7 @@ class Lab:
                 self._refusal = refusal
                 self._say(f"{_now()} {refusal.problem}")
         if not self._reading.is_busy:
-            self.scene.show(self.state, self._subject, self._edit, self._refusal)
+            self.page_view.show(self.state, self._subject, self._edit, self._refusal)
 
     def stop(self) -> None:
         """End everything at once, and leave nothing."""

@@ -17,10 +17,10 @@ from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.files.manifests import Loader, ManifestError
 from meshdemo.lab.lab import Lab, LabOptions
+from meshdemo.lab.page_view import Subject
 from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
-from meshdemo.lab.scene import Subject
 from meshdemo.lessons.desk import FRONT, Desk, find_scene
 from meshdemo.lessons.reading import EXAMPLE, Lesson, replace_ports
 

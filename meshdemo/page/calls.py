@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import queue
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -46,6 +47,7 @@ _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("Cache-Control", "no-store"),
 ]
+_ID = "x-request-id"
 # What a header's value may hold (RFC 9110, 5.5), as WSGI has it.
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -109,7 +111,8 @@ def _parse_header(text: str, names: Collection[str]) -> dict[str, str]:
 class Calls:
     """Makes slices of calls and streams their answers, as a WSGI application; bounded for all pages together.
 
-    Each of at most `stream_limit` streams holds a thread of the server, and each call one of its own.
+    Each of at most `stream_limit` streams holds a thread of the server, and each call one of its own. With `has_ids`
+    each has an x-request-id of its own, by which the lab can say what became of it, and its sample has that as `id`.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Calls:
         own_path: str,
         stream_limit: int,
         call_limit: int = CALL_LIMIT,
+        has_ids: bool = False,
     ) -> None:
         self._observe = observe
         self._header_names = header_names
@@ -129,6 +133,7 @@ class Calls:
         self._call_limit = call_limit
         self._streams = threading.Semaphore(stream_limit)
         self._calls = threading.Semaphore(call_limit)
+        self._has_ids = has_ids
         self.changes = changes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -157,9 +162,12 @@ class Calls:
         def call() -> None:
             sample = None
             begun_at = datetime.now(UTC).isoformat()
+            own = {_ID: secrets.token_hex(16)} if self._has_ids else {}
             try:
-                sample = make_sample(self._observe(asked.path, asked.query, asked.headers))
+                sample = make_sample(self._observe(asked.path, asked.query, {**own, **asked.headers}))
                 sample["begun_at"] = begun_at
+                if own and _ID not in asked.headers:
+                    sample["id"] = own[_ID]
             finally:
                 self._calls.release()
                 samples.put(sample)

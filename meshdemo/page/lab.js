@@ -75,13 +75,13 @@ function drawLab() {
   $("policies").replaceChildren(...policies.flatMap(({ label, file, lines, more }) => {
     const heading = make("h3", label);
     heading.append(make("span", ` ${file.split("/").at(-1)}`, "quiet"));
-    return [heading, codeOf(lines, desk && token), ...(more ? [make("p", "and more lines, which are in the file", "quiet")] : [])];
+    return [heading, codeOf(lines, desk && token, file), ...(more ? [make("p", "and more lines, which are in the file", "quiet")] : [])];
   }), ...(policies.length ? [] : [make("p", "No policy is in force: calls go as they would without a mesh.", "quiet")]));
   if (focused) [...document.querySelectorAll("[data-turns]")].find((other) => other.dataset.turns === focused)?.focus();
   else $("policies").querySelector("mark")?.scrollIntoView?.({ block: "nearest" });
 }
 
-function codeOf(lines, turnable) {
+function codeOf(lines, turnable, file = "") {
   const list = make("ol", undefined, "code");
   list.append(...lines.map((line) => {
     const item = make("li");
@@ -89,6 +89,11 @@ function codeOf(lines, turnable) {
     const text = make(line.changed ? "mark" : "span", line.text);
     item.append(text);
     if (turnable && line.turn) item.append(...knobOf(line.turn, line.text, text));
+    if (file) {
+      const count = make("span", undefined, "count");
+      count.dataset.place = `${file}:${line.number}`;
+      item.append(count);
+    }
     return item;
   }));
   return list;
@@ -152,7 +157,88 @@ function foldLab() {
   $("lab-fold").open = WIDE.matches;
 }
 
+// --- The way of a call: in a line below the answer that one looks at, in full once it is chosen ---
+
+const LOOK_MS = 150;           // who only passes over an answer does not ask for its way
+const MET_MS = 2000;
+const MET_AGE_MS = 300;        // an Envoy says a little later what it did
+const MET_AT_ONCE = 250;
+const MET_ASKS = 3;
+
+let lookedAt = null;
+
+function drawWay(entry) {
+  lookedAt = entry;
+  $("way").hidden = !("lab" in told.dataset);
+  $("whole").hidden = true;
+  setText($("way"), "");
+  if (!entry?.id) return;
+  if (entry.way) {
+    showWay(entry);
+    return;
+  }
+  setTimeout(async () => {
+    if (lookedAt !== entry) return;
+    try {
+      const response = await askLab(`/calls/${entry.id}`);
+      entry.way = response.ok ? (await response.json()).lab : null;
+    } catch {
+      entry.way = null;
+    }
+    if (lookedAt === entry) showWay(entry);
+  }, LOOK_MS);
+}
+
+function showWay(entry) {
+  setText($("way"), entry.way?.way ?? "");
+  setText($("whole"), entry.way?.whole.join("\n") ?? "");
+  $("whole").hidden = !pinned || !entry.way;
+}
+
+// Which rules the calls of the window met: at their lines, and in a table.
+async function askForMet() {
+  const now = performance.now();
+  const asked = samples.filter((sample) => sample.id && !sample.met && now - sample.at > MET_AGE_MS && (sample.asks ?? 0) < MET_ASKS).slice(-MET_AT_ONCE);
+  if (!asked.length) return;
+  for (const sample of asked) sample.asks = (sample.asks ?? 0) + 1;
+  try {
+    const response = await askLab("/met", { method: "POST", body: JSON.stringify({ ids: asked.map(({ id }) => id) }) });
+    const { lab } = response.ok ? await response.json() : { lab: {} };
+    for (const sample of asked) sample.met = lab[sample.id] ?? sample.met;
+  } catch { /* the lab has ended, which followLab notices */ }
+}
+
+function drawMet({ shown }) {
+  if (!("lab" in told.dataset)) return;
+  const known = shown.filter(({ met }) => met);
+  const rules = new Map();
+  for (const { met } of known) {
+    for (const rule of met.length ? met : [null]) {
+      const name = rule === null ? "no rule" : rule.label ? `rule ${rule.label} of ${rule.kind}/${rule.name}` : `${rule.kind}/${rule.name}${rule.rule === null ? "" : `[${rule.rule}]`}`;
+      const counted = rules.get(name) ?? { name, place: rule?.line ? `${rule.file}:${rule.line}` : "", count: 0 };
+      counted.count += 1;
+      rules.set(name, counted);
+    }
+  }
+  const rows = [...rules.values()].sort((a, b) => b.count - a.count);
+  $("met").hidden = rows.length === 0;
+  $("met-rows").replaceChildren(...cut(rows.map(({ name, place, count }) => {
+    const row = make("tr", undefined, "version");
+    const heading = make("th", `${name}  ${place.split("/").at(-1)}`);
+    heading.scope = "row";
+    row.append(heading, make("td", count), make("td", percent(count, known.length)));
+    return row;
+  })));
+  const counts = new Map(rows.map(({ place, count }) => [place, count]));
+  for (const element of document.querySelectorAll("[data-place]")) {
+    const count = counts.get(element.dataset.place);
+    setText(element, count ? String(count) : "");
+  }
+}
+
+start();
 if ("lab" in told.dataset) {
+  setInterval(askForMet, MET_MS);
   for (const button of $("keys").querySelectorAll("button")) button.addEventListener("click", () => edit({ key: button.dataset.key }));
   WIDE.addEventListener("change", foldLab);
   foldLab();

@@ -10,8 +10,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from meshdemo import lab_socket
+from meshdemo.console.terminal import Marks
 from meshdemo.escaping import percent_encode
+from meshdemo.explaining.text import format_call, format_short
+from meshdemo.explaining.words import Object
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
@@ -20,7 +25,10 @@ if TYPE_CHECKING:
 
 _BODY_LIMIT_BYTES = 10_000
 # What the page may look at: the scene, waiting for another one than was seen, and a call by its x-request-id.
-_SEEN = re.compile(r"/scene(/[0-9a-f]{1,16})?|/calls/[0-9a-f-]{1,40}")
+_SCENE = re.compile(r"/scene(/[0-9a-f]{1,16})?")
+_CALL = re.compile(r"/calls/[0-9a-f]{32}")
+# In columns.
+_WIDTH, _ONE_LINE = 100, 100_000
 
 
 def create_lab(socket: Path, own_path: str) -> WSGIApplication:
@@ -30,24 +38,35 @@ def create_lab(socket: Path, own_path: str) -> WSGIApplication:
         path = wsgi.raw_path(environ)
         method, asked = environ["REQUEST_METHOD"], path.removeprefix(own_path)
         value: Any = None
-        if method == "POST" and asked == "/edit":
+        if method == "POST" and asked in ("/edit", "/met"):
             # A page's own POST always has one (Fetch, "append a request Origin header").
             if "HTTP_ORIGIN" not in environ:
-                return wsgi.answer(environ, start_response, 403, "Only the lab's own page can edit.")
+                return wsgi.answer(environ, start_response, 403, "Only the lab's own page can do that.")
             if int(environ.get("CONTENT_LENGTH") or 0) > _BODY_LIMIT_BYTES:
-                return wsgi.answer(environ, start_response, 413, "An edit is a few numbers.")
+                return wsgi.answer(environ, start_response, 413, f"This has {_BODY_LIMIT_BYTES} bytes at most.")
             try:
                 value = json.loads(wsgi.read_body(environ))
             except ValueError:
-                return wsgi.answer(environ, start_response, 400, "An edit is JSON.")
-        elif method != "GET" or not _SEEN.fullmatch(asked):
+                return wsgi.answer(environ, start_response, 400, "This is not JSON.")
+        elif method != "GET" or not (_SCENE.fullmatch(asked) or _CALL.fullmatch(asked)):
             return wsgi.answer(
                 environ, start_response, 404, f"There is nothing at {percent_encode(path)}. See {own_path}."
             )
         try:
             answer = lab_socket.ask(socket, method, asked, value)
+            if _CALL.fullmatch(asked):
+                answer = _explain(answer)
         except lab_socket.LabSocketError as error:
+            if _CALL.fullmatch(asked):
+                return wsgi.answer(environ, start_response, 200, {"lab": None})  # it has gone from memory
             return wsgi.answer(environ, start_response, 409, str(error))
         return wsgi.answer(environ, start_response, 200, {"lab": answer})
 
     return app
+
+
+def _explain(call: Object) -> dict[str, Any]:
+    """Return a call in a line, and in full as `meshdemo call` has it."""
+    marks = Marks()
+    way = [click.unstyle(line).strip() for line in format_short(call, _ONE_LINE, marks)]
+    return {"way": " · ".join(way), "whole": [click.unstyle(line) for line in format_call(call, _WIDTH, marks)]}

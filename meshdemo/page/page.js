@@ -346,6 +346,7 @@ function draw() {
   drawFlows(view);
   drawChart(view);
   drawTables(view);
+  drawMet(view);
 }
 
 function drawState({ total, failed, groups }) {
@@ -531,6 +532,7 @@ function drawDetail(place) {
   if (!place) {
     const hint = make("p", "A circle is an answer, its letter the pod, its ring the time, dashed if it took another try; a red square is a failure. Point, tap, or use Tab and arrow keys.", "quiet");
     $("detail").replaceChildren(hint);
+    drawWay(null);
     return;
   }
   const facts = make("dl");
@@ -540,6 +542,7 @@ function drawDetail(place) {
     return pair;
   }));
   $("detail").replaceChildren(facts);
+  drawWay(place.entry);
 }
 
 function look(place) {
@@ -829,11 +832,14 @@ $("go-on").addEventListener("click", release);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") release(); });
 document.addEventListener("visibilitychange", () => { rateStart = nextSlice; });
 
-readAddress();
-showPause();
-layOut();
-new ResizeObserver(layOut).observe($("dots"));
-if (isStill()) pausedAt = performance.now();
-restart();
-draw();
-setInterval(draw, DRAW_MS);
+// At the end of the script, which lab.js is.
+function start() {
+  readAddress();
+  showPause();
+  layOut();
+  new ResizeObserver(layOut).observe($("dots"));
+  if (isStill()) pausedAt = performance.now();
+  restart();
+  draw();
+  setInterval(draw, DRAW_MS);
+}

@@ -71,7 +71,14 @@ def create_page(observe: Observe, header_names: Collection[str], options: PageOp
     `observe` makes one call, `header_names` are those that a call may carry.
     """
     changes = functools.partial(read_changes, options.changes_file)
-    calls = Calls(observe, header_names, changes, own_path=PATH, stream_limit=options.stream_limit)
+    calls = Calls(
+        observe,
+        header_names,
+        changes,
+        own_path=PATH,
+        stream_limit=options.stream_limit,
+        has_ids=options.lab_socket is not None,
+    )
     lab = None
     if options.lab_socket:
         from meshdemo.page.lab import create_lab

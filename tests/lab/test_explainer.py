@@ -76,6 +76,31 @@ def test_rules(explain):
     assert answer["answer"]["version"] == "Webserver V1"
 
 
+def test_rules_that_many_calls_met(explain, running):
+    """The rules of several calls are told at once by their ids; calls that nobody logged are left out."""
+    lesson = K8S / "istio" / "header.yaml"
+    answers = [explain(lesson, **({"end_user": "tester"} if tester else {})) for tester in (True, False, False)]
+    ids = [answer["request"]["id"] for answer in answers]
+    met = ask(running.lab.door.path, "POST", "/met", {"ids": [*ids, "unknown"]})
+    assert list(met) == ids
+    assert [[rule["rule"] for rule in met[each] if rule["kind"] == "VirtualService"] for each in ids] == [[0], [1], [1]]
+    assert all(
+        met[each][0].items() >= sidecar(answer)["rule"].items() for each, answer in zip(ids, answers, strict=True)
+    )
+    aborted = explain(
+        virtual_service({**TO, "name": "broken", "fault": {"abort": {"httpStatus": 418, "percentage": {"value": 100}}}})
+    )
+    (rule,) = ask(running.lab.door.path, "POST", "/met", {"ids": [aborted["request"]["id"]]}).popitem()[1]
+    assert (rule["name"], rule["label"], rule["rule"]) == ("webserver", "broken", 0)
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"ids": "x"}, {"ids": [1]}])
+def test_what_is_no_list_of_ids(running, body):
+    """A list of ids has texts alone."""
+    with pytest.raises(LabSocketError, match="ids is a list of x-request-ids"):
+        ask(running.lab.door.path, "POST", "/met", body)
+
+
 def test_a_call_from_a_pod(explain):
     """A call is made as the program in a pod would make it, with the headers that it is given."""
     answer = explain(K8S / "istio" / "header.yaml", origin="proxy", end_user="tester")

@@ -1,6 +1,7 @@
 """The page in a lab: what it shows of what runs there, and what it may change."""
 
 import json
+import re
 import threading
 
 import pytest
@@ -62,6 +63,43 @@ REFUSAL = {
 }
 
 
+RULE = {"kind": "VirtualService", "namespace": "default", "name": "webserver", "rule": 0, "match": None} | {
+    "file": "k8s/istio/split.yaml",
+    "line": 22,
+}
+OTHERS = dict.fromkeys(("matched", "retries", "timeout_seconds", "identity", "decided_by", "reason", "version"))
+CALL = {
+    "request": {"id": "", "method": "GET", "url": "http://webserver/", "from": "proxy-1"},
+    "answer": {
+        "status": 200,
+        "result": 200,
+        "milliseconds": 1.5,
+        "version": None,
+        "error": None,
+        "headers": {},
+        "body": "",
+    },
+    "hops": [
+        {
+            **OTHERS,
+            "kind": "sidecar",
+            "direction": "outbound",
+            "pod": "proxy-1",
+            "namespace": "default",
+            "status": 200,
+            "milliseconds": 1.5,
+            "flags": [],
+            "rule": RULE,
+            "passed_over": [],
+            "destination": {"host": "webserver", "port": 80, "subset": "v1", "weight": 75, "of": 100, "policy": None},
+            "tries": [],
+            "mirrors": [],
+            "notes": ["<b>said</b>"],
+        }
+    ],
+}
+
+
 class Lab:
     """A lab's door, behind which there is no lab: a scene, and what was asked for."""
 
@@ -70,6 +108,8 @@ class Lab:
         for path in ("/scene", "/scene/"):
             self.door.add("GET", path, self._scene)
         self.door.add("POST", "/edit", self._edit)
+        self.door.add("GET", "/calls/", self._call)
+        self.door.add("POST", "/met", lambda _rest, body: {each: [{**RULE, "label": ""}] for each in body["ids"]})
         self.door.open()
         self.env = {"LAB_SOCKET": str(self.door.path)}
         self.edits = []
@@ -85,6 +125,11 @@ class Lab:
         with self._changed:
             self._changed.wait_for(lambda: self._shown["revision"] != seen, 2)
             return self._shown if self._shown["revision"] != seen else None
+
+    def _call(self, request_id, _body):
+        if request_id == "0" * 32:
+            raise DoorError(404, "no Envoy here has logged a call with this x-request-id")
+        return {**CALL, "request": {**CALL["request"], "id": request_id}}
 
     def _edit(self, _rest, body):
         if body["token"] != TOKEN:
@@ -135,6 +180,37 @@ def test_the_lab_answers_its_own_page_only(call_app, lab_app, lab):
 def test_what_the_lab_is_not_asked(call_app, lab_app, method, path, body, status):
     """Only what the page needs reaches the lab's door, and what that refuses is told."""
     assert call_app(lab_app, path, method, {**OF_THE_PAGE, **ORIGIN}, body).status == status
+
+
+def test_the_way_of_a_call(call_app, lab_app):
+    """The page gets a call's way in a line, and in full as `meshdemo call` has it; nothing where it is forgotten."""
+    way = call_app(lab_app, "/ui/calls/" + "a" * 32, headers=OF_THE_PAGE).json()["lab"]
+    assert way["way"].startswith(
+        "proxy-1: VirtualService/webserver[0] k8s/istio/split.yaml:22 · to webserver:80, subset v1"
+    )
+    assert way["whole"][1] == "proxy-1, sidecar, outbound"
+    assert not any("\x1b" in line for line in way["whole"])
+    assert call_app(lab_app, "/ui/calls/" + "0" * 32, headers=OF_THE_PAGE).json() == {"lab": None}
+    assert call_app(lab_app, "/ui/calls/" + "a" * 32).status == 403
+
+
+def test_calls_have_ids_in_a_lab_alone(call_app, lab_app, requests_mock):
+    """In a lab each call of the page has an x-request-id, unless the person sends one; elsewhere it has none."""
+    requests_mock.get("http://webserver/", text="ok")
+    elsewhere = proxy.create_app(Upstream("http://webserver"))
+
+    def ids(app, query=""):
+        requests_mock.reset_mock()
+        text = call_app(app, "/ui/calls?rate=3&seconds=1" + query, headers=OF_THE_PAGE).text
+        samples = [json.loads(each) for each in text.splitlines() if "milliseconds" in each]
+        sent = [request.headers.get("x-request-id") for request in requests_mock.request_history]
+        return sorted(each.get("id", "") for each in samples), sent
+
+    told, sent = ids(lab_app)
+    assert told == sorted(sent)
+    assert len(set(told)) == 3
+    assert ids(lab_app, "&header=x-request-id:mine") == ([""] * 3, ["mine"] * 3)
+    assert ids(elsewhere) == ([""] * 3, [None] * 3)
 
 
 def test_without_a_lab(call_app):
@@ -216,6 +292,28 @@ def test_the_desk(show_lab, lab):
 
 
 @in_browser
+def test_why_a_call_went_where_it_went(show_lab):
+    """Pointing at an answer shows its way in a fixed place, Enter the whole, Escape neither; rules have counts."""
+    page = show_lab("?rate=20", viewport={"width": 1280, "height": 720})
+    answers(page, 10)
+    page.hover("#dots .fine >> nth=2")
+    way = "proxy-1: VirtualService/webserver[0] k8s/istio/split.yaml:22 · to webserver:80, subset v1 (75 of 100)"
+    wait_until(lambda: page.inner_text("#way").startswith(way), "the way")
+    assert not page.is_visible("#whole")
+    page.keyboard.press("Tab")
+    page.locator("#dots .looked").focus()
+    page.keyboard.press("Enter")
+    wait_until(lambda: page.is_visible("#whole"), "the whole")
+    assert "proxy-1, sidecar, outbound" in page.inner_text("#whole")
+    assert "<b>said</b>" in page.inner_text("#whole")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#whole")
+    assert page.inner_text("#way") == ""
+    wait_until(lambda: re.fullmatch(r"\d+", page.locator("[data-place$=':22']").inner_text()), "the count")
+    assert re.search(r"VirtualService/webserver\[0\] +split.yaml:22\s+\d+\s+100 %", page.inner_text("#met-rows"))
+
+
+@in_browser
 @pytest.mark.thorough
 def test_the_page_follows_the_lesson(show_lab, lab):
     """When the lesson changes the page calls what that one does, and says where its page is if that is another."""
@@ -248,6 +346,8 @@ def test_its_place(show_lab, lab, width, height, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     is_wide = width > 1000
     assert page.is_visible("#policies") == is_wide
+    page.click("#dots .fine >> nth=0")
+    wait_until(lambda: page.is_visible("#whole"), "the whole")
     for selector in (
         ("#lab", "#share", "#dots", "#detail", "#times", "#picture") if is_wide else ("#lab-fold", "#refusal")
     ):

@@ -76,6 +76,13 @@ def _add_silent(hops: list[Hop], call: Call, outcome: Outcome | None, scene: Sce
         hops.append(_application(outcome.pod, result, outcome.proxy_milliseconds or call.milliseconds, scene))
 
 
+def rules_met(record: Record, scene: Scene) -> tuple[Rule, ...]:
+    """Return the rule that a request met at one Envoy, and whose word decided there, where that is another."""
+    found = _Route(record, scene)
+    decided_by = cause_of(record, scene, found.rule, found.route).decided_by
+    return tuple(dict.fromkeys(rule for rule in (found.rule, decided_by) if rule))
+
+
 def is_complete(records: Sequence[Record], scene: Scene) -> bool:
     """Return whether all is there that the Envoys log of a request, as far as its records can tell.
 

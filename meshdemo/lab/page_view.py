@@ -60,7 +60,7 @@ class Refusal:
     text: str = ""
 
 
-class Scene:
+class PageView:
     """What is shown at a moment, for several readers, who may wait until it is another."""
 
     def __init__(self) -> None:

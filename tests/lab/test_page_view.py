@@ -6,7 +6,7 @@ import pytest
 from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
-from meshdemo.lab.scene import FILES, Edit, Refusal, Scene, Subject, describe
+from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, describe
 from meshdemo.lab.state import Reader
 
 SPLIT = (K8S / "istio/split.yaml").read_text()
@@ -105,16 +105,16 @@ def test_hostile_files_stay_short(state_of):
 
 def test_readers_wait_for_another_scene(state_of):
     """Who has seen a scene gets the next one as soon as it is shown, and nothing where there is none for a while."""
-    scene, state = Scene(), state_of(SPLIT)
-    assert scene.get("", 0) is None
-    scene.show(state, FILES, None, None)
-    first = scene.get("", 0)
-    scene.show(state, FILES, None, None)
-    assert scene.get(first["revision"], 0) is None
+    view, state = PageView(), state_of(SPLIT)
+    assert view.get("", 0) is None
+    view.show(state, FILES, None, None)
+    first = view.get("", 0)
+    view.show(state, FILES, None, None)
+    assert view.get(first["revision"], 0) is None
     found = []
-    reader = threading.Thread(target=lambda: found.append(scene.get(first["revision"], 20)))
+    reader = threading.Thread(target=lambda: found.append(view.get(first["revision"], 20)))
     reader.start()
-    scene.show(state, FILES, None, Refusal("why"))
+    view.show(state, FILES, None, Refusal("why"))
     reader.join(20)
     assert found[0]["refusal"]["problem"] == "why"
     assert found[0]["revision"] != first["revision"]
