@@ -350,7 +350,6 @@ def test_dry_run():
         (["-f", "no-such-file.yaml"], "no-such-file.yaml: does not exist"),
         (["-f", "/dev/null"], "/dev/null: is not a file"),
         (["--dry-run"], "needs -f"),
-        (["-f", EXAMPLE, "--replicas", "2"], "--replicas cannot be combined with -f"),
         (["-f", EXAMPLE, "--host", "*"], "--host cannot be combined with -f: the lab listens on 127.0.0.1 alone."),
         (["-f", EXAMPLE, "--fail-ratio", "1"], "--fail-ratio cannot be combined with -f"),
         (["-f", SPLIT], "split.yaml: no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml"),

@@ -200,7 +200,6 @@ HOSTILE = {
     ),
     "variables from a ConfigMap": (deployment({"envFrom": []}), "containers[0].envFrom: is not supported here"),
     "containers that run before": (deployment(pod={"initContainers": []}), "initContainers: is not supported here"),
-    "a hook": (deployment({"lifecycle": {}}), "containers[0].lifecycle: is not supported here"),
     "a probe that runs a command": (
         deployment({"livenessProbe": {"exec": {"command": ["true"]}}}),
         "livenessProbe.exec: is not supported here: nothing is run in a container here",
@@ -225,9 +224,7 @@ HOSTILE = {
     "a port of a Service that is a text": (service(ports=[{"port": "80"}]), "spec.ports[0].port: '80' is not"),
     "two ports without names": (service(ports=[{"port": 80}, {"port": 81}]), "spec.ports: of several each needs"),
     "a target that no pod has": (service(ports=[{"port": 80, "targetPort": "x"}]), "targetPort: no pod behind"),
-    "a headless Service": (service(clusterIP="None"), "Service/other: spec.clusterIP"),
-    "a Service of another name": (service(type="ExternalName"), "spec.type: 'ExternalName' is not one of"),
-    "UDP": (service(ports=[{"port": 80, "protocol": "UDP"}]), "spec.ports[0].protocol: 'UDP' is not one of TCP"),
+    "a Service of another name": (service(type="ExternalName"), "spec.externalName: is missing"),
     # Policies
     "a weight that is misspelt": (
         obj(VIRTUAL_SERVICE, {"hosts": ["webserver"], "http": [{"route": [{**DESTINATION[0], "wieght": 25}]}]}),

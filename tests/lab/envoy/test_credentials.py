@@ -84,11 +84,20 @@ def test_others_are_not_looked_up():
     [
         (cluster(namespace="default"), "there is no Secret demo in namespace istio-system"),
         (cluster("ConfigMap"), "there is no Secret demo in namespace istio-system"),
-        (cluster(), "Secret/demo: data: has no cert and key or tls.crt and tls.key"),
-        (cluster(data=encoded(cert=CERTIFICATE)), "Secret/demo: data: has no cert and key or tls.crt and tls.key"),
-        (cluster(data=encoded(cert=KEY, key=KEY)), "Secret/demo: data.cert: is not a certificate in PEM"),
-        (cluster(data=encoded(cert=CERTIFICATE, key=b"x")), "Secret/demo: data.key: is not a private key in PEM"),
-        (cluster(data=encoded(cert=CERTIFICATE, key=OTHER_KEY)), "Secret/demo: data.key: is not the key of cert"),
+        (cluster(), "Secret/demo.istio-system: data: has no cert and key or tls.crt and tls.key"),
+        (
+            cluster(data=encoded(cert=CERTIFICATE)),
+            "Secret/demo.istio-system: data: has no cert and key or tls.crt and tls.key",
+        ),
+        (cluster(data=encoded(cert=KEY, key=KEY)), "Secret/demo.istio-system: data.cert: is not a certificate in PEM"),
+        (
+            cluster(data=encoded(cert=CERTIFICATE, key=b"x")),
+            "Secret/demo.istio-system: data.key: is not a private key in PEM",
+        ),
+        (
+            cluster(data=encoded(cert=CERTIFICATE, key=OTHER_KEY)),
+            "Secret/demo.istio-system: data.key: is not the key of cert",
+        ),
     ],
 )
 def test_what_is_no_certificate(given, problem):
@@ -100,11 +109,14 @@ def test_what_is_no_certificate(given, problem):
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        (cluster(data={"a": "!secret!"}), "Secret/demo: data.a: is not encoded in base64"),
-        (cluster(data={"a": 1}), "Secret/demo: data.a: is not a string: put it in quotes"),
-        (cluster(data=["a"]), "Secret/demo: data: is not an object"),
-        (cluster(stringData={"a": "\ud800"}), "Secret/demo: stringData.a: is not Unicode text"),
-        (cluster("ConfigMap", binaryData={"a": "!secret!"}), "ConfigMap/demo: binaryData.a: is not encoded in base64"),
+        (cluster(data={"a": "!secret!"}), "Secret/demo.istio-system: data.a: is not encoded in base64"),
+        (cluster(data={"a": 1}), "Secret/demo.istio-system: data.a: is not a string: put it in quotes"),
+        (cluster(data=["a"]), "Secret/demo.istio-system: data: is not an object"),
+        (cluster(stringData={"a": "\ud800"}), "Secret/demo.istio-system: stringData.a: is not Unicode text"),
+        (
+            cluster("ConfigMap", binaryData={"a": "!secret!"}),
+            "ConfigMap/demo.istio-system: binaryData.a: is not encoded in base64",
+        ),
     ],
 )
 def test_what_an_api_server_refuses(given, problem):
