@@ -15,7 +15,7 @@ import click
 
 from meshdemo.console import terminal
 
-_REST_OF_LINE, _BELOW = "\x1b[K", "\x1b[J"
+_BELOW = "\x1b[J"
 _ENTER = "\x1b[?1049h\x1b[?7l\x1b[?25l"
 # Cleared first, for terminals without an alternate screen.
 _LEAVE = f"\x1b[H{_BELOW}\x1b[?25h\x1b[?7h\x1b[?1049l"
@@ -71,9 +71,9 @@ class Screen:
             return
         lines, bottom = self._picture(columns, rows)
         placed = [*enumerate(lines[: rows - 1], 1), (rows, bottom)]
-        text = "".join(f"\x1b[{row};1H{line}{_REST_OF_LINE}" for row, line in placed)
+        text = "".join(f"\x1b[{row};1H{line}" for row, line in placed)
         if self._color is False:
-            text = "".join(f"\x1b[{row};1H{click.unstyle(line)}{_REST_OF_LINE}" for row, line in placed)
+            text = "".join(f"\x1b[{row};1H{click.unstyle(line)}" for row, line in placed)
         self._write(f"\x1b[H{_BELOW}{text}")
 
     def _write(self, text: str) -> None:

@@ -80,11 +80,15 @@ def result_pages(
     )
     answer = _answer(words, results)
     for result in results:
+        if result.output is None and not result.report:
+            continue  # the stage has seen to it
         block = fit_command(f"$ {_without_promises(result.command)}", columns)[:2]
         block += list(_rows(result, columns, marks))
         for verdict in result.verdicts:
             line = format_verdict(verdict).strip()
             block.append(f"{line}; you guessed {guess}" if guess and verdict is answer else line)
+        if result.report.get("interrupted"):
+            block.append(f"You ended it after {result.report['requests']} calls.")
         blocks.append([terminal.cut(line, columns) if "\x1b" not in line else line for line in block])
     if changes and not all(verdict.met for result in results for verdict in result.verdicts):
         blocks.append(["What is expected is what the lesson shows without your change."])
@@ -115,10 +119,11 @@ def refused_page(lesson: Lesson, problem: str, columns: int, rows: int, marks: M
     return [*lines, "", *(policy.format_line(line, columns, marks, {number}) for line in around)]
 
 
-def hint_page(hints: Sequence[str], columns: int) -> Page:
-    """Return the hints given so far."""
-    blocks = [_wrap(f"{index}. {hint}", columns) for index, hint in enumerate(hints, 1)]
-    return ["Hints", *(line for block in blocks for line in ["", *block])]
+def hint_pages(hints: Sequence[str], said: Sequence[str], columns: int, rows: int) -> list[Page]:
+    """Return the hints given so far, or what was said about a call, which has lines of its own."""
+    if said:
+        return pack([[terminal.cut(printable(line), columns + 1) for line in said]], rows)
+    return pack([["Hints"], *(_wrap(f"{index}. {hint}", columns) for index, hint in enumerate(hints, 1))], rows)
 
 
 def unusual_page(command: str, file: object, columns: int) -> Page:

@@ -135,6 +135,7 @@ def test_a_key_ends_what_runs(teach):
     stage, shown = teach(keys, one=endless, two="Two.")
     assert stage.shown == ["one", "two", "one"]
     assert "✗ hello: " in shown
+    assert re.search(r"You ended it after \d+ calls\.", shown)
 
 
 def test_a_key_ends_a_plain_command(teach):
