@@ -355,6 +355,7 @@ def _complete_lesson(ctx: click.Context, _parameter: click.Parameter, incomplete
 @click.argument("name", required=False, shell_complete=_complete_lesson)
 @option("--all", "everything", is_flag=True, help="Run all lessons, one after the other; needs --check.")
 @option("--check", is_flag=True, help="Print what holds, and exit with 1 if anything does not.")
+@option("--exercises", is_flag=True, help="Show broken meshes to mend instead of lessons.")
 @option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -378,6 +379,7 @@ def lesson_command(
     name: str | None,
     everything: bool,
     check: bool,
+    exercises: bool,
     folder: Path | None,
     copy_to: Path | None,
     istiod: bool,
@@ -393,7 +395,7 @@ def lesson_command(
     """
     from meshdemo.lessons.command import LessonOptions, run_lessons
 
-    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, copy_to, istiod, cluster, port)))
+    ctx.exit(run_lessons(LessonOptions(name, everything, check, folder, copy_to, istiod, cluster, port, exercises)))
 
 
 @main.command("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from meshdemo.console import terminal
 from meshdemo.console.screen import Screen
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.lessons import editing, pages, policy, promises
+from meshdemo.lessons import editing, pages, policy, promises, running
 from meshdemo.lessons.comment import Words
 from meshdemo.lessons.keys import Keys
 from meshdemo.lessons.notes import Notes
@@ -262,13 +263,26 @@ class Classroom:
                 return key
 
     def _hint(self, visit: Visit) -> None:
-        """Show the hints given so far and one more, until a key."""
-        visit.hints = min(visit.hints + 1, len(visit.lesson.hints))
-        page = pages.hint_page(visit.lesson.hints[: visit.hints], self._room()[0])
-        more = "h next hint  " if visit.hints < len(visit.lesson.hints) else ""
-        self._show(visit, page, f"{more}any other key goes back")
-        if self._wait() == "h":
-            self._hint(visit)
+        """Show the hints given so far and one more, until a key; the last is what the lab says about one call."""
+        hints = visit.lesson.hints
+        visit.hints = min(visit.hints + 1, len(hints))
+        given = [hint for hint in hints[: visit.hints] if not hint.startswith("`")]
+        said = self._explain(hints[visit.hints - 1].strip("`")) if len(given) < visit.hints else []
+        for page in pages.hint_pages(given, said, *self._room()):
+            more = "h next hint  " if visit.hints < len(hints) else ""
+            self._show(visit, page, f"{more}any other key goes on")
+            if self._wait() == "h" and visit.hints < len(hints):
+                return self._hint(visit)
+        return None
+
+    def _explain(self, command: str) -> list[str]:
+        """Return what a command prints."""
+        words = self._stage.translate(shlex.split(command))
+        try:
+            output, errors = running.finish(self._stage, words) if words else ("", "")
+        except StartError as error:
+            return [f"$ {command}", str(error)]
+        return [f"$ {command}", *(output or errors).splitlines()]
 
     def _refuse(self, visit: Visit, reason: str) -> str:
         """Say why a lesson cannot be shown here, and offer the engine that can."""
@@ -359,10 +373,14 @@ class Classroom:
     def _offer_editor(self, visit: Visit) -> str:
         """Say what is wrong, with the lines around it, and offer the editor; return what leads away."""
         undo = "u undo  " if visit.lesson.edited else ""
-        self._show_pages(
-            visit,
-            lambda columns, rows: [pages.refused_page(visit.lesson, visit.problem, columns, rows, self._marks)],
-            f"e edit  {undo}r try again  n next  p previous  q quit",
-            0,
-        )
-        return self._wait_for("npreuq")
+        hint = "h hint  " if visit.lesson.hints else ""
+
+        def refused(columns: int, rows: int) -> list[Page]:
+            return [pages.refused_page(visit.lesson, visit.words, visit.problem, columns, rows, self._marks)]
+
+        while True:
+            self._show_pages(visit, refused, f"e edit  {undo}{hint}r try again  n next  p previous  q quit", 0)
+            key = self._wait_for(f"npreuq{'h' * bool(hint)}")
+            if key != "h":
+                return key
+            self._hint(visit)

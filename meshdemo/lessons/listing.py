@@ -31,7 +31,7 @@ def format_list(lessons: Sequence[Lesson], need_istiod: Collection[Lesson]) -> l
         *lines,
         "",
         f"{mark}meshdemo lesson NUMBER or NAME runs one of them, --all --check",
-        "all of them.",
+        "all of them; meshdemo lesson --exercises lists broken meshes to mend.",
     ]
 
 

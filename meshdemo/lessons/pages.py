@@ -108,9 +108,10 @@ def range_pages(words: Words, columns: int, rows: int) -> list[Page]:
     return pack(_section("How the range was computed", words.section("Range"), columns), rows)
 
 
-def refused_page(lesson: Lesson, problem: str, columns: int, rows: int, marks: Marks) -> Page:
+def refused_page(lesson: Lesson, words: Words, problem: str, columns: int, rows: int, marks: Marks) -> Page:
     """Return what is wrong with a file, and the lines around the place that is named, where one is."""
-    lines = [click.style(line, fg="red") for line in _wrap(f"Error: {problem}", columns)]
+    about = [*_wrap(words.about, columns), ""] if lesson.is_exercise else []
+    lines = about + [click.style(line, fg="red") for line in _wrap(f"Error: {problem}", columns)]
     place = re.search(r"\.ya?ml:(\d+)|line (\d+)", problem)
     if not place:
         return lines

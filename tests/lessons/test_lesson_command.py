@@ -60,7 +60,7 @@ def test_all_lessons_keep_their_promises(engine, request):
         assert again.returncode == 0, done.stdout + again.stdout + again.stderr
     left_out = re.findall(r"   - k8s/(\S+?): .*", done.stdout)
     shown = re.findall(r"^\d+\. .* \((\S+)\)$", done.stdout, re.MULTILINE)
-    files = {f"{path.parent.name}/{path.name}" for path in (ROOT / "k8s").glob("*/*.yaml")}
+    files = {f"{path.parent.name}/{path.name}" for path in (ROOT / "k8s").glob("[!e]*/*.yaml")}
     assert set(shown) == files
     assert bool(left_out) is (engine == "quick")
     assert all("--istiod applies it" in line for line in done.stdout.splitlines() if line.startswith("   - "))

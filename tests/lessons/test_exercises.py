@@ -1,0 +1,126 @@
+"""The exercises: each is broken as it says, and mended by a small edit, which stands only here."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from support import ROOT, in_tiers
+
+from meshdemo.lessons.comment import parse_commands
+from meshdemo.lessons.lab_stage import needs_istiod
+from meshdemo.lessons.permission import is_usual
+from meshdemo.lessons.reading import read_exercises
+
+FOLDER = ROOT / "k8s"
+EXERCISES = {exercise.name: exercise for exercise in read_exercises(FOLDER)}
+# What to replace by what.
+SOLUTIONS = {
+    "subset": ("version: V2", "version: v2"),
+    "host": ("    - proxy\n", "    - webserver\n"),
+    "order": (
+        re.compile(r"(    - route:\n(?:      .*\n)+)(    - match:\n(?:      .*\n)+)"),
+        r"\2\1",
+    ),
+    "retry": ("retryOn: gateway-error", "retryOn: 5xx"),
+    "header": ("http://webserver]", "http://webserver, --forward-header, team]"),
+    "strict": ("mode: STRICT", "mode: PERMISSIVE"),
+    "deny": ("    - to:\n", "      to:\n"),
+    "timeout": ("timeout: 500ms\n      retries", "timeout: 3s\n      retries"),
+}
+# The expectation that says how it is broken, with what is seen then.
+BROKEN = {
+    "subset": r"✗ 200: 1[3-6]\d calls, expected 200\n   ✓ Webserver V1",
+    "host": r"✗ Webserver V1: [2-7]\d calls, expected 100",
+    "order": r"✗ Webserver V2: 0 calls, expected 50\n   ✓ Webserver V1: 50 calls",
+    "retry": r"✗ 500: \d\d+ calls, expected \.\.11",
+    "header": r"✗ Webserver V2: 0 calls, expected 50\n   ✓ Webserver V1: 50 calls",
+    "strict": r"✗ 200: 0 calls, expected 20\n   ✓ identity spiffe://cluster.local/ns/default/sa/proxy: 20 calls",
+    "deny": r"✗ 200: 0 calls, expected 20\n   ✓ RBAC: 20 calls, expected 20\n   ✗ 200: 0 calls, expected 20",
+    "timeout": r"✗ 504: \d\d calls, expected \.\.14\n   ✓ over 1\.9s: 0 calls",
+}
+# What the quick engine refuses instead of showing it.
+REFUSED = "nothing behind webserver has the labels 'version=V2'"
+ONLY_ISTIOD = {"strict", "deny"}
+
+
+def mended(name):
+    """Return the text of an exercise with its solution."""
+    old, new = SOLUTIONS[name]
+    text = EXERCISES[name].text()
+    if isinstance(old, str):
+        assert text.count(old) == 1
+        return text.replace(old, new)
+    return old.sub(new, text)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_what_an_exercise_says(name):
+    """It says in at most two lines what the mesh should do, and has checks, hints and an explained call."""
+    exercise = EXERCISES[name]
+    words = exercise.words()
+    assert len(words.about) <= 2 * 79
+    assert words.sections == {}
+    assert all(map(is_usual, exercise.commands()))
+    assert any(command.is_watch for command in exercise.commands())
+    assert len(exercise.hints) >= 3
+    (call,) = parse_commands([f"  {exercise.hints[-1].strip('`')}"])
+    assert call.pipeline[0][:2] == ("meshdemo", "call")
+    assert mended(name) != exercise.text()
+    assert bool(needs_istiod(exercise)) is (name in ONLY_ISTIOD)
+
+
+def test_all_files_are_listed():
+    """The guide of the exercises lists each file, and the kustomization none."""
+    files = {path.stem for path in (FOLDER / "exercises").glob("*.yaml")}
+    assert files == set(EXERCISES) == set(SOLUTIONS) == set(BROKEN)
+    assert len(files) == 8
+    assert "exercises" not in (FOLDER / "kustomization.yaml").read_text()
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Return a function that runs exercises in a hurry, as they came or mended, and returns status and output."""
+
+    def run(names, *options, is_mended):
+        folder = shutil.copytree(FOLDER, tmp_path / f"k8s-{is_mended}", dirs_exist_ok=True)
+        for name in EXERCISES:
+            text = mended(name) if is_mended else EXERCISES[name].text()
+            hurried = re.sub(r"^(#   meshdemo watch .*)$", r"\1 --rate 100", text, flags=re.MULTILINE)
+            (folder / "exercises" / f"{name}.yaml").write_text(hurried)
+        command = ["lesson", "--exercises", *names, "--check", "--port", "0", "--folder", folder, *options]
+        done = subprocess.run(
+            [sys.executable, "-m", "meshdemo", *map(str, command)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=300,
+        )
+        assert "Traceback" not in done.stderr, shlex.join(map(str, command))
+        return done.returncode, done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("name", in_tiers([name for name in EXERCISES if name not in ONLY_ISTIOD], 1))
+def test_with_the_quick_engine(check, name):
+    """It is broken as it says, or refused with its place; and its solution is green."""
+    status, output = check([name], is_mended=False)
+    assert status == 1
+    assert re.search(REFUSED if name == "subset" else BROKEN[name], output), output
+    status, output = check([name], is_mended=True)
+    assert status == 0, output
+
+
+@pytest.mark.istiod
+@pytest.mark.thorough
+def test_with_istio_itself(check, built_istiod):
+    """Each is broken on Istio as it says, and its solution is green there."""
+    status, output = check(["--all"], "--istiod", is_mended=False)
+    assert status == 1
+    for exercise, outcome in zip(EXERCISES, re.split(r"^\d\. ", output, flags=re.MULTILINE)[1:], strict=True):
+        assert re.search(BROKEN[exercise], outcome), output
+    status, output = check(["--all"], "--istiod", is_mended=True)
+    assert status == 0, output
