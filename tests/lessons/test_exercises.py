@@ -28,7 +28,7 @@ SOLUTIONS = {
     "header": ("http://webserver]", "http://webserver, --forward-header, team]"),
     "strict": ("mode: STRICT", "mode: PERMISSIVE"),
     "deny": ("    - to:\n", "      to:\n"),
-    "timeout": ("timeout: 500ms\n      retries", "timeout: 3s\n      retries"),
+    "timeout": ("timeout: 300ms\n      retries", "timeout: 3s\n      retries"),
 }
 # The expectation that says how it is broken, with what is seen then.
 BROKEN = {
