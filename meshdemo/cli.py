@@ -19,6 +19,7 @@ from meshdemo.options import (
     Group,
     fault_options,
     filenames_option,
+    group_of,
     istiod_option,
     option,
     port_option,
@@ -477,13 +478,21 @@ def _parse_call_expectations(
     return expectations
 
 
+# From where in a lab calls are made.
+_from_pod = group_of(
+    option("--from", "origin", metavar="POD|WORKLOAD", help="In the lab, call as the program in this pod would."),
+    option(
+        "--lab", "lab_port", type=PORT, show_default="the one that runs", help="Port of the lab, where several run."
+    ),
+)
+
+
 @main.command("call")
 @click.argument("url", type=Url(is_completed=True))
 @option("-X", "--request", "method", show_default="GET, or POST with -d", help="Method.")
 @option("-H", "--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header; repeatable.")
 @option("-d", "--data", "body", metavar="DATA|@FILE", help="Body to send, or the file that holds it.")
-@option("--from", "origin", metavar="POD|WORKLOAD", help="Call as the program in this pod would.")
-@option("--lab", "lab_port", type=PORT, show_default="the one that runs", help="Port of the lab, where several run.")
+@_from_pod
 @option(
     "--expect",
     "expectations",
@@ -561,6 +570,7 @@ def call_command(
     metavar="SUBJECT=RANGE",
     help="What to expect at the end, such as 'Webserver V1=130..170'; repeatable.",
 )
+@_from_pod
 @option("--why", "explains", is_flag=True, help="In the lab, explain one call of each kind at the end.")
 @option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @option(
@@ -583,6 +593,8 @@ def watch_command(
     timeout_seconds: float,
     keep_alive: bool,
     expectations: list[Expectation],
+    origin: str | None,
+    lab_port: int | None,
     explains: bool,
     as_json: bool,
     color: str,
@@ -591,7 +603,8 @@ def watch_command(
     """Call URL many times, and show who answered.
 
     URL is a proxy, a web server, a gateway in front of them, or any server that answers with text; without one it is
-    http://127.0.0.1:3030/, and http:// may be left out. Requests go out at a steady pace, however long the answers
+    http://127.0.0.1:3030/, and http:// may be left out. With --from it is any that the program in a pod of a lab could
+    call, such as http://webserver/v2. Requests go out at a steady pace, however long the answers
     take. The result comes at the end, or at Ctrl+C.
 
     Exits with 0 if every request got an answer, whatever its status, and with 1 otherwise. With --expect, exits with 0
@@ -611,6 +624,8 @@ def watch_command(
         timeout_seconds=timeout_seconds,
         keep_alive=keep_alive,
         explains=explains,
+        origin=origin,
+        lab_port=lab_port,
     )
     if explains and any(name.lower() == "x-request-id" for name, _ in headers):
         raise click.UsageError("--why cannot be combined with --header x-request-id: each call gets an id of its own.")

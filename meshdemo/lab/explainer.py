@@ -57,6 +57,7 @@ class Explainer:
     def __init__(self, lab: Lab, door: Door) -> None:
         self._lab = lab
         door.add("POST", "/call", lambda _rest, body: self.call(body).as_json())
+        door.add("GET", "/ways/", lambda rest, _body: self.ways(rest))
         door.add("GET", "/calls/", lambda rest, _body: self.seen(rest).as_json())
         met = MetRules(lab.records, self._scene, lambda: lab.state)
         door.add("POST", "/met", lambda _rest, body: met.of(_read_ids(body)))
@@ -164,12 +165,23 @@ class Explainer:
         logged_id = self._logged_id(request_id, local)
         return Call(logged_id, wish.method, wish.url, origin, status, milliseconds, _told(headers), text, error)
 
-    def _where(self, pod: RunningPod, host: str, port: int) -> tuple[str, int]:
-        """Return where the program of a pod connects for a host and port: the first `--connect-to` that fits counts."""
+    def ways(self, name: str) -> dict[str, Any]:
+        """Return where the program of a pod connects, `{"pod", "connect_to"}`: the first that fits counts.
+
+        Each is host and port, empty and 0 for any, and host and port to connect to instead. Raise DoorError.
+        """
+        pod = self._pod(name)
+        ways = []
         for pattern, target in pod.wanted.rules or self._lab.rules_of_caller(pod.pod):
-            wanted_host, _, wanted_port = pattern.rpartition(":")
-            if wanted_host in ("", host) and wanted_port in ("", str(port)):
-                return HOST, target if isinstance(target, int) else pod.ports.outbound[target]
+            host, _, port = pattern.rpartition(":")
+            ways.append([host, int(port or 0), HOST, target if isinstance(target, int) else pod.ports.outbound[target]])
+        return {"pod": pod.pod.name, "connect_to": ways}
+
+    def _where(self, pod: RunningPod, host: str, port: int) -> tuple[str, int]:
+        """Return where the program of a pod connects for a host and port."""
+        for wanted_host, wanted_port, to_host, to_port in self.ways(pod.pod.name)["connect_to"]:
+            if wanted_host in ("", host) and wanted_port in (0, port):
+                return to_host, to_port
         return host, port
 
     def _logged_id(self, request_id: str, local: str) -> str:

@@ -10,14 +10,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
 import urllib3
 
+from meshdemo.calling.connection import ConnectTo
 from meshdemo.calling.upstream import Answer, Upstream
 from meshdemo.console import streams, terminal
 from meshdemo.escaping import printable
+from meshdemo.explaining.command import find_lab
 from meshdemo.page.page import CHANGED_HEADER
 from meshdemo.watching import table, why
 from meshdemo.watching.display import Display, display_for
@@ -41,6 +44,8 @@ class WatchOptions:
     `requests` of None is DEFAULT_REQUESTS, or with `duration_seconds` as many as begin in that time; 0 has no end.
     Where both are given, the one that is reached first ends the watch. `rate` is in requests a second, 0 as fast as
     `concurrency` allows. With `explains` the lab that is called explains one call of each kind at the end.
+    Calls are made as by the program of a pod of `origin`, a pod or workload, in the lab of `lab_port`, None for the one
+    that there is.
     """
 
     url: str
@@ -52,6 +57,8 @@ class WatchOptions:
     timeout_seconds: float = 30.0
     keep_alive: bool = False
     explains: bool = False
+    origin: str | None = None
+    lab_port: int | None = None
 
     @property
     def planned(self) -> int:
@@ -70,10 +77,21 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     """Make the calls, showing on `display` how far they have come, and return the report.
 
     The first call is made before the others. When it is not answered, the watch is given up, unless an expectation
-    allows unanswered calls. Ctrl+C and SIGTERM end the watch early. Raise StartError where no lab can explain.
+    allows unanswered calls. Ctrl+C and SIGTERM end the watch early. Raise StartError where no lab can explain, or call.
     """
-    lab = why.require_lab(options.url) if options.explains else None
-    upstream = Upstream(options.url, timeout_seconds=options.timeout_seconds, keep_alive=options.keep_alive)
+    lab: Path | None = None
+    connect_to: tuple[ConnectTo, ...] = ()
+    if options.origin:
+        lab = find_lab(options.lab_port)
+        connect_to = why.find_ways(lab, options.origin)
+    elif options.explains:
+        lab = why.require_lab(options.url)
+    upstream = Upstream(
+        options.url,
+        timeout_seconds=options.timeout_seconds,
+        keep_alive=options.keep_alive,
+        connect_to=connect_to,
+    )
     headers = dict(urllib3.HTTPHeaderDict(options.headers))  # one that is repeated is a list (RFC 9110, 5.3)
     watch = Watch(
         upstream,
@@ -82,7 +100,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
         rate=options.rate,
         concurrency=options.concurrency,
         duration_seconds=options.duration_seconds,
-        has_ids=lab is not None,
+        has_ids=options.explains,
     )
     count, problem = _Count(starts_anew=options.is_endless), None
     asked_path = urlsplit(upstream.url_for("/")).path
@@ -125,7 +143,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             display.show(report)
         for sample in watch.stop():
             count.add(sample, watch.seconds)
-        explained = why.explain(count.tally, lab) if lab else ()
+        explained = why.explain(count.tally, lab) if lab and options.explains else ()
         return report(is_interrupted=signals.is_told_to_end, explained=explained)
 
 

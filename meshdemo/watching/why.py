@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from meshdemo.calling.connection import ConnectTo
 from meshdemo.console.terminal import Marks, wrap
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
@@ -15,6 +16,8 @@ from meshdemo.explaining.text import format_short
 from meshdemo.lab_socket import LabSocketError, ask, find_sockets
 from meshdemo.watching.tally import Tally
 
+# A pod that calls nobody gets a sidecar for its calls first.
+_START_SECONDS = 60.0
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -52,6 +55,15 @@ def require_lab(url: str) -> Path:
     if path is None:
         raise StartError(f"--why needs a lab of yours that is called at {url}: start one with meshdemo up -f.")
     return path
+
+
+def find_ways(lab: Path, origin: str) -> tuple[ConnectTo, ...]:
+    """Return where the program of a pod or workload connects; raise StartError where there is none, or it cannot."""
+    try:
+        answer = ask(lab, "GET", f"/ways/{quote(origin, safe='')}", timeout_seconds=_START_SECONDS)
+    except LabSocketError as error:
+        raise StartError(f"{error}.") from None
+    return tuple((host, port, to_host, to_port) for host, port, to_host, to_port in answer["connect_to"])
 
 
 def explain(tally: Tally, lab: Path) -> list[Explained]:

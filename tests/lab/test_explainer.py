@@ -7,7 +7,9 @@ import yaml
 from lab_support import EXAMPLE, K8S, RunningLab
 from support import get
 
+from meshdemo.errors import StartError
 from meshdemo.lab_socket import LabSocketError, ask
+from meshdemo.watching import command as watch
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,19 @@ def test_a_call_from_a_pod_that_calls_nobody(explain, running):
     hops = explain(K8S / "istio" / "all-v1.yaml", origin="webserverv1-2")["hops"]
     assert hops[0]["destination"]["subset"] == "v1"
     assert {pod.key for pod in running.lab.pods.present} == before
+
+
+def test_a_watch_from_a_pod(explain, running):
+    """`watch --from` calls as the program of a pod would, one that calls nobody otherwise, too."""
+    explain(K8S / "istio" / "header.yaml")
+    for origin, version in (("proxy", "Webserver V1"), ("webserverv2-1", "Webserver V1")):
+        options = watch.WatchOptions("http://webserver/", 3, origin=origin, lab_port=running.port, explains=True)
+        report = watch.run(options)
+        assert [(each.name, each.answers) for each in report.versions] == [(version, 3)]
+        (found,) = report.explained
+        assert sidecar(found.call)["pod"].startswith(origin)
+    with pytest.raises(StartError, match=r"^there is no pod or workload nobody, only proxy-1, .*\.$"):
+        watch.run(watch.WatchOptions("http://webserver/", origin="nobody", lab_port=running.port))
 
 
 def test_weights_and_the_gateway_api(explain):
