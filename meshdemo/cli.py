@@ -221,6 +221,9 @@ def _interfaces(host: str) -> str:
     help="How a workload's stand-in behaves: fail-ratio, status, delay or calls, as in reviews-v2:fail-ratio=0.5. "
     "Repeatable.",
 )
+@option(
+    "--skip-invalid", is_flag=True, help="Go on without objects that cannot be, or are not supported, and name them."
+)
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @option(
@@ -240,6 +243,7 @@ def up_command(
     recursive: bool,
     namespace: str | None,
     stand_ins: tuple[str, ...],
+    skip_invalid: bool,
     istiod: bool,
     dry_run: bool,
     allow_code: bool,
@@ -263,6 +267,7 @@ def up_command(
             recursive=recursive,
             namespace=namespace,
             stand_ins=stand_ins,
+            skip_invalid=skip_invalid,
         )
         return
     needing = {
@@ -271,6 +276,7 @@ def up_command(
         "--allow-code": allow_code,
         "--namespace": namespace,
         "--stand-in": stand_ins,
+        "--skip-invalid": skip_invalid,
     }
     for name in (name for name, value in needing.items() if value):
         raise click.UsageError(f"{name} needs -f: without manifests there is no Envoy.")
@@ -309,6 +315,7 @@ def _up_with_manifests(
     recursive: bool,
     namespace: str | None,
     stand_ins: tuple[str, ...],
+    skip_invalid: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
@@ -329,6 +336,7 @@ def _up_with_manifests(
         namespace=namespace,
         replicas=ctx.params["replicas"] if has_replicas else None,
         stand_ins=stand_ins,
+        skip_invalid=skip_invalid,
     )
     server.exit_process()
 

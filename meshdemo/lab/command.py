@@ -63,11 +63,12 @@ def up(
     namespace: str | None = None,
     replicas: int | None = None,
     stand_ins: Sequence[str] = (),
+    skip_invalid: bool = False,
 ) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
     if namespace is not None and not is_namespace(namespace):
         raise click.UsageError(f"-n {shown(namespace)} is not {NAMESPACE_RULE}.")
-    reading = ReadOptions(namespace or NAMESPACE, replicas, dict(map(_parse_stand_in, stand_ins)))
+    reading = ReadOptions(namespace or NAMESPACE, replicas, dict(map(_parse_stand_in, stand_ins)), skip_invalid)
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log, reading)
     say = functools.partial(click.echo, err=True)
     paths = files_of(filenames, say, recursive=recursive)

@@ -76,7 +76,7 @@ class Reader:
     def __init__(
         self, paths: Sequence[Path], engine: Engine, say: Say = unheard, options: ReadOptions = DEFAULT_OPTIONS
     ) -> None:
-        self.loader = Loader(paths, say, namespace=options.namespace)
+        self.loader = Loader(paths, say, namespace=options.namespace, skip_invalid=options.skip_invalid)
         self._options = options
         self._engine = engine
         #: The names of pods from which somebody calls, whatever their programs do.
@@ -88,15 +88,32 @@ class Reader:
         self._lock = threading.Lock()  # files are read in another thread than pods are started in
 
     def read(self) -> Files:
-        """Read the files; raise ManifestError with the place of the first problem."""
+        """Read the files; raise ManifestError with the places of all problems."""
         with self._any_defect_said():
             manifests, notes = self.loader.load()
+            return self._files(manifests, notes)
+
+    def _files(self, manifests: Sequence[Manifest], notes: Sequence[str]) -> Files:
+        """Return objects with the cluster that they make; raise ManifestError."""
+        try:
             cluster = read_cluster(manifests, self._networks, self._options)
             check_texts(cluster)
+        except ManifestError as error:
+            kept, more = self._without_invalid(manifests, error)
+            return self._files(kept, [*notes, *more])
         if not cluster.workloads:
             raise ManifestError(self._all_files(), "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml")
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
+
+    def _without_invalid(self, manifests: Sequence[Manifest], error: ManifestError) -> tuple[list[Manifest], list[str]]:
+        """Return the objects that an error is not about, and notes on the others; raise it where all have to be."""
+        places = [f"{each.place}: " for each in error.errors]
+        kept = [each for each in manifests if not any(place.startswith(f"{each.place}: ") for place in places)]
+        if not self._options.skip_invalid or len(kept) == len(manifests):
+            raise error
+        self.loader.locate(error)
+        return kept, [f"left out: {each}" for each in error.errors]
 
     def configure(self, files: Files, running: Iterable[Pod] = ()) -> State:
         """Return the state with its configuration; raise ManifestError.
@@ -104,11 +121,17 @@ class Reader:
         `running` are the pods that there are. One that differs from the pod of its name in the files, or that no file
         has any more, is there as well: it keeps its address, ports and identity until it has gone, as in Kubernetes.
         """
-        pods = tuple(_with_running(files.cluster.pods, tuple(running)))
+        running = tuple(running)
+        pods = tuple(_with_running(files.cluster.pods, running))
         cluster = dataclasses.replace(files.cluster, pods=pods, callers=frozenset(self.callers))
         with self._any_defect_said():
-            configuration = self._configured(cluster)
-        return State(files, cluster, configuration)
+            try:
+                return State(files, cluster, self._configured(cluster))
+            except ManifestError as error:
+                kept, more = self._without_invalid(files.manifests, error)
+                own = [note for note in files.notes if note not in files.cluster.notes]
+                fewer = self._files(kept, [*own, *more])
+        return self.configure(fewer, running)
 
     def _configured(self, cluster: Cluster) -> Configuration:
         """Let the engine configure a cluster whose rules all have names."""

@@ -7,6 +7,7 @@ import pytest
 from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
+from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.judge import Judge
@@ -139,3 +140,39 @@ def test_certificates():
     assert reader.secrets(pod, Resources(), cluster) is None
     needing = Resources(clusters=[{"tls_certificate_sds_secret_configs": [{"name": "default"}]}])
     assert reader.secrets(pod, needing, cluster).own.key
+
+
+def test_without_what_is_invalid(tmp_path):
+    """Objects that cannot be, or are not supported, are left out with a note if that is wished; else all are said."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(
+        """
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {ports: []}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec: {ports: [{port: 80, name: tcp}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: c}
+spec: {hosts: [nowhere], http: [{route: [{destination: {host: nowhere}}]}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d}
+spec: {replicas: -1}
+"""
+    )
+    with pytest.raises(ManifestError) as error:
+        Reader([EXAMPLE, broken], quick).read()
+    assert ["Service/a" in str(error.value), "Deployment/d" in str(error.value)] == [True, True]
+    reader = Reader([EXAMPLE, broken], quick, options=ReadOptions(skip_invalid=True))
+    state = reader.configure(reader.read())
+    assert [note.partition(": ")[0] for note in state.notes] == ["left out"] * 4
+    assert [service.name for service in state.cluster.services] == ["proxy", "webserver", "webserverv1", "webserverv2"]
+    assert state.cluster.policies == ()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence, Set
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import TypeVar
 
 from meshdemo.lab.cluster.gateways import read_gateways
+from meshdemo.lab.cluster.managed import without_managed
 from meshdemo.lab.cluster.model import (
     ENDPOINTS,
     NETWORKS,
@@ -20,8 +23,10 @@ from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE, read_template
-from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError, suggestion
+from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError, raise_all, suggestion
 from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
+
+Result = TypeVar("Result")
 
 # More processes than this are more than a machine is for.
 _MOST_PODS = 100
@@ -79,22 +84,21 @@ def read_cluster(
     networks: dict[str, int] | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Cluster:
-    """Return the cluster that the manifests describe, or raise ManifestError with the place of the first problem.
+    """Return the cluster that the manifests describe, or raise ManifestError with the places of all problems.
 
     `networks` remembers the number that a workload's pods have in their addresses, from one reading to the next.
     """
     networks = {} if networks is None else networks
-    service_manifests = [each for each in manifests if (each.group, each.kind) == ("", "Service")]
-    services = [read_service(manifest, number) for number, manifest in enumerate(service_manifests, 1)]
-    read_ones = [
-        _workload(manifest, options.stand_ins) for manifest in manifests if (manifest.group, manifest.kind) in _RUN_PODS
-    ]
+    manifests = without_managed(manifests)
+    errors: list[ManifestError] = []
+    number = itertools.count(1)
+    services = _read_each(manifests, {("", "Service")}, lambda each: read_service(each, next(number)), errors)
+    read_ones = _read_each(manifests, _RUN_PODS, lambda each: _workload(each, options.stand_ins), errors)
+    _read_each(manifests, {("", "Endpoints")}, check_endpoints, errors)
+    raise_all(errors)
     workloads = [with_ports(workload, services) for workload in read_ones if workload.template.containers]
     _check_stand_ins(workloads, options.stand_ins)
     workloads, bounded = _bounded(workloads, options.replicas)
-    for manifest in manifests:
-        if (manifest.group, manifest.kind) == ("", "Endpoints"):
-            check_endpoints(manifest)
     policies: list[Manifest] = []
     unknown: list[Manifest] = []
     for manifest in manifests:
@@ -125,6 +129,23 @@ def read_cluster(
                 f"{gateway.manifests[0].place}: spec.selector", f"{gateway.name!r} is the name of a pod"
             )
     return cluster
+
+
+def _read_each(
+    manifests: Iterable[Manifest],
+    kinds: Set[tuple[str, str]],
+    reader: Callable[[Manifest], Result],
+    errors: list[ManifestError],
+) -> list[Result]:
+    """Return what the objects of some kinds are read as; what is wrong with others is added to `errors`."""
+    found = []
+    for manifest in manifests:
+        if (manifest.group, manifest.kind) in kinds:
+            try:
+                found.append(reader(manifest))
+            except ManifestError as error:
+                errors.append(error)
+    return found
 
 
 def _names(manifests: Iterable[Manifest]) -> str:

@@ -67,6 +67,11 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 NAMESPACE_RULE = "the name of a namespace, which has lower case letters, digits and '-', up to 63 of them"
 # Of kinds without a namespace only those that are read; others make no difference.
 _CLUSTER_SCOPED = {"Namespace", "GatewayClass"}
+_ADDED = {"managedFields", "resourceVersion", "uid", "generation", "selfLink"}
+# How many files that are no manifests are named.
+_MOST_NAMED = 5
+_KIND = re.compile(r"""^(?:- |\s|[{,])*["']?kind["']?\s*:""", re.MULTILINE)
+_TEMPLATE = re.compile(r"\{\{[-\s]*(?:[.$]|if |include |range |with |template |end |define |/\*)")
 _FIELD = re.compile(r"\[?((?:spec|metadata)[^\s:]*): ")
 _WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9./]{0,300}")
 
@@ -186,11 +191,17 @@ def is_namespace(name: str) -> bool:
     return _LABEL.fullmatch(name) is not None
 
 
+def raise_all(errors: Sequence[ManifestError]) -> None:
+    """Raise errors, several at once; do nothing where there are none."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else SeveralError(errors)
+
+
 class Loader:
     """Reads the files of `paths` again and again; what cannot be read twice is read once (see Sources).
 
     `say` is told of a file that takes long; `silent` is that file, for as long as it does. Objects that name no
-    namespace are in `namespace`.
+    namespace are in `namespace`. With `skip_invalid` what cannot be read is told in a note.
     """
 
     def __init__(
@@ -200,19 +211,21 @@ class Loader:
         sources: Sources | None = None,
         *,
         namespace: str = NAMESPACE,
+        skip_invalid: bool = False,
     ) -> None:
         self.paths = tuple(paths)
         self.silent: Path | None = None
         self._say = say
         self._sources = sources or Sources()
         self._namespace = namespace
+        self._skip_invalid = skip_invalid
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
         self._manifests: list[Manifest] = []
 
     def anew(self) -> Loader:
         """Return another one, for when this one does not end."""
-        return Loader(self.paths, self._say, self._sources)
+        return Loader(self.paths, self._say, self._sources, namespace=self._namespace, skip_invalid=self._skip_invalid)
 
     def locate(self, error: ManifestError) -> None:
         """Tell an error about a field of what was read last where the field stands, as far as that can be found."""
@@ -222,23 +235,38 @@ class Loader:
     def load(self) -> tuple[list[Manifest], list[str]]:
         """Return the objects of all files, and a note for each that another of the same name replaces.
 
-        As with kubectl the later one counts. Raise ManifestError with the place of the first problem.
+        As with kubectl the later one counts. What a folder holds that is no manifest is named in one note. Raise
+        ManifestError with the places of all problems.
         """
         manifests: dict[tuple[str, str, str, str], Manifest] = {}
-        notes = []
+        notes, others = [], []
+        errors: list[ManifestError] = []
         texts = {}
         for path in files_of(self.paths):
             try:
                 text = self._read(path)
             except SourceError as error:
-                raise ManifestError(shown_path(path), str(error)) from None
-            texts[shown_path(path)] = text
-            for manifest in (_in_namespace(each, self._namespace) for each in _parse(path, text)):
+                errors.append(ManifestError(shown_path(path), str(error)))
+                continue
+            found, problems = _parse(path, text)
+            if path not in self.paths and not found and _is_no_manifest(text):
+                others.append(shown_path(path))
+                continue
+            if found or not problems:
+                texts[shown_path(path)] = text
+            errors += problems
+            for manifest in (_in_namespace(each, self._namespace) for each in found):
                 earlier = manifests.pop(manifest.id, None)
-                if earlier is not None:
+                if earlier is not None and earlier.document != manifest.document:
                     notes.append(f"{earlier.place}: replaced by the one in {shown_path(manifest.path)}")
                 manifests[manifest.id] = manifest
         self.texts, self._manifests = texts, list(manifests.values())
+        if not self._skip_invalid:
+            raise_all(errors)
+        notes += [f"left out: {error}" for error in errors]
+        if others:
+            more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+            notes.append(f"passed over, since they are no manifests: {', '.join(others[:_MOST_NAMED])}{more}")
         return list(manifests.values()), notes
 
     def _read(self, path: Path) -> str:
@@ -284,29 +312,41 @@ def locate(error: ManifestError, manifests: Iterable[Manifest], texts: Mapping[s
 
 
 # What each file held when it was read last, and its objects: most files are as they were at the next edit or lesson.
-_read: dict[Path, tuple[str, list[Manifest]]] = {}
+_read: dict[Path, tuple[str, tuple[list[Manifest], list[ManifestError]]]] = {}
 
 
-def _parse(path: Path, text: str) -> list[Manifest]:
-    """Return the objects of a text, the same ones as long as the file holds the same text."""
+def _parse(path: Path, text: str) -> tuple[list[Manifest], list[ManifestError]]:
+    """Return the objects of a text and what is wrong, the same ones as long as the file holds the same text."""
     known = _read.get(path)
     if known is None or known[0] != text:
         known = _read[path] = text, _parse_text(path, text)
     return known[1]
 
 
-def _parse_text(path: Path, text: str) -> list[Manifest]:
+def _parse_text(path: Path, text: str) -> tuple[list[Manifest], list[ManifestError]]:
     place = shown_path(path)
     try:
         found = documents.parse(text)
     except documents.DocumentError as error:
         where = f"{place}, line {error.line}" if error.line else place
-        raise ManifestError(where, str(error)) from None
-    return [manifest for line, document in found for manifest in _objects(path, line, document)]
+        return [], [ManifestError(where, str(error))]
+    manifests: list[Manifest] = []
+    errors: list[ManifestError] = []
+    for line, document in found:
+        try:
+            manifests += _objects(path, line, document, errors)
+        except ManifestError as error:
+            errors.append(error)
+    return manifests, errors
 
 
-def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
-    """Return the object that a document is, or those of a List."""
+def _is_no_manifest(text: str) -> bool:
+    """Return whether a file without any object is something else: a template of Helm's, or without any kind."""
+    return bool(_TEMPLATE.search(text)) or not _KIND.search(text)
+
+
+def _objects(path: Path, line: int, document: Any, errors: list[ManifestError]) -> list[Manifest]:
+    """Return the object that a document is, or those of a List, of which what is wrong is added to `errors`."""
     place = f"{shown_path(path)}, line {line}"
     if not isinstance(document, dict):
         raise ManifestError(place, f"{shown(document)} is not an object with apiVersion and kind")
@@ -321,12 +361,27 @@ def _objects(path: Path, line: int, document: Any) -> list[Manifest]:
         # In a list of one kind the objects need not say which it is.
         own = {"apiVersion": api_version, "kind": kind.removesuffix("List")} if kind != "List" else {}
         whole = [{**own, **item} if isinstance(item, dict) else item for item in items]
-        return [manifest for item in whole for manifest in _objects(path, line, item)]
+        manifests = []
+        for item in whole:
+            try:
+                manifests += _objects(path, line, item, errors)
+            except ManifestError as error:
+                errors.append(error)
+        return manifests
     group, slash, version = api_version.rpartition("/")
     name = _name(document, kind, f"{place}: {kind}", group if slash else "")
-    manifest = Manifest(path, line, group, version, kind, name, document)
+    manifest = Manifest(path, line, group, version, kind, name, _as_applied(document))
     _check_kind(manifest, api_version)
     return [manifest]
+
+
+def _as_applied(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without what only a cluster adds to it."""
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not ({"status"} & document.keys() or _ADDED & metadata.keys()):
+        return document
+    own = {name: value for name, value in metadata.items() if name not in _ADDED}
+    return {**{name: value for name, value in document.items() if name != "status"}, "metadata": own}
 
 
 def _text(document: dict[str, Any], field: str, place: str) -> str:
@@ -340,8 +395,8 @@ def _text(document: dict[str, Any], field: str, place: str) -> str:
 
 def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
     metadata = document.get("metadata")
-    if metadata is None and kind == "Kustomization":
-        return "kustomization"
+    if metadata is None and (group, kind) not in KINDS:
+        return kind.lower()  # of what other tools read, such as a Kustomization
     if not isinstance(metadata, dict):
         problem = "is missing" if metadata is None else f"{shown(metadata)} is not an object"
         raise ManifestError(f"{place}: metadata", problem)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, ManifestError
+from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, ManifestError, raise_all
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
 from meshdemo.lab.istiod.statuses import read_statuses
@@ -59,18 +59,23 @@ class Istiod:
         """
         for manifest in cluster.policies:
             _check_patches(manifest)
-        answer = self._ask(control_plane_input(cluster))
+        answer, refusals = self._ask(control_plane_input(cluster)), []
+        # Those that are refused are left out one after the other, so that all are said.
+        policies = list(cluster.policies)
+        while "policy" in answer:
+            policy = policies.pop(answer["policy"])
+            reason = _one_line(answer["error"]).removeprefix(f"{policy.kind}/{policy.name}/{policy.namespace}: ")
+            refusals.append(ManifestError(policy.place, reason))
+            answer = self._ask(control_plane_input(dataclasses.replace(cluster, policies=tuple(policies))))
         if "error" in answer:
-            reason = _one_line(answer["error"])
-            if "policy" not in answer:
-                raise ManifestError(_PLACE, reason)
-            policy = cluster.policies[answer["policy"]]
-            raise ManifestError(policy.place, reason.removeprefix(f"{policy.kind}/{policy.name}/{policy.namespace}: "))
+            raise_all(refusals)
+            raise ManifestError(_PLACE, _one_line(answer["error"]))
         # What is the same as last time is not sent again.
         former, self._resources = self._resources, {}
         for name, parts in answer["workloads"].items():
             known = former.get(name, Resources())
             self._resources[name] = dataclasses.replace(known, **parts) if parts else known
+        raise_all(refusals)
         resources = dict(self._resources)
         filters = set() if self._has_named_filters else _istio_filters(answer["workloads"])
         statuses, not_in_force = read_statuses(answer.get("statuses") or (), cluster)

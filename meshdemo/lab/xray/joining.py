@@ -276,7 +276,10 @@ def _with_words_of_applications(hops: Sequence[Hop], outcome: Outcome | None) ->
     if outcome is None:
         return found
     for index in range(len(found) - 1, -1, -1):
-        if found[index].kind == APPLICATION and outcome.pod == found[index].pod:
+        hop = found[index]
+        # A pod knows itself by its name within its namespace.
+        names = (hop.pod, hop.pod.removesuffix(f".{hop.namespace}")) if hop.pod else ()
+        if hop.kind == APPLICATION and outcome.pod in names:
             found[index] = dataclasses.replace(found[index], version=outcome.version)
             break
     dropped = sorted(outcome.not_passed_on - {"accept-encoding", "accept", "user-agent", "x-request-id"})

@@ -61,10 +61,11 @@ def test_folders(write, tmp_path):
 
 def test_the_later_one_counts(write):
     """Objects of one name replace each other, and both files are named."""
-    first, second = write("a.yaml", SERVICE % "web"), write("b.yaml", SERVICE % "web")
+    first, second = write("a.yaml", SERVICE % "web"), write("b.yaml", SERVICE % "web" + "x: {}\n")
     manifests, notes = load(first, second)
     assert [each.path for each in manifests] == [second]
     assert notes == [f"{first}: Service/web: replaced by the one in {second}"]
+    assert load(first, write("c.yaml", SERVICE % "web"))[1] == []
 
 
 def test_a_file_that_stays_as_it_is(write):
@@ -208,3 +209,62 @@ def test_no_position(write):
     error = ManifestError("elsewhere.yaml: Service/a: spec", "is odd")
     loader.locate(error)
     assert (str(error), error.line) == ("elsewhere.yaml: Service/a: spec: is odd", None)
+
+
+def test_a_repository(write, tmp_path):
+    """Of a folder, files that are no manifests are passed over and named in one note; a file by its name is not."""
+    write("a.yaml", SERVICE % "web")
+    write("values.yaml", "image:\n  tag: 1\n")
+    write("Chart.yaml", "apiVersion: v2\nname: chart\n")
+    write("template.yaml", "kind: Service\nmetadata:\n  name: {{ .Values.name }}\n{{- if .Values.more }}\n{{- end }}\n")
+    write("kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n")
+    manifests, notes = load(tmp_path)
+    assert [each.label for each in manifests] == ["Service/web", "Kustomization/kustomization"]
+    names = ", ".join(str(tmp_path / name) for name in ("Chart.yaml", "template.yaml", "values.yaml"))
+    assert notes == [f"passed over, since they are no manifests: {names}"]
+    with pytest.raises(ManifestError, match="kind: is missing"):
+        load(tmp_path / "Chart.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: Service\nmetadata: {name: a}\n", "apiVersion: v1\nkind: Servce\nx: [\n", SERVICE % "A"]
+)
+def test_mistakes_in_a_folder(write, tmp_path, text):
+    """What looks like a manifest is one, and its mistakes are said."""
+    write("a.yaml", text)
+    with pytest.raises(ManifestError):
+        load(tmp_path)
+
+
+def test_all_problems_at_once(write, tmp_path):
+    """What is wrong in several files, documents and items is said in one go, a line each; or left out and told."""
+    good, bad = SERVICE % "web", SERVICE % "A"
+    paths = [
+        write("a.yaml", f"{bad}---\n{good}---\nkind: x\n"),
+        write("b.yaml", "a: [\n"),
+        write("c.yaml", "apiVersion: v1\nkind: List\nitems: [{kind: Service}, {apiVersion: v1, kind: Service}]\n"),
+        tmp_path / "none.yaml",
+    ]
+    with pytest.raises(ManifestError) as error:
+        load(*paths)
+    lines = str(error.value).splitlines()
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in lines] == [
+        "a.yaml, line 1",
+        "a.yaml, line 11",
+        "b.yaml, line 2",
+        "c.yaml, line 1",
+        "c.yaml, line 1",
+        "none.yaml",
+    ]
+    manifests, notes = Loader(paths, skip_invalid=True).load()
+    assert [each.label for each in manifests] == ["Service/web"]
+    assert notes == [f"left out: {line}" for line in lines]
+
+
+def test_what_a_cluster_adds(write):
+    """An object that comes out of a cluster is as it was applied."""
+    added = "resourceVersion: '1', uid: x, managedFields: []"
+    text = (SERVICE % "web").replace("{name: web}", f"{{name: web, {added}}}") + "status: {loadBalancer: {}}\n"
+    assert added in text
+    (manifest,), _ = load(write("a.yaml", text))
+    assert manifest.document == {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {}}
