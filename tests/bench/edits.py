@@ -10,6 +10,7 @@ Prints the counts, and exits 1 when a call was lost.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import itertools
 import os
@@ -23,8 +24,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from bench import descendants
+
+from meshdemo.lab.istiod import build
+
 ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 60
+# How many of the lab's last lines are shown where something takes too long.
+_LINES = 30
 
 
 class Load:
@@ -36,7 +43,7 @@ class Load:
         self._goes, self._stopped = threading.Event(), threading.Event()
         self._numbers, self._lock, self._busy = itertools.count(), threading.Lock(), 0
         self._goes.set()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
         self._started = time.monotonic()
         for thread in self._threads:
             thread.start()
@@ -92,17 +99,13 @@ def wait_until(condition, what):
     return result
 
 
-def processes(folder, words):
-    """Return the processes of the lab whose command line holds some words; `folder` is in the lab's environment."""
+def processes(lab, words):
+    """Return the processes that a lab has started whose command line holds some words."""
     found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            own = folder in command or f"TMPDIR={folder}".encode() in (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if own and words in command:
-            found.append(int(entry.name))
+    for pid in descendants(lab.pid):
+        with contextlib.suppress(OSError):
+            if pid != lab.pid and words in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode():
+                found.append(pid)
     return found
 
 
@@ -125,13 +128,16 @@ def main():
         )
         threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True).start()
         try:
-            return run(chosen, folder, example, policy, lines)
+            return run(chosen, process, example, policy, lines)
+        except TimeoutError:
+            print("".join(lines[-_LINES:]))
+            raise
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
 
 
-def run(chosen, folder, example, policy, lines):
+def run(chosen, lab, example, policy, lines):
     def said(pattern, since):
         return wait_until(lambda: next((m for each in lines[since:] if (m := re.search(pattern, each))), None), pattern)
 
@@ -141,7 +147,7 @@ def run(chosen, folder, example, policy, lines):
     victims = {
         "an Envoy": "bootstrap.json",
         "a replica": "webserver --host",
-        **({"istiod": "istiod"} if chosen.istiod else {}),
+        **({"istiod": build.find().executable} if chosen.istiod else {}),
     }
     turns, deaths = itertools.cycle(victims.items()), Counter()
     for number in range(chosen.rounds):
@@ -155,7 +161,7 @@ def run(chosen, folder, example, policy, lines):
             took[kind].append(time.monotonic() - started)
         if number % 5 == 4:
             what, words = next(turns)
-            found = processes(folder, words)
+            found = processes(lab, words)
             if what != "istiod":
                 load.pause()
             os.kill(found[(number // 5) % len(found)], signal.SIGKILL)

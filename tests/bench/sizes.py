@@ -4,7 +4,8 @@ Each size is a proxy and web servers, each with a Service, a Deployment and a Vi
 web server, whose VirtualService has the one weight that is edited. Measured are the seconds from the command to the
 first answer, those from an edit to the first answer by it, the processor time of both, of all processes together, and
 memory, proportional: of what processes share each counts its part. With `--against FOLDER` the lab of that checkout is
-measured in turn with this one's; one that ends, or is not there after some minutes, is shown as such.
+measured in turn with this one's, by the Python of its .venv; one that ends, or is not there after some minutes, is
+shown as such.
 
 `--many` runs what has to hold besides: 200 Services in one Envoy, and three labs at once beside a process that holds
 100 inotify instances. The result of one run is kept in tests/bench/README.md.
@@ -90,7 +91,17 @@ def lab(objects, policy, engine, checkout=ROOT):
         unused.close()
         path = Path(folder, "all.yaml")
         path.write_text(yaml.safe_dump_all(objects))
-        command = [sys.executable, "-m", "meshdemo", "up", "--port", str(port), "--drain-seconds", "0"]
+        own = checkout / ".venv/bin/python"
+        command = [
+            str(own) if own.exists() else sys.executable,
+            "-m",
+            "meshdemo",
+            "up",
+            "--port",
+            str(port),
+            "--drain-seconds",
+            "0",
+        ]
         command += ["-f", str(path), "-f", str(policy), *ENGINES[engine]]
         environment = {**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": folder}
         process = subprocess.Popen(

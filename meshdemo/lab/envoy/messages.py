@@ -42,6 +42,7 @@ class MessageError(Exception):
     """A resource that Envoy's API does not have like this."""
 
 
+@functools.cache
 def program() -> str:
     """Return the path of Envoy's program; raise StartError where it is not installed as it should be.
 
@@ -62,11 +63,12 @@ def program() -> str:
 def api(name: str) -> ModuleType:
     """Return a module of Envoy's API; raise StartError where xds-protos is not installed as it should be."""
     try:
-        importlib.metadata.distribution("xds-protos")
         return importlib.import_module(name)
-    except importlib.metadata.PackageNotFoundError:
-        raise StartError(_MISSING.format("xds-protos")) from None
     except ImportError as error:
+        try:
+            importlib.metadata.distribution("xds-protos")
+        except importlib.metadata.PackageNotFoundError:
+            raise StartError(_MISSING.format("xds-protos")) from None
         raise StartError(f"the package xds-protos is incomplete ({error}): {_REINSTALL} xds-protos.") from None
 
 
@@ -97,5 +99,10 @@ def _message(kind: str, text: str) -> any_pb2.Any:
 @functools.cache
 def _import(package: str) -> tuple[Any, ...]:
     """Import the modules of a package of Envoy's API, so that the types in it are known; there may be none."""
-    folder = Path(str(importlib.metadata.distribution("xds-protos").locate_file(package.replace(".", "/"))))
+    folder = _protos() / package.replace(".", "/")
     return tuple(api(f"{package}.{path.stem}") for path in sorted(folder.glob("*_pb2.py")))
+
+
+@functools.cache
+def _protos() -> Path:
+    return Path(str(importlib.metadata.distribution("xds-protos").locate_file("")))

