@@ -102,11 +102,16 @@ def _of_kind(cluster: Cluster, group: str, kind: str) -> list[Manifest]:
 def _registry(cluster: Cluster) -> Registry:
     """Return all hosts and the policies for them."""
     hosts = {host.name: host for host in (*service_hosts(cluster), *gateway_services(cluster))}
-    for manifest in _of_kind(cluster, ISTIO, "ServiceEntry"):
-        for host in read_service_entry(manifest):
-            if host.name in hosts:
-                raise refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
-            hosts[host.name] = host
+    entries = [
+        (host, manifest)
+        for manifest in _of_kind(cluster, ISTIO, "ServiceEntry")
+        for host in read_service_entry(manifest)
+    ]
+    # The first by name has an address that several name (push_context.go, SortServicesByCreationTime).
+    for host, manifest in sorted(entries, key=lambda entry: entry[0].name):
+        if host.name in hosts:
+            raise refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
+        hosts[host.name] = host
     policies = tuple(read_destination_rule(manifest) for manifest in _of_kind(cluster, ISTIO, "DestinationRule"))
     registry = Registry(hosts, policies, bool(cluster.services))
     check_policies(policies, registry)

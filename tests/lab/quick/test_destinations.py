@@ -251,11 +251,16 @@ def test_entries_by_dns():
 @pytest.mark.parametrize("resolution", [{}, {"resolution": "NONE"}], ids=["not said", "NONE"])
 def test_entries_that_callers_look_up(resolution):
     """Without a resolution a host has no endpoints of its own, and may be a wildcard."""
-    first, second = entry(
-        hosts=["a.example.com", "*.example.org"], addresses=["240.0.0.1/32", "10.0.0.0/8"], **resolution
-    )
-    assert first.names == ("a.example.com", "a.example.com.", "240.0.0.1", "10.0.0.0/8")
+    first, second = entry(hosts=["a.example.com", "*.example.org"], **resolution)
+    assert first.names == ("a.example.com", "a.example.com.")
     assert {(host.lookup, host.port(80).endpoints) for host in (first, second)} == {(CALLER, ())}
+
+
+@pytest.mark.parametrize(("written", "name"), [("240.0.0.1/32", "240.0.0.1"), ("10.0.0.0/8", "10.0.0.0/8")])
+def test_addresses_of_an_entry(written, name):
+    """An address may be that of a range; a range of one is an address."""
+    (host,) = entry(addresses=[written])
+    assert host.names == ("a.example.com", "a.example.com.", name)
 
 
 def test_pods_outside_the_mesh(tmp_path):
@@ -284,6 +289,8 @@ def test_entries_with_endpoints():
     [
         ({"ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 81}]}, "targetPort.*NONE.*istiod"),
         ({"endpoints": [{"address": "10.0.0.1"}]}, "endpoints: is not allowed with resolution NONE"),
+        ({"addresses": ["10.0.0.1", "10.0.0.2"]}, r"addresses: Istio gives only one.*istiod"),
+        ({"addresses": ["10.0.0.1"], "hosts": ["a.com", "b.com"]}, r"addresses: Istio gives only one.*istiod"),
         ({"addresses": ["10.0.0.1/8"]}, "'10.0.0.1/8' is not an IPv4 address or range.*istiod"),
         ({"resolution": "STATIC", "endpoints": [{"address": "a.com"}]}, "'a.com' is not an IPv4 address"),
         (

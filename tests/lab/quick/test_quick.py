@@ -160,6 +160,17 @@ def test_service_entries(sidecar):
     assert hosts(resources)["a.example.com"]["domains"] == ["a.example.com", "a.example.com."]
 
 
+def test_an_address_of_several_hosts(sidecar):
+    """Of several hosts with one address the first by name is called by it."""
+    spec = {"addresses": ["192.0.2.1"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
+    entries = [
+        manifest("ServiceEntry", {"hosts": [f"{host}.example.com"], **spec}, name)
+        for host, name in (("b", "first"), ("a", "second"))
+    ]
+    found = hosts(sidecar(*entries))
+    assert [name for name, host in found.items() if "192.0.2.1" in host["domains"]] == ["a.example.com"]
+
+
 def test_istios_gateway(tmp_path):
     """Hosts of a gateway that share rules are one, catch-alls come last, and others are not found."""
     services = [

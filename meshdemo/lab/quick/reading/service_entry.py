@@ -67,6 +67,9 @@ def read_service_entry(manifest: Manifest) -> list[Host]:
     for index, address in enumerate(addresses):
         if not (_is_address(address) or _is_range(address)):
             raise refused(f"{spec.place}.addresses[{index}]", f"{shown(address)} is not an IPv4 address or range")
+    if addresses and len(addresses) + len(spec["hosts"]) > 2:
+        problem = "Istio gives only one of several hosts only one of several addresses, by chance"
+        raise refused(f"{spec.place}.addresses", problem)
     if lookup == CALLER and spec["endpoints"]:
         raise spec.error("endpoints", "is not allowed with resolution NONE")
     if lookup == "one" and len(spec["endpoints"]) > 1:
