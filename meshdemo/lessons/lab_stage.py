@@ -74,10 +74,10 @@ class LabStage:
                 self._lab = Lab(paths, self._engine, self._options, self._say, self._log)
                 self._lab.door.add("POST", "/edit", self._desk.answer)
                 self._start(self._lab)
-                self._lab.follow(paths, self._subject(lesson))
             else:
-                self._lab.follow(paths, self._subject(lesson))
+                self._lab.follow(paths, dataclasses.replace(self._subject(lesson), link=""))
                 self._wait(self._lab)
+            self._lab.follow(paths, self._subject(lesson))  # with the ports that its proxies have now
         except (ManifestError, EnvoyError) as error:
             raise StartError(str(error)) from None
         self._logs.clear()
@@ -137,7 +137,8 @@ class LabStage:
 
     def _link(self, lesson: Lesson) -> str:
         port, query = find_scene(lesson)
-        return f"http://127.0.0.1:{self._ports().get(port)}/ui" + (f"?{query}" if query else "")
+        number = self._ports().get(port)
+        return f"http://127.0.0.1:{number}/ui" + (f"?{query}" if query else "") if number else ""
 
     def _subject(self, lesson: Lesson) -> Subject:
         """Return what the page says of a lesson."""

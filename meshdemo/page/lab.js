@@ -9,6 +9,7 @@ const WIDE = matchMedia("(min-width: 1200px)");
 // Who may edit: the link that the lab prints ends in a token, which goes nowhere but into edits.
 const token = readToken();
 let scene = null;              // what the lab said last
+let link = null;               // that of the scene to call, as the lab said it last
 let turning = null;            // the control that a person holds, which is not drawn anew meanwhile
 
 function readToken() {
@@ -39,13 +40,16 @@ async function followLab() {
 }
 
 function takeScene(next) {
-  const isOther = scene === null ? token && !["rate", "path", "header"].some((name) => new URLSearchParams(location.search).has(name)) : scene.title !== next.title;
+  const isGiven = ["rate", "path", "header"].some((name) => new URLSearchParams(location.search).has(name));
+  const isOther = next.link !== link && (link !== null || (token && !isGiven));
   scene = next;
+  if (next.link) link = next.link;
   if (!turning) drawLab();
-  const link = next.link && new URL(next.link);
-  $("elsewhere").hidden = !link || link.port === location.port;
-  $("elsewhere").firstElementChild.href = link ? link.href + (token ? `#desk=${token}` : "") : "";
-  if (isOther && link && link.port === location.port) setScene(link.search);
+  const url = next.link ? new URL(next.link) : null;
+  const isHere = url?.port === location.port;
+  $("elsewhere").hidden = !url || isHere;
+  $("elsewhere").firstElementChild.href = url ? url.href + (token ? `#desk=${token}` : "") : "";
+  if (isOther && isHere) setScene(url.search);
 }
 
 // The page goes along when the lesson changes: its calls are those that the lesson speaks of.
@@ -86,9 +90,11 @@ function codeOf(lines, turnable, file = "") {
   list.append(...lines.map((line) => {
     const item = make("li");
     item.value = line.number;
-    const text = make(line.changed ? "mark" : "span", line.text);
+    const isTurned = turnable && line.turn;
+    const words = isTurned ? line.text.replace(/\s+#.*$/, "") : line.text;   // room for the knob
+    const text = make(line.changed ? "mark" : "span", words);
     item.append(text);
-    if (turnable && line.turn) item.append(...knobOf(line.turn, line.text, text));
+    if (isTurned) item.append(knobOf(line.turn, words, text));
     if (file) {
       const count = make("span", undefined, "count");
       count.dataset.place = `${file}:${line.number}`;
@@ -128,7 +134,7 @@ function knobOf(turn, text, shown) {
     const knobs = [knob, counterpartOf(knob)].filter(Boolean);
     edit({ numbers: knobs.map(({ turn: { label, path }, value }) => ({ label, path, value: Number(value) })) });
   });
-  return [knob];
+  return knob;
 }
 
 // Two weights that are a hundred together stay so.

@@ -27,6 +27,8 @@ _BODY_LIMIT_BYTES = 10_000
 # What the page may look at: the scene, waiting for another one than was seen, and a call by its x-request-id.
 _SCENE = re.compile(r"/scene(/[0-9a-f]{1,16})?")
 _CALL = re.compile(r"/calls/[0-9a-f]{32}")
+# Before the name of a file and its line: a line on the page is short.
+_FOLDERS = re.compile(r"[^\s(]*/(?=[^\s/]+:[0-9])")
 # In columns.
 _WIDTH, _ONE_LINE = 100, 100_000
 
@@ -69,4 +71,7 @@ def _explain(call: Object) -> dict[str, Any]:
     """Return a call in a line, and in full as `meshdemo call` has it."""
     marks = Marks()
     way = [click.unstyle(line).strip() for line in format_short(call, _ONE_LINE, marks)]
-    return {"way": " · ".join(way), "whole": [click.unstyle(line) for line in format_call(call, _WIDTH, marks)]}
+    return {
+        "way": _FOLDERS.sub("", " · ".join(way)),
+        "whole": [click.unstyle(line) for line in format_call(call, _WIDTH, marks)],
+    }

@@ -279,3 +279,31 @@ def test_the_terminal_is_as_before(teach, monkeypatch):
 def test_a_terminal_that_goes(teach):
     """When the terminal hangs up, that is the end."""
     assert teach([(CALLS, None)], one="One.")[0].shown == ["one"]
+
+
+def test_keys_of_the_page(teach):
+    """What is pressed on the page leads on like a key of the terminal."""
+
+    def press(stage):
+        if stage.shown == ["one"] and not stage.keys:
+            stage.keys.append("n")
+
+    stage, _ = teach([("2. The lesson two", "q")], press, one=LESSON, two=LESSON)
+    assert stage.shown == ["one", "two"]
+
+
+def test_an_edit_of_the_page(teach):
+    """A copy that the page has edited is the lesson from then on: it runs again with it, and is named at the end."""
+    copy = teach.edits / "istio" / "one.yaml"
+
+    def edit(stage):
+        if stage.shown == ["one"] and not copy.exists():
+            copy.parent.mkdir(parents=True)
+            copy.write_text("".join(f"# {line}".rstrip() + "\n" for line in LESSON.splitlines()) + "weight: 3\n")
+            stage.copies["istio/one.yaml"] = copy
+            stage.keys.append("r")
+
+    stage, shown = teach([("You changed", "q")], edit, one=LESSON)
+    assert stage.shown == ["one", "one"]
+    assert f"it is in {copy}" in shown
+    assert "weight: 3" in shown.rpartition("your edit of one")[2]

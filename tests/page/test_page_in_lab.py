@@ -185,9 +185,7 @@ def test_what_the_lab_is_not_asked(call_app, lab_app, method, path, body, status
 def test_the_way_of_a_call(call_app, lab_app):
     """The page gets a call's way in a line, and in full as `meshdemo call` has it; nothing where it is forgotten."""
     way = call_app(lab_app, "/ui/calls/" + "a" * 32, headers=OF_THE_PAGE).json()["lab"]
-    assert way["way"].startswith(
-        "proxy-1: VirtualService/webserver[0] k8s/istio/split.yaml:22 · to webserver:80, subset v1"
-    )
+    assert way["way"].startswith("proxy-1: VirtualService/webserver[0] split.yaml:22 · to webserver:80, subset v1")
     assert way["whole"][1] == "proxy-1, sidecar, outbound"
     assert not any("\x1b" in line for line in way["whole"])
     assert call_app(lab_app, "/ui/calls/" + "0" * 32, headers=OF_THE_PAGE).json() == {"lab": None}
@@ -297,7 +295,7 @@ def test_why_a_call_went_where_it_went(show_lab):
     page = show_lab("?rate=20", viewport={"width": 1280, "height": 720})
     answers(page, 10)
     page.hover("#dots .fine >> nth=2")
-    way = "proxy-1: VirtualService/webserver[0] k8s/istio/split.yaml:22 · to webserver:80, subset v1 (75 of 100)"
+    way = "proxy-1: VirtualService/webserver[0] split.yaml:22 · to webserver:80, subset v1 (75 of 100)"
     wait_until(lambda: page.inner_text("#way").startswith(way), "the way")
     assert not page.is_visible("#whole")
     page.keyboard.press("Tab")
