@@ -27,6 +27,10 @@ _OUTBOUND = "outbound|"
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
 
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP_PROTOCOL = f"type.googleapis.com/{_HTTP_OPTIONS}"
+_HTTP1: Resource = {"explicit_http_config": {"http_protocol_options": {}}}
+
 #: Tells the port on loopback where an address of the cluster takes calls now; None where nothing does.
 Where = Callable[[str, int], "int | None"]
 
@@ -36,12 +40,13 @@ class Ports:
     """The ports on loopback of one pod or gateway.
 
     `apps` and `inbound` are by container port: where the program itself listens, and its sidecar for it. `outbound`
-    are by the name of the listener.
+    are by the name of the listener. At ports of `http1` a stand-in speaks HTTP/1.1, whatever they are for.
     """
 
     apps: Mapping[int, int] = field(default_factory=dict)
     inbound: Mapping[int, int] = field(default_factory=dict)
     outbound: Mapping[str, int] = field(default_factory=dict)
+    http1: frozenset[int] = frozenset()
 
 
 def address(port: int) -> Resource:
@@ -222,6 +227,7 @@ class Local:
         """Return the clusters of a sidecar's own pod: in a cluster they lead where the connection was going."""
         name = cluster["name"]
         parts = name.split("|")
+        http1 = {self._ports.apps[port] for port in self._ports.http1}
         if name == "InboundPassthroughCluster":
             targets = {f"{name}|{port}": app for port, app in self._ports.apps.items()}
         elif parts[0] == "inbound" and int(parts[1]) in self._ports.apps:
@@ -232,7 +238,7 @@ class Local:
         rest = {key: value for key, value in cluster.items() if key not in dropped}
         return [
             {
-                **rest,
+                **(_with_http1(rest) if app in http1 else rest),
                 "name": target,
                 "type": "STATIC",
                 "load_assignment": {
@@ -242,6 +248,15 @@ class Local:
             }
             for target, app in targets.items()
         ]
+
+
+def _with_http1(cluster: Resource) -> Resource:
+    """Return a cluster that is called by HTTP/1.1."""
+    options = cluster.get("typed_extension_protocol_options", {})
+    protocol = {"@type": _HTTP_PROTOCOL, **options.get(_HTTP_OPTIONS, {}), **_HTTP1}
+    others = ("auto_config", "use_downstream_protocol_config")
+    protocol = {key: value for key, value in protocol.items() if key not in others}
+    return {**cluster, "typed_extension_protocol_options": {**options, _HTTP_OPTIONS: protocol}}
 
 
 def _inbound_only(resources: Resources) -> Resources:

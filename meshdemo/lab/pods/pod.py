@@ -79,7 +79,14 @@ class RunningPod:
         ]
         inbound = {number: book.get((key, "in", number)) for number in apps} if wanted.takes_inbound else {}
         outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
-        self.ports = Ports(apps, inbound, outbound)
+        http1 = frozenset(
+            port
+            for container in self.pod.containers
+            if container.stands_in
+            for port in container.listens
+            if port not in container.lines_at
+        )
+        self.ports = Ports(apps, inbound, outbound, http1)
         self.sidecar: Sidecar | None = None
         self._local: tuple[object, Local] | None = None
         if wanted.has_sidecar:

@@ -89,6 +89,26 @@ def test_inbound_listeners():
     assert [each["name"] for each in mine["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
 
 
+def test_what_a_stand_in_speaks():
+    """A stand-in is called by HTTP/1.1 at a port for HTTP/2; other settings, and what is none, stay as they are."""
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    http2 = {
+        "@type": f"type.googleapis.com/{options}",
+        "common_http_protocol_options": {"idle_timeout": "1s"},
+        "use_downstream_protocol_config": {"http2_protocol_options": {}},
+    }
+    clusters = [
+        {"name": f"inbound|{port}||", "type": "ORIGINAL_DST", "typed_extension_protocol_options": {options: http2}}
+        for port in (3030, 9)
+    ]
+    ports = Ports(apps={3030: 21000, 9: 21001}, inbound={3030: 21002, 9: 21003}, http1=frozenset({3030}))
+    stand_in, own = Local(Resources(clusters=clusters), ports, None).clusters
+    assert own["typed_extension_protocol_options"] == {options: http2}
+    del http2["use_downstream_protocol_config"]
+    http1 = {**http2, "explicit_http_config": {"http_protocol_options": {}}}
+    assert stand_in["typed_extension_protocol_options"] == {options: http1}
+
+
 def test_own_clusters():
     """What leads to the pod's own program leads to its port on loopback."""
     clusters = [
