@@ -130,7 +130,7 @@ def test_with_istiod(istiod_lab, case):
 
 
 @pytest.mark.parametrize("lesson", ["istio/ingress", "gateway-api/ingress"])
-@pytest.mark.parametrize("engine", ["quick_lab", "istiod_lab"])
+@pytest.mark.parametrize("engine", ["quick_lab", pytest.param("istiod_lab", marks=pytest.mark.istiod)])
 def test_gateways(request, engine, lesson):
     """A call by a gateway shows the gateway's rule, and what stands behind."""
     lab = request.getfixturevalue(engine)

@@ -27,7 +27,7 @@ spec:
 
 
 @pytest.mark.thorough
-def test_no_call_is_lost_when_certificates_end(tmp_path, monkeypatch):
+def test_no_call_is_lost_when_certificates_end(built_istiod, tmp_path, monkeypatch):
     """Over two days of their validity all calls are answered, with mutual TLS, by certificates that were renewed."""
     monkeypatch.setattr(certificates, "_VALID", datetime.timedelta(seconds=DAY_SECONDS))
     rule = tmp_path / "reconnect.yaml"
