@@ -11,7 +11,7 @@ import pytest
 from stage_support import StageDouble, write_lessons
 from support import http_response, replying
 
-from meshdemo.lessons import classroom
+from meshdemo.lessons import keys as lesson_keys
 from meshdemo.lessons.classroom import Classroom
 from meshdemo.lessons.notes import Notes
 
@@ -270,7 +270,7 @@ def test_the_terminal_is_as_before(teach, monkeypatch):
         modes.append(mode[3] & (termios.ECHO | termios.ICANON))
         real(number, when, mode)
 
-    monkeypatch.setattr(classroom.Keys.__exit__.__globals__["termios"], "tcsetattr", remember)
+    monkeypatch.setattr(lesson_keys.termios, "tcsetattr", remember)
     _, shown = teach([(CALLS, "q")], one="One.")
     assert modes[-1] == termios.ECHO | termios.ICANON
     assert shown.endswith("\x1b[?25h\x1b[?7h\x1b[?1049l")
