@@ -16,7 +16,7 @@ from meshdemo.lessons.stage import Stage
 from meshdemo.program import command_line
 
 _STEP_SECONDS = 0.05
-_LAST_WORDS_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 5.0
 _OUTPUT_LIMIT_BYTES = 1024 * 1024
 
 #: Waits as many seconds, and returns whether what runs is to be ended.
@@ -60,7 +60,7 @@ def finish(stage: Stage, command: Sequence[str], look: Look = pause, *, shows_er
     """Run a program to its end, and return what it has written to standard output and error.
 
     With `shows_errors` standard error is the terminal's. When `look` says so, the program is told to end (SIGTERM), and
-    has some seconds to write what it has.
+    has some seconds to write what it has; one that does not, has written nothing.
     """
     process = start(command, stdout=subprocess.PIPE, stderr=None if shows_errors else subprocess.PIPE)
     deadline = None
