@@ -8,7 +8,7 @@ else about a configuration is changed; it comes from an engine, and this does no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,14 +131,18 @@ class Local:
         asked = set(secret_names([*self.listeners, *self.clusters]))
         self.secrets = [secret(*each, secrets) for each in sorted(asked)] if secrets else []
 
-    def snapshot(self, where: Where, *, listening: bool = True, generation: int = 0) -> Snapshot:
+    def snapshot(
+        self, where: Where, *, listening: bool = True, generations: Mapping[str, int] | None = None
+    ) -> Snapshot:
         """Return all of it; without `listening` it takes no calls. Raise MessageError for what Envoy does not know.
 
-        With another `generation` Envoy calls over new connections, and lets those that exist end with their calls.
+        `generations` are numbers of clusters: with another one Envoy calls over new connections, and lets those that
+        exist end with their calls.
         """
+        numbers = generations or {}
         of_clusters = {name for _, name in secret_names(self.clusters)}
         return {
-            "clusters": pack("clusters", [_numbered(cluster, generation) for cluster in self.clusters]),
+            "clusters": pack("clusters", [_numbered(each, numbers.get(each["name"], 0)) for each in self.clusters]),
             "endpoints": self.endpoints_snapshot(where),
             "secrets": pack("secrets", [each for each in self.secrets if listening or each["name"] in of_clusters]),
             "listeners": pack("listeners", self.listeners if listening else []),
@@ -167,14 +171,29 @@ class Local:
         """Return the listeners for what comes to the pod."""
         return [listener for listener in self.listeners if is_inbound(listener)]
 
+    def inbound_ports_unlike(self, other: Local) -> set[int]:
+        """Return the ports on loopback at which another configuration takes in what comes to the pod otherwise."""
+        mine, others = ({_port(listener): listener for listener in each.inbound} for each in (self, other))
+        return {port for port in mine | others if mine.get(port) != others.get(port)}
+
+    def clusters_at(self, ports: Collection[int], where: Where) -> set[str]:
+        """Return the names of the Services' clusters that lead to any of some ports on loopback."""
+        found = self.endpoints(where)
+        return {
+            cluster["name"]
+            for cluster in self.clusters
+            if _is_of_service(cluster)
+            for locality in found[_endpoint_name(cluster)].get("endpoints", ())
+            if any(_port(each["endpoint"]) in ports for each in _inner(locality))
+        }
+
     def ports(self) -> list[int]:
         """Return where its listeners are on loopback."""
-        return sorted(listener["address"]["socket_address"]["port_value"] for listener in self.listeners)
+        return sorted(map(_port, self.listeners))
 
     def endpoint_names(self) -> list[str]:
         """Return the names of the endpoints that the clusters ask for."""
-        clusters = [cluster for cluster in self.clusters if cluster.get("type") == "EDS"]
-        return [cluster["eds_cluster_config"].get("service_name") or cluster["name"] for cluster in clusters]
+        return [_endpoint_name(cluster) for cluster in self.clusters if cluster.get("type") == "EDS"]
 
     def _listeners(self, listener: Resource) -> list[Resource]:
         if is_inbound(listener):
@@ -294,9 +313,22 @@ def _inner(locality: Resource) -> list[Resource]:
     return list(locality.get("lb_endpoints", []))
 
 
+def _port(part: Resource) -> int:
+    """Return the port of a listener or an endpoint; 0 for one without an address and port."""
+    return int(part["address"].get("socket_address", {}).get("port_value", 0))
+
+
+def _endpoint_name(cluster: Resource) -> str:
+    return str(cluster["eds_cluster_config"].get("service_name") or cluster["name"])
+
+
+def _is_of_service(cluster: Resource) -> bool:
+    return cluster.get("type") == "EDS" and str(cluster["name"]).startswith(_OUTBOUND)
+
+
 def _numbered(cluster: Resource, generation: int) -> Resource:
     """Return a cluster of a Service with a number; with another one Envoy replaces it and its connections."""
-    if not generation or cluster.get("type") != "EDS" or not cluster["name"].startswith(_OUTBOUND):
+    if not generation or not _is_of_service(cluster):
         return cluster
     metadata = cluster.get("metadata", {})
     filters = {**metadata.get("filter_metadata", {}), "meshdemo": {"generation": generation}}

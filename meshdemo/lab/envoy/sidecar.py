@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
@@ -71,7 +72,7 @@ class Sidecar:
         self.process: subprocess.Popen[bytes] | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._restart_at: float | None = None
-        self._generation = 0
+        self._generations: Counter[str] = Counter()
         self._heard_at = 0.0
         #: Whether it takes calls, as `look_after` saw it.
         self.is_ready = False
@@ -134,7 +135,7 @@ class Sidecar:
 
     def _snapshot(self, local: Local, where: Where) -> Snapshot:
         try:
-            return local.snapshot(where, listening=self._listening, generation=self._generation)
+            return local.snapshot(where, listening=self._listening, generations=self._generations)
         except MessageError as error:
             raise EnvoyError(f"Envoy does not accept this: {error}") from None
 
@@ -227,10 +228,13 @@ def change(sidecars: Mapping[Sidecar, Local], where: Where, plane: ControlPlane)
         for sidecar in sidecars:
             sidecar._listening = listening[sidecar]
         raise
-    if any(each.is_ready and each._local.inbound != local.inbound for each, local in sidecars.items()):
+    changed = [each._local.inbound_ports_unlike(local) for each, local in sidecars.items() if each.is_ready]
+    ports = {port for each in changed for port in each}
+    renewed = {each: local.clusters_at(ports, where) for each, local in sidecars.items()} if ports else {}
+    if any(renewed.values()):
         # Whoever accepted a connection answers one more call on it by the policy that was in force then.
-        for sidecar in sidecars:
-            sidecar._generation += 1
+        for sidecar, names in renewed.items():
+            sidecar._generations.update(names)
         snapshots = {sidecar: sidecar._snapshot(local, where) for sidecar, local in sidecars.items()}
         silent = plane.change({each.subscriber: snapshot for each, snapshot in snapshots.items() if each.is_ready})
     plane.offer({each.subscriber: snapshot for each, snapshot in snapshots.items() if not each.is_ready})

@@ -199,7 +199,8 @@ def test_clusters_of_another_generation():
     local = Local(Resources([listener("a", 80)], clusters=clusters), Ports(outbound={"a": 21000}), None)
 
     def packed(generation):
-        return local.snapshot(lambda *_: None, generation=generation)["clusters"]
+        numbers = {each["name"]: generation for each in clusters}
+        return local.snapshot(lambda *_: None, generations=numbers)["clusters"]
 
     plain, second, third = packed(0), packed(2), packed(3)
     assert set(plain) == {"outbound|80||a", "a", "outbound|80||b"}
@@ -207,6 +208,35 @@ def test_clusters_of_another_generation():
     assert {name for name in plain if second[name] != plain[name]} == {"outbound|80||a"}
     assert second != third
     assert b"istio" in second["outbound|80||a"].SerializeToString()
+
+
+def test_who_calls_a_pod_whose_inbound_changes():
+    """The ports whose inbound listeners differ are known, and which Services' clusters lead to them."""
+    chains = [{"filters": [{"name": name}]} for name in ("a", "b")]
+
+    def inbound(chain):
+        found = Resources([{**listener("virtualInbound", 15006), "filter_chains": [chain]}])
+        return Local(found, Ports(inbound={80: 21000, 90: 21001}), None)
+
+    assert inbound(chains[0]).inbound_ports_unlike(inbound(chains[0])) == set()
+    assert inbound(chains[0]).inbound_ports_unlike(inbound(chains[1])) == {21000, 21001}
+    assert inbound(chains[0]).inbound_ports_unlike(Local(Resources(), Ports(), None)) == {21000, 21001}
+    addresses = {"outbound|80||a": "10.244.0.1", "outbound|80|v2|b": "10.244.0.2", "c": "10.244.0.1"}
+    endpoints = [
+        {
+            "cluster_name": name,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": at, "port_value": 80}}}}]}
+            ],
+        }
+        for name, at in addresses.items()
+    ]
+    resources = Resources([listener("a", 80)], clusters=[eds(name) for name in addresses], endpoints=endpoints)
+    caller = Local(resources, Ports(outbound={"a": 22000}), None)
+    ports = {"10.244.0.1": 21000, "10.244.0.2": 23000}
+    assert caller.clusters_at({21000, 21001}, lambda address, _: ports.get(address)) == {"outbound|80||a"}
+    assert caller.clusters_at({23000}, lambda address, _: ports.get(address)) == {"outbound|80|v2|b"}
+    assert caller.clusters_at({21000}, lambda *_: None) == set()
 
 
 def test_the_split_lesson(cluster):
