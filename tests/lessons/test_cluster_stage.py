@@ -302,14 +302,18 @@ def test_pods_without_a_sidecar(cluster):
 
 
 def test_logs_and_other_ports(cluster):
-    """Logs are those since the lesson began; other ports are forwarded as the lesson says, and ended with the rest."""
+    """Logs are those since the lesson began; other ports are forwarded, and ended with the rest; calls are left out."""
     other = free_port()
-    cluster.write(
-        one=f"  kubectl port-forward deployment/outsider {other}:3030\n"
-        f"{WATCH.replace('3030', str(other))}\n  kubectl logs --tail=-1 | grep --count /x  # 2"
-    )
+    commands = [
+        f"kubectl port-forward deployment/outsider {other}:3030",
+        WATCH.replace("3030", str(other)).strip(),
+        f"meshdemo call 127.0.0.1:{other} --expect status=1",
+        "kubectl logs --tail=-1 | grep --count /x  # 2",
+    ]
+    cluster.write(one="\n".join(f"  {command}" for command in commands))
     done = cluster.run("one")
     assert done.returncode == 0, done.stdout
+    assert "status" not in done.stdout
     (logs,) = [call for call in cluster.calls() if call.startswith("logs")]
     assert re.fullmatch(r"logs --tail=-1 --since-time \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", logs)
     assert f"ended: port-forward deployment/outsider {other}:3030" in cluster.calls()

@@ -8,6 +8,7 @@ from stage_support import StageDouble, write_lessons
 from support import http_response, replying
 
 from meshdemo.lessons import promises
+from meshdemo.lessons.comment import Command
 from meshdemo.lessons.notes import Notes
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0"
@@ -48,6 +49,27 @@ def test_a_promise_that_is_broken(check):
     assert not held
     assert lines[1:] == ["   ✓ hello: 3 calls, expected 3", "   ✗ bye: 0 calls, expected 1..2"]
     assert spoken == ["one is in force"]
+
+
+CALL = Command((("meshdemo", "call", "http://127.0.0.1:3030/", "--expect", "status=200"),))
+
+
+def test_a_call_is_explained(stage, monkeypatch):
+    """Of a call the expectations are judged, and the explanation is shown."""
+    hop = {"kind": "sidecar", "direction": "outbound", "pod": "proxy-1", "status": 200, "notes": ["any pod"]}
+    hop |= dict.fromkeys(("rule", "reason", "destination", "decided_by", "identity"))
+    report = {"hops": [{**hop, "passed_over": [], "tries": [], "mirrors": []}]}
+    report["expectations"] = [{"expectation": "status=200", "met": True, "seen": ["200"]}]
+    monkeypatch.setattr(promises, "explain", lambda *arguments: report)
+    result = promises.run(stage, CALL)
+    assert result.verdicts == [promises.Verdict("status", "200", "200", "", True)]
+    assert result.output == "  proxy-1: any pod"
+
+
+def test_a_call_where_nobody_can_explain_it(stage, monkeypatch):
+    """On a cluster a call is left out."""
+    monkeypatch.setattr(stage, "translate", lambda _command: None)
+    assert promises.run(stage, CALL) == promises.Result(CALL)
 
 
 def test_several_lessons_end_with_a_summary(check):
