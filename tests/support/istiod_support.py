@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from support import DEADLINE_SECONDS, ROOT, free_port, get, wait_until
+from support import DEADLINE_SECONDS, ROOT, free_port, get, replace_text, wait_until
 
 K8S = ROOT / "k8s"
 
@@ -88,7 +88,7 @@ class LabProgram:
         before = self.mark = len(self.lines)
         if text == self.policy.read_text():
             return []
-        self.policy.write_text(text)
+        replace_text(self.policy, text)
 
         def verdict():
             lines = self.lines[before:]

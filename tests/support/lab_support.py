@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from support import ROOT, get, wait_until
+from support import ROOT, get, replace_text, wait_until
 
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import Container, Probe
@@ -166,7 +166,7 @@ class RunningLab:
         data = text.encode() if isinstance(text, str) else text
         if path.read_bytes() == data:
             return []
-        path.write_bytes(data)
+        replace_text(path, data)
         wait_until(lambda: any(VERDICT.search(line) for line in self.lines[before:]), f"a verdict on {name}")
         return self.lines[before:]
 

@@ -39,6 +39,13 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = DEAD
     return result
 
 
+def replace_text(path: Path, text: str | bytes) -> None:
+    """Give a file another text at once, as most editors do: no reader sees it half written, or empty."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(text.encode() if isinstance(text, str) else text)
+    new.replace(path)
+
+
 def in_tiers(parameters, every):
     """Return parameters for a test: the first of every so many are for the first tier, the others for the second."""
     return [
