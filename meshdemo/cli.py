@@ -499,7 +499,7 @@ _from_pod = group_of(
 @click.argument("url", type=Url(is_completed=True))
 @option("-X", "--request", "method", show_default="GET, or POST with -d", help="Method.")
 @option("-H", "--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header; repeatable.")
-@option("-d", "--data", "body", metavar="DATA|@FILE", help="Body to send, or the file that holds it.")
+@option("-d", "--data", "body", help="Body to send.")
 @_from_pod
 @option(
     "--expect",

@@ -40,17 +40,15 @@ class CallOptions:
 def command(options: CallOptions, expectations: Sequence[Expectation], *, as_json: bool) -> int:
     """Make the call and print its explanation; return the exit status."""
     socket = find_lab(options.lab_port, options.url if options.origin is None else None)
-    body, headers = "", list(options.headers)
-    if options.body is not None:
-        body = _read_body(options.body)
-        if not any(name == "content-type" for name, _ in headers):
-            headers.append(("content-type", "application/x-www-form-urlencoded"))  # as curl says it
+    headers = list(options.headers)
+    if options.body is not None and not any(name == "content-type" for name, _ in headers):
+        headers.append(("content-type", "application/x-www-form-urlencoded"))  # as curl says it
     asked = {
         "from": options.origin,
         "method": options.method or ("GET" if options.body is None else "POST"),
         "url": options.url,
         "headers": headers,
-        "body": body,
+        "body": options.body or "",
     }
     try:
         call = ask(socket, "POST", "/call", asked, timeout_seconds=_TIMEOUT_SECONDS)
@@ -96,18 +94,6 @@ def find_lab(port: int | None, url: str | None = None) -> Path:
         return found[0]
     known = ", ".join(f"{lab['port']} ({', '.join(lab['files'])})" for lab in labs.values())
     raise StartError(f"{problem}: {known}." if known else "no lab of yours runs: start one with meshdemo up -f.")
-
-
-def _read_body(text: str) -> str:
-    """Return a body, or with @ before it what is in a file, or for @- at standard input, without its line ends."""
-    if not text.startswith("@"):
-        return text
-    try:
-        found = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text("utf-8")
-    except (OSError, UnicodeError) as error:
-        reason = (getattr(error, "strerror", None) or "is not text in UTF-8").lower()
-        raise StartError(f"-d {text}: {reason}.") from None
-    return found.replace("\r", "").replace("\n", "")
 
 
 def _format_verdicts(verdicts: Sequence[Verdict], marks: terminal.Marks) -> list[str]:

@@ -69,12 +69,11 @@ def test_a_call(labs):
     assert labs[1] == [(3040, asked)]
 
 
-def test_a_body(labs, tmp_path):
-    """A body is sent as curl sends it, from the command line or from a file."""
-    (tmp_path / "body").write_text("a=1\n")
+def test_a_body(labs):
+    """A body is sent as curl sends it, but for files: a call in somebody else's lesson reads none."""
     form = [["content-type", "application/x-www-form-urlencoded"]]
-    for args, text in ((("-d", "x"), "x"), (("-d", f"@{tmp_path / 'body'}"), "a=1"), (("-d", "@-"), "in")):
-        assert call("http://a/", "--lab", "3030", "--from", "proxy", *args, input="in\n").exit_code == 0
+    for text in ("x", "", "@/etc/hosts"):
+        assert call("http://a/", "--lab", "3030", "--from", "proxy", "-d", text).exit_code == 0
         _, asked = labs[1].pop()
         assert (asked["method"], asked["body"], asked["headers"]) == ("POST", text, form)
     call("http://a/", "--lab", "3030", "-X", "PUT", "-d", "{}", "-H", "content-type: application/json")
@@ -105,7 +104,6 @@ def test_expectations(labs):
             ("http://a/", "--from", "nobody", "--lab", "3030"),
             "there is no pod or workload nobody, only proxy-1.",
         ),
-        (("http://a/", "--lab", "3030", "-d", "@/no/file"), "-d @/no/file: no such file or directory."),
     ],
 )
 def test_what_cannot_be_called(labs, args, problem):
