@@ -15,6 +15,7 @@ from meshdemo.lab.cluster.model import (
     POD_NETWORK,
     Cluster,
     Pod,
+    Service,
     Workload,
     matches,
     unique_name,
@@ -96,6 +97,9 @@ def read_cluster(
     read_ones = _read_each(manifests, _RUN_PODS, lambda each: _workload(each, options.stand_ins), errors)
     _read_each(manifests, {("", "Endpoints")}, check_endpoints, errors)
     raise_all(errors)
+    # Gateways have their pods and Services from their own objects.
+    gateways = [workload for workload in read_ones if not workload.template.containers]
+    services = [service for service in services if not any(_selects(service, each) for each in gateways)]
     workloads = [with_ports(workload, services) for workload in read_ones if workload.template.containers]
     _check_stand_ins(workloads, options.stand_ins)
     workloads, bounded = _bounded(workloads, options.replicas)
@@ -129,6 +133,12 @@ def read_cluster(
                 f"{gateway.manifests[0].place}: spec.selector", f"{gateway.name!r} is the name of a pod"
             )
     return cluster
+
+
+def _selects(service: Service, workload: Workload) -> bool:
+    """Return whether a Service selects the pods of a workload."""
+    is_near = service.namespace == workload.namespace
+    return is_near and bool(service.selector) and matches(dict(workload.template.labels), service.selector)
 
 
 def _read_each(

@@ -329,3 +329,19 @@ def test_services_that_are_none(document, problem):
     """What an API server refuses is refused."""
     with pytest.raises(ManifestError, match=problem):
         read(document)
+
+
+def test_the_pods_of_a_gateway_that_runs_elsewhere():
+    """The Deployment and the Service of a gateway, as they come out of a cluster, give way to the lab's own."""
+    ingress = workload(name="istio-ingressgateway", labels={"istio": "ingressgateway"})
+    ingress["spec"]["template"]["spec"]["containers"][0] |= {"name": "istio-proxy", "image": "auto"}
+    cluster = read(
+        within("istio-system", ingress),
+        within("istio-system", service("istio-ingressgateway", {"port": 80}, type="LoadBalancer")),
+        workload(),
+        service("web", {"port": 80}),
+        gateway("g", {"istio": "ingressgateway"}, 80),
+    )
+    assert [each.name for each in cluster.services] == ["web"]
+    assert [each.name for each in cluster.workloads] == ["web"]
+    assert [each.name for each in cluster.gateways] == ["istio-ingressgateway"]
