@@ -496,7 +496,7 @@ _from_pod = group_of(
 
 
 @main.command("call")
-@click.argument("url", type=Url(is_completed=True))
+@click.argument("url", type=Url(is_completed=True, allows_tcp=True))
 @option("-X", "--request", "method", show_default="GET, or POST with -d", help="Method.")
 @option("-H", "--header", "headers", type=Header(), multiple=True, metavar="NAME:VALUE", help="Header; repeatable.")
 @option("-d", "--data", "body", help="Body to send.")
@@ -527,7 +527,8 @@ def call_command(
 
     URL is an address that the lab printed, or with --from any that the program in a pod could call, such as
     http://webserver/v2. Each hop is shown: the rule that it took and those that it passed over, the destination, each
-    try, who let the call in, and what Istio does by default where no policy says anything.
+    try, who let the call in, and what Istio does by default where no policy says anything. For tcp://HOST:PORT
+    it says who answers.
 
     Exits with 0 if there is an answer, whatever its status, or if every expectation is met, and with 1 otherwise.
     """

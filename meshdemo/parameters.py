@@ -86,12 +86,16 @@ PORT = WholeNumber(0, 65535, "a port")
 
 
 class Url(click.ParamType[str]):
-    """An absolute http or https URL; with `is_completed` one that begins with its host, too, as in a browser."""
+    """An absolute http or https URL; with `is_completed` one that begins with its host, too, as in a browser.
+
+    With `allows_tcp` also tcp://HOST:PORT.
+    """
 
     name = "url"
 
-    def __init__(self, *, is_completed: bool = False) -> None:
+    def __init__(self, *, is_completed: bool = False, allows_tcp: bool = False) -> None:
         self._is_completed = is_completed
+        self._allows_tcp = allows_tcp
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         rule = None
@@ -102,8 +106,11 @@ class Url(click.ParamType[str]):
         url = re.sub(r"(?<=//)(\[[0-9A-Fa-f:.]+)%(?!25)", r"\1%25", url)
         try:
             parts = urlsplit(url)
-            if parts.scheme not in ("http", "https"):
+            is_tcp = self._allows_tcp and parts.scheme == "tcp"
+            if parts.scheme not in ("http", "https") and not is_tcp:
                 rule = "does not start with http:// or https://"
+            elif is_tcp and (not parts.port or parts.path):
+                rule = "is not tcp://HOST:PORT"
             elif not parts.hostname or parts.port == 0 or re.search(r"[\x00-\x20\x7f\\]", value):
                 rule = "has no valid host and port"
             elif "@" in parts.netloc:

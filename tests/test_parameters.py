@@ -53,3 +53,13 @@ def test_a_url_that_is_not_completed():
     assert Url().convert("HTTP://a", None, None) == "http://a"
     with pytest.raises(click.BadParameter, match="'webserver:80' does not start with http:// or https://"):
         Url().convert("webserver:80", None, None)
+
+
+def test_a_port_where_http_is_not_spoken():
+    """A host with a port and nothing else may be named where it is allowed."""
+    assert Url(allows_tcp=True).convert("tcp://mongo:27017", None, None) == "tcp://mongo:27017"
+    for text in ("tcp://mongo", "tcp://mongo:1/x", "tcp://:1"):
+        with pytest.raises(click.BadParameter, match="tcp://"):
+            Url(allows_tcp=True).convert(text, None, None)
+    with pytest.raises(click.BadParameter, match="does not start with"):
+        Url().convert("tcp://mongo:27017", None, None)

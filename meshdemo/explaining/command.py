@@ -64,7 +64,7 @@ def command(options: CallOptions, expectations: Sequence[Expectation], *, as_jso
         for line in [*format_call(call, width, marks), *_format_verdicts(verdicts, marks)]:
             click.echo(line)
     met = all(each.is_met for each in verdicts)
-    return 0 if met and (expectations or call["answer"]["status"] is not None) else 1
+    return 0 if met and (expectations or call["answer"]["status"] is not None or call["answer"]["body"]) else 1
 
 
 def find_lab(port: int | None, url: str | None = None) -> Path:

@@ -37,7 +37,8 @@ def format_call(call: Object, width: int, marks: Marks) -> list[str]:
     writer.head(call)
     for hop in call["hops"]:
         writer.hop(hop)
-    if not call["hops"]:
+    # Of a connection Envoys log nothing here.
+    if not (call["hops"] or call["request"]["url"].startswith("tcp:")):
         writer.add("no Envoy saw the call")
     return writer.lines
 
@@ -106,15 +107,20 @@ class _Writer:
         origin = f" from {request['from']}" if request["from"] else ""
         left = printable(f"{request['method']} {request['url']}{origin}")
         status = answer["result"]
-        right = f"{format_answer(status)} in {format_milliseconds(answer['milliseconds'])}"
+        # Where HTTP is not spoken there is no status, and whatever is said is the answer.
+        is_answered = status is None and bool(answer.get("body"))
+        came = "answered" if is_answered else format_answer(status)
+        right = f"{came} in {format_milliseconds(answer['milliseconds'])}"
         room = self._width - terminal.width_of(left)
-        style = "red" if status is None or status >= 400 else "green"
+        style = "green" if is_answered or (status is not None and status < 400) else "red"
         coloured = click.style(right, fg=style, bold=True)
         if room > len(right):
             self.lines.append(f"{left}{' ' * (room - len(right))}{coloured}")
         else:
             self.add(left, deeper=_INDENT)
             self.lines.append(f"{_INDENT}{coloured}")
+        for line in answer["body"].splitlines() if is_answered else ():
+            self.add(f"{_INDENT}{line}")
         if answer.get("error"):
             self.add(f"{_INDENT}{answer['error']}")
 

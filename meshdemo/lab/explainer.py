@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from meshdemo import __version__
+from meshdemo.lab.connecting import talk
 from meshdemo.lab.door import Door, DoorError
 from meshdemo.lab.envoy.loopback import HOST
 from meshdemo.lab.pods.pod import RunningPod
@@ -38,6 +39,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"[\x21-\x7e]+")
 _PORTS = {"http": 80, "https": 443}
+_TCP = "tcp"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Explainer:
         """Make a call, `{"from", "method", "url", "headers", "body"}`, and return it explained; raise DoorError."""
         wish = _read_wish(body)
         pod = self._pod(wish.origin) if wish.origin else None
+        if urlsplit(wish.url).scheme == _TCP:
+            return self._connect(wish, pod)
         made = self._make(wish, pod)
         return self._explained(made)
 
@@ -122,6 +126,17 @@ class Explainer:
         if any(name in (pod.pod.name, pod.pod.workload) for pod in present):
             raise DoorError(409, f"no pod of {name} takes calls at the moment")
         raise DoorError(404, f"there is no pod or workload {name}, only {names}")
+
+    def _connect(self, wish: _Wish, pod: RunningPod | None) -> Call:
+        """Connect where HTTP is not spoken, and return what is said there; nothing tells of the hops in between."""
+        parts = urlsplit(wish.url)
+        host, port = parts.hostname or "", parts.port or 0
+        at = self._where(pod, host, port) if pod else (host, port)
+        started = time.monotonic()
+        text, error = talk(at, wish.body)
+        milliseconds = (time.monotonic() - started) * 1000
+        origin = pod.pod.name if pod else None
+        return Call(str(uuid.uuid4()), "CONNECT", wish.url, origin, None, milliseconds, (), text, error)
 
     def _make(self, wish: _Wish, pod: RunningPod | None) -> Call:
         """Make a call, and return it without its hops."""
@@ -214,7 +229,7 @@ def _read_wish(body: Any) -> _Wish:
     if (
         not isinstance(url, str)
         or parts is None
-        or parts.scheme not in _PORTS
+        or (parts.scheme not in _PORTS and not (parts.scheme == _TCP and parts.port))
         or not parts.hostname
         or "@" in parts.netloc
     ):

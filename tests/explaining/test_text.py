@@ -187,3 +187,17 @@ def test_short():
         "    no route: a",
     ]
     assert format_short(call(APPLICATION), 80, Marks()) == ["  no Envoy decided anything"]
+
+
+@pytest.mark.parametrize(("body", "error", "right"), [("a on b\n", None, "answered"), ("", "refused", "no answer")])
+def test_where_http_is_not_spoken(body, error, right):
+    """Where HTTP is not spoken, whatever is said is the answer."""
+    call = {
+        "request": {"id": "x", "method": "CONNECT", "url": "tcp://a:1", "from": "web-1"},
+        "answer": {"status": None, "result": None, "milliseconds": 2.0, "error": error, "body": body},
+        "hops": [],
+    }
+    first, second = (click.unstyle(line) for line in format_call(call, 79, ASCII_MARKS))
+    assert first.startswith("CONNECT tcp://a:1 from web-1 ")
+    assert f" {right} in 2" in first
+    assert second.strip() == (error or body.strip())

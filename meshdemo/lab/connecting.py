@@ -1,0 +1,31 @@
+"""A connection to a port where nobody speaks HTTP, and what is said there."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+# How long a connection may take to say something, and how long after that it may go on.
+_SILENT_SECONDS = 5.0
+_MORE_SECONDS = 0.5
+_MOST_BYTES = 64 * 1024
+
+
+def talk(at: tuple[str, int], data: bytes) -> tuple[str, str | None]:
+    """Send data over a connection of its own; return what is said there, and why that is nothing."""
+    said = bytearray()
+    try:
+        with socket.create_connection(at, _SILENT_SECONDS) as connection:
+            connection.sendall(data)
+            deadline = time.monotonic() + _SILENT_SECONDS
+            while len(said) < _MOST_BYTES and time.monotonic() < deadline:
+                part = connection.recv(_MOST_BYTES)
+                if not part:
+                    break
+                said += part
+                connection.settimeout(_MORE_SECONDS)
+    except TimeoutError:
+        return said.decode("utf-8", "replace"), None if said else f"nothing was said for {_SILENT_SECONDS:g} s"
+    except OSError as error:
+        return said.decode("utf-8", "replace"), None if said else (error.strerror or str(error)).lower()
+    return said.decode("utf-8", "replace"), None if said else "the connection was closed without a word"
