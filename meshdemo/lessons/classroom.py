@@ -144,7 +144,7 @@ class Classroom:
 
     def _results(self, visit: Visit, columns: int, rows: int) -> list[Page]:
         return pages.result_pages(
-            visit.words, visit.results, visit.guess, visit.changes, columns, rows, self._reader.marks
+            visit.lesson, visit.words, visit.results, visit.guess, visit.changes, columns, rows, self._reader.marks
         )
 
     def _refuse(self, visit: Visit, reason: str) -> str:

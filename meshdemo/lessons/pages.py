@@ -72,7 +72,14 @@ def _without_promises(command: Command) -> str:
 
 
 def result_pages(
-    words: Words, results: Sequence[Result], guess: str, changes: Sequence[str], columns: int, rows: int, marks: Marks
+    lesson: Lesson,
+    words: Words,
+    results: Sequence[Result],
+    guess: str,
+    changes: Sequence[str],
+    columns: int,
+    rows: int,
+    marks: Marks,
 ) -> list[Page]:
     """Return what was seen, each promise with its mark, the guess beside it, and why."""
     blocks = (
@@ -90,7 +97,12 @@ def result_pages(
         if result.report.get("interrupted"):
             block.append(f"You ended it after {result.report['requests']} calls.")
         blocks.append([terminal.cut(line, columns) if "\x1b" not in line else line for line in block])
-    if changes and not all(verdict.met for result in results for verdict in result.verdicts):
+    is_met = all(verdict.met for result in results for verdict in result.verdicts)
+    if lesson.is_exercise:
+        blocks.append(
+            ["Mended: all checks are green." if is_met else "Not mended yet: e edits the file, h gives a hint."]
+        )
+    elif changes and not is_met:
         blocks.append(["What is expected is what the lesson shows without your change."])
     blocks += [_wrap(text, columns) for text in words.section("Expect")]
     blocks += _section("Why", words.section("Why"), columns)

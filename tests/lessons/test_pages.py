@@ -10,7 +10,7 @@ from meshdemo.console.terminal import Marks
 from meshdemo.lessons import pages
 from meshdemo.lessons.comment import Command, Words, parse_commands
 from meshdemo.lessons.promises import Result, Verdict
-from meshdemo.lessons.reading import Lesson, read_lessons
+from meshdemo.lessons.reading import Lesson, read_exercises, read_lessons
 
 SPLIT = next(lesson for lesson in read_lessons(ROOT / "k8s") if lesson.name == "split")
 WATCH = SPLIT.commands()[0]
@@ -30,8 +30,9 @@ def text_of(found):
     return "\n".join(click.unstyle(line) for page in found for line in page)
 
 
-def result_text(results, guess="", changes=(), words=None):
-    return text_of(pages.result_pages(words or SPLIT.words(), results, guess, changes, 79, 20, Marks()))
+def result_text(results, guess="", changes=(), words=None, lesson=SPLIT):
+    words = words or lesson.words()
+    return text_of(pages.result_pages(lesson, words, results, guess, changes, 79, 20, Marks()))
 
 
 def test_the_question_gives_nothing_away():
@@ -66,6 +67,14 @@ def test_the_result_of_an_edit():
     assert text.startswith("You changed line 31: weight 75 -> 0, b, c and more.\n")
     assert "What is expected is what the lesson shows without your change." in text
     assert "without your change" not in result_text([Result(WATCH, [V1], REPORT)], changes=["a"])
+
+
+def test_the_result_of_an_exercise():
+    """An exercise is mended when all checks are green, and says what helps until then."""
+    exercise = read_exercises(ROOT / "k8s")[0]
+    missed = Verdict("200", "200", 150.0, "calls", False)
+    assert result_text([Result(WATCH, [V1], REPORT)], lesson=exercise).endswith("Mended: all checks are green.")
+    assert "Not mended yet" in result_text([Result(WATCH, [V1, missed], REPORT)], ["a"], lesson=exercise)
 
 
 def test_what_a_command_prints():
