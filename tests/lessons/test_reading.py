@@ -111,11 +111,12 @@ def test_comment_and_commands(folder):
     assert lesson.comment()[0] == "What it shows."
     assert "rm everything" not in str(lesson.commands())
     assert lesson.commands() == [
-        Command((("kubectl", "port-forward", "service/proxy", "8080:80"),)),
+        Command((("kubectl", "port-forward", "service/proxy", "8080:80"),), line=3),
         Command(
             (("meshdemo", "watch", "http://127.0.0.1:3030/", "-n", "5", "--expect", "Webserver V1=5"),),
+            line=4,
         ),
-        Command((("kubectl", "logs", "--selector", "app=webserver"), ("grep", "--count", "/x")), "5"),
+        Command((("kubectl", "logs", "--selector", "app=webserver"), ("grep", "--count", "/x")), "5", 6),
     ]
     assert [command.is_watch for command in lesson.commands()] == [False, True, False]
 
