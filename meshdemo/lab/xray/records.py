@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.envoy.access_log import OBJECT_TAG, ROUTES_TAG
+from meshdemo.lab.envoy.messages import api
 
 #: How many requests are kept; the oldest goes first.
 MOST_CALLS = 10_000
 # A request that comes through more Envoys, or is tried more often, loses its first records.
 _MOST_RECORDS = 200
+# Among how many of the last requests one is looked for whose x-request-id is not known.
+_RECENT = 200
 _UPSTREAM = ("UpstreamEnd", "UpstreamPeriodic", "UpstreamPoolReady")
 # Envoy's flags as the message names them, and as its text log does (Envoy, access log, RESPONSE_FLAGS).
 _FLAGS = {
@@ -109,7 +113,7 @@ def read_record(envoy: str, entry: Any) -> Record:
     return Record(
         envoy=envoy,
         is_try=kind in _UPSTREAM,
-        request_id=request.request_id or headers.get("x-request-id", ""),
+        request_id=request.request_id,
         method=request.DESCRIPTOR.fields_by_name["request_method"]
         .enum_type.values_by_number[request.request_method]
         .name,
@@ -156,25 +160,27 @@ def _address(address: Any) -> str:
 
 
 class Records:
-    """The records of the last requests, by their x-request-id."""
+    """The records of the last requests, by their x-request-id.
+
+    They are kept as they came, and read when somebody asks for them: most are never asked for.
+    """
 
     def __init__(self, most_calls: int = MOST_CALLS) -> None:
         self._most_calls = most_calls
-        self._kept: OrderedDict[str, list[Record]] = OrderedDict()
+        self._kept: OrderedDict[str, list[tuple[str, bytes]]] = OrderedDict()
         self._changed = threading.Condition()
+        self._entry_type = api("envoy.data.accesslog.v3.accesslog_pb2").HTTPAccessLogEntry
 
     def hear(self, envoy: str, entry: Any) -> None:
-        """Take an entry of the log of an Envoy (ControlPlane.hearers)."""
-        self.add(read_record(envoy, entry))
-
-    def add(self, record: Record) -> None:
-        """Take one record; the oldest request goes where there are too many."""
-        if not record.request_id:
+        """Take an entry of the log of an Envoy; the oldest request goes where there are too many."""
+        request_id = entry.request.request_id
+        if not request_id:
             return
+        data = entry.SerializeToString()
         with self._changed:
-            records = self._kept.setdefault(record.request_id, [])
-            records.append(record)
-            del records[:-_MOST_RECORDS]
+            entries = self._kept.setdefault(request_id, [])
+            entries.append((envoy, data))
+            del entries[:-_MOST_RECORDS]
             if len(self._kept) > self._most_calls:
                 self._kept.popitem(last=False)
             self._changed.notify_all()
@@ -182,14 +188,16 @@ class Records:
     def of(self, request_id: str) -> list[Record]:
         """Return what there is of one request."""
         with self._changed:
-            return list(self._kept.get(request_id, ()))
+            entries = list(self._kept.get(request_id, ()))
+        return self._read(entries)
 
     def id_of(self, downstream: str) -> str | None:
-        """Return the x-request-id of the last request that came by a connection, by the caller's end of it."""
+        """Return the x-request-id of the request that came by a connection just now, by the caller's end of it."""
         with self._changed:
-            for request_id, records in reversed(self._kept.items()):
-                if any(each.downstream == downstream and not each.is_try for each in records):
-                    return request_id
+            recent = [(key, list(self._kept[key])) for key in itertools.islice(reversed(self._kept), _RECENT)]
+        for request_id, entries in recent:
+            if any(each.downstream == downstream and not each.is_try for each in self._read(entries)):
+                return request_id
         return None
 
     def wait(
@@ -197,13 +205,17 @@ class Records:
     ) -> list[Record]:
         """Return the records of a request when they are complete and no more have come for a while, or time is over."""
         now = time.monotonic()
-        deadline, settled_at, count = now + seconds, now + settle_seconds, 0
+        deadline, settled_at = now + seconds, now + settle_seconds
+        records: list[Record] = []
         with self._changed:
             while True:
-                records, now = list(self._kept.get(request_id, ())), time.monotonic()
-                if len(records) != count:
-                    count, settled_at = len(records), now + settle_seconds
+                entries, now = self._kept.get(request_id, []), time.monotonic()
+                if len(entries) != len(records):
+                    records, settled_at = self._read(entries), now + settle_seconds
                 wake_at = min(deadline, settled_at) if is_complete(records) else deadline
                 if now >= wake_at:
                     return records
                 self._changed.wait(wake_at - now)
+
+    def _read(self, entries: Iterable[tuple[str, bytes]]) -> list[Record]:
+        return [read_record(envoy, self._entry_type.FromString(data)) for envoy, data in entries]

@@ -54,7 +54,19 @@ def test_the_oldest_goes():
     records = Records(2)
     for number in "123":
         records.hear("proxy-1", entry(number))
-    assert [len(records.of(number)) for number in "123"] == [0, 1, 1]
+    kept = [records.wait(number, bool, settle_seconds=0, seconds=0) for number in "123"]
+    assert [len(each) for each in kept] == [0, 1, 1]
+
+
+def test_a_request_by_its_connection():
+    """A request whose x-request-id nobody knows is found by the caller's end of its connection."""
+    records = Records()
+    made = entry("by-the-gateway")
+    made.common_properties.downstream_direct_remote_address.socket_address.address = "127.0.0.1"
+    made.common_properties.downstream_direct_remote_address.socket_address.port_value = 40001
+    records.hear("gateway", made)
+    assert records.id_of("127.0.0.1:40001") == "by-the-gateway"
+    assert records.id_of("127.0.0.1:40002") is None
 
 
 def test_waiting():
