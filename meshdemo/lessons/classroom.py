@@ -174,12 +174,7 @@ class Classroom:
                 columns = self._reader.room()[0]
                 shown = pages.fit_command(f"$ {promises.format_pipeline(command.pipeline)}", columns)
                 self._reader.show(visit, shown, "Enter enough  n next  p previous  r run  e edit  q quit")
-                heading = [
-                    f"{visit.lesson.number}. {visit.lesson.title}  (Enter: enough, n next, r again, e edit, q quit)"
-                ]
-                if visit.words.question:
-                    heading.append(f"{visit.words.question}{f' You guessed {visit.guess}.' if visit.guess else ''}")
-                heading += [f"You changed {each}." for each in visit.changes[:2]] + [""]
+                heading = self._heading(visit, columns)
                 visit.results.append(promises.run(self._stage, command, look, heading))
                 if pressed in GOING and pressed:
                     return pressed
@@ -189,6 +184,16 @@ class Classroom:
             visit.problem = str(error)
             return self._offer_editor(visit)
         return ""
+
+    def _heading(self, visit: Visit, columns: int) -> list[str]:
+        """Return what stands above the calls: the lesson and its keys, the question and the guess, what was changed."""
+        texts = [f"{visit.lesson.number}. {visit.lesson.title}  (Enter: enough, n next, r again, e edit, q quit)"]
+        if visit.words.question:
+            texts.append(f"{visit.words.question}{f' You guessed {visit.guess}.' if visit.guess else ''}")
+        elif visit.lesson.is_exercise:
+            texts.append(visit.words.about)
+        texts += [f"You changed {each}." for each in visit.changes[:2]]
+        return [*(line for text in texts for line in terminal.wrap(printable(text), columns, "")), ""]
 
     def _ask(self, visit: Visit, command: str) -> bool:
         page = pages.unusual_page(command, visit.lesson.path, self._reader.room()[0])

@@ -96,7 +96,7 @@ def result_pages(
             block.append(f"{line}; you guessed {guess}" if guess and verdict is answer else line)
         if result.report.get("interrupted"):
             block.append(f"You ended it after {result.report['requests']} calls.")
-        blocks.append([terminal.cut(line, columns) if "\x1b" not in line else line for line in block])
+        blocks.append([_fit(line, columns) for line in block])
     is_met = all(verdict.met for result in results for verdict in result.verdicts)
     if lesson.is_exercise:
         blocks.append(
@@ -169,6 +169,12 @@ def _rows(result: Result, columns: int, marks: Marks) -> Iterator[str]:
         cell = terminal.pad(terminal.cut(printable(str(name)), _NAME_WIDTH, marks.ellipsis), _NAME_WIDTH)
         bar = marks.bar * round(share * min(_BAR_WIDTH, max(0, columns - _NAME_WIDTH - 18)))
         yield f"  {cell}{count:>6}{share * 100:>7.1f} %  {bar}".rstrip()
+
+
+def _fit(line: str, columns: int) -> str:
+    """Return a line in at most so many columns, without its colours where it is cut."""
+    plain = click.unstyle(line)
+    return line if terminal.width_of(plain) <= columns else terminal.cut(plain, columns)
 
 
 def _section(name: str, paragraphs: Sequence[str], columns: int) -> list[Page]:

@@ -55,6 +55,12 @@ def test_a_result():
     assert text.index("Expect about") < text.index("Why\n")
 
 
+def test_a_result_in_a_narrow_window():
+    """No line is wider than the window."""
+    found = pages.result_pages(SPLIT, SPLIT.words(), [Result(WATCH, [V1, V2], REPORT)], "60", [], 39, 9, Marks())
+    assert max(len(click.unstyle(line)) for page in found for line in page) <= 39
+
+
 def test_the_first_promise_answers_a_question_that_names_none():
     """Without a name in the question, the guess is beside the first promise."""
     assert "170; you guessed 1" in result_text([Result(WATCH, [V1, V2], REPORT)], "1", words=Words())
