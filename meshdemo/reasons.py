@@ -128,6 +128,14 @@ def find_reason(status: int, text: str, origin: Origin) -> Reason | None:
     return None
 
 
+def confirm(guess: Reason, flag: str, status: int) -> Reason | None:
+    """Return the reason for the flag that an Envoy has logged, where the text alone made a guess; None without one."""
+    if flag == guess.flag:
+        return guess._replace(is_guess=False)
+    found = [reason for reason in REASONS if reason.flag == flag and reason.status in (None, status)]
+    return found[-1] if found else None
+
+
 def format_answer(status: int, text: str, reason: Reason | None) -> str:
     """Return an answer that no application gave in words, one without a reason with its text as it is.
 

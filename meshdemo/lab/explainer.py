@@ -19,7 +19,7 @@ from meshdemo.lab.door import Door, DoorError
 from meshdemo.lab.envoy.loopback import HOST
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force
-from meshdemo.lab.xray.calls import Call
+from meshdemo.lab.xray.calls import Call, Hop
 from meshdemo.lab.xray.joining import is_complete, join
 from meshdemo.lab.xray.met import MetRules
 from meshdemo.lab.xray.records import MOST_CALLS, Record
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: How long one call may take.
 CALL_SECONDS = 60.0
+_MOST_FLAGS = 1000
 _MOST_BODY_BYTES = 1024 * 1024
 # An Envoy sends what it logs every 50 ms: what has not come some of these intervals later does not come.
 _SETTLE_SECONDS = 0.15
@@ -60,6 +61,7 @@ class Explainer:
         self._lab = lab
         door.add("POST", "/call", lambda _rest, body: self.call(body).as_json())
         door.add("GET", "/ways/", lambda rest, _body: self.ways(rest))
+        door.add("POST", "/flags", lambda _rest, body: self.flags(body))
         door.add("GET", "/calls/", lambda rest, _body: self.seen(rest).as_json())
         met = MetRules(lab.records, self._scene, lambda: lab.state)
         door.add("POST", "/met", lambda _rest, body: met.of(_read_ids(body)))
@@ -89,6 +91,22 @@ class Explainer:
         url = f"http://{first.authority}{first.path}"
         call = Call(request_id, first.method, url, origin, first.status, first.milliseconds)
         return self._explained(call)
+
+    def flags(self, request_ids: Any) -> dict[str, str | None]:
+        """Return by x-request-id with which flag an Envoy answered a call itself, empty for one without a flag.
+
+        It is None where no Envoy did; calls that none has logged are left out. Raise DoorError.
+        """
+        if not isinstance(request_ids, list) or not all(isinstance(each, str) for each in request_ids):
+            raise DoorError(400, "flags are asked for by a list of x-request-ids")
+        scene, found = self._scene(), {}
+        for request_id in request_ids[:_MOST_FLAGS]:
+            records = self._lab.records.of(request_id)
+            if any(not each.is_try for each in records):
+                call = join(Call(request_id, "GET", "http://elsewhere/", None, None, 0.0), records, scene)
+                hop = next((hop for hop in call.hops if hop.reason), None)
+                found[request_id] = _flag_of(hop) if hop else None
+        return found
 
     def _explained(self, call: Call) -> Call:
         scene = self._scene()
@@ -211,6 +229,12 @@ def _read_ids(body: Any) -> list[str]:
         case {"ids": [*ids]} if len(ids) <= MOST_CALLS and all(isinstance(each, str) for each in ids):
             return ids
     raise DoorError(400, f"ids is a list of x-request-ids, {MOST_CALLS} at most")
+
+
+def _flag_of(hop: Hop) -> str:
+    """Return the flag by which the reasons of answers are known (meshdemo/reasons.py)."""
+    own = {"AuthorizationPolicy": "RBAC", "RequestAuthentication": "JWT"}
+    return own.get(hop.decided_by.kind if hop.decided_by else "") or next(iter(hop.flags), "")
 
 
 def _read_wish(body: Any) -> _Wish:

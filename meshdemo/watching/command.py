@@ -26,7 +26,7 @@ from meshdemo.watching import table, why
 from meshdemo.watching.display import Display, display_for
 from meshdemo.watching.expectations import Expectation, judge
 from meshdemo.watching.first_call import find_problem, find_problem_of_wait
-from meshdemo.watching.pace import Sample, Watch
+from meshdemo.watching.pace import REQUEST_ID, Sample, Watch
 from meshdemo.watching.report import Report, make_report, to_json
 from meshdemo.watching.tally import Tally
 
@@ -84,8 +84,8 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     if options.origin:
         lab = find_lab(options.lab_port)
         connect_to = why.find_ways(lab, options.origin)
-    elif options.explains:
-        lab = why.require_lab(options.url)
+    elif not any(name.lower() == REQUEST_ID for name, _ in options.headers):
+        lab = why.require_lab(options.url) if options.explains else why.find_lab(options.url)
     upstream = Upstream(
         options.url,
         timeout_seconds=options.timeout_seconds,
@@ -100,7 +100,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
         rate=options.rate,
         concurrency=options.concurrency,
         duration_seconds=options.duration_seconds,
-        has_ids=options.explains,
+        has_ids=lab is not None,
     )
     count, problem = _Count(starts_anew=options.is_endless), None
     asked_path = urlsplit(upstream.url_for("/")).path
@@ -143,6 +143,8 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
             display.show(report)
         for sample in watch.stop():
             count.add(sample, watch.seconds)
+        if lab:
+            why.settle(count.tally, lab)
         explained = why.explain(count.tally, lab) if lab and options.explains else ()
         return report(is_interrupted=signals.is_told_to_end, explained=explained)
 

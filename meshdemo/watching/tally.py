@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from meshdemo.answers import Outcome, read_answer, shorten
 from meshdemo.calling.upstream import UpstreamError
-from meshdemo.reasons import Reason, format_answer
+from meshdemo.reasons import Reason, confirm, format_answer
 from meshdemo.watching.pace import Sample
 
+#: Of how many calls a lab is asked what they were.
+MOST_GUESSES = 500
 # Texts may be without end.
 _MOST_KINDS = 20
 _MILLISECONDS = re.compile(r"\d+(\.\d+)?( ?ms\b| milliseconds)")
@@ -59,7 +61,8 @@ class Tally:
     `caller_milliseconds` and `proxy_milliseconds` hold a time for each answer, the former none for calls during which
     the process was stopped. As the web server saw the call: `tries` counts by the number of the try, `identities` by
     whom mutual TLS proved the caller to be, `paths` by path.
-    `not_passed_on` names headers that did not get past a proxy. `kinds` counts calls with an id by outcome, in words.
+    `not_passed_on` names headers that did not get past a proxy. `kinds` counts calls with an id by outcome, in words;
+    `guesses` has by id those texts whose reason is a guess.
     """
 
     requests: int = 0
@@ -74,6 +77,7 @@ class Tally:
     paths: Counter[str] = field(default_factory=Counter)
     not_passed_on: set[str] = field(default_factory=set)
     kinds: dict[str, Kind] = field(default_factory=dict)
+    guesses: dict[str, Text] = field(default_factory=dict)
     caller_milliseconds: array[float] = field(default_factory=lambda: array("d"))
     proxy_milliseconds: array[float] = field(default_factory=lambda: array("d"))
 
@@ -104,9 +108,11 @@ class Tally:
             return
         self.statuses[outcome.status].add(outcome)
         if outcome.version is None or outcome.pod is None:
-            text = shorten(_MILLISECONDS.sub(r"N\2", outcome.text))
-            self.texts[Text(outcome.status, text, outcome.reason)].add(outcome)
-            self._add_kind(format_answer(outcome.status, text, outcome.reason), sample)
+            text = Text(outcome.status, shorten(_MILLISECONDS.sub(r"N\2", outcome.text)), outcome.reason)
+            self.texts[text].add(outcome)
+            self._add_kind(format_answer(*text), sample)
+            if sample.request_id and text.reason and text.reason.is_guess and len(self.guesses) < MOST_GUESSES:
+                self.guesses[sample.request_id] = text
             return
         self._add_kind(f"{outcome.status} {outcome.version}", sample)
         self.pods[outcome.version][outcome.pod].add(outcome)
@@ -115,6 +121,23 @@ class Tally:
                 counter[fact] += 1
         if outcome.attempt is not None:
             self.tries[outcome.attempt] += 1
+
+    def decide(self, request_id: str, flag: str | None) -> None:
+        """Put in the place of a guess what an Envoy has logged: its flag, empty for none; None: an application's."""
+        guess = self.guesses.pop(request_id)
+        known = guess._replace(reason=confirm(guess.reason, flag, guess.status) if guess.reason and flag else None)
+        was_failed, is_failed = guess.status >= 400, guess.status >= 500 or (guess.status >= 400 and flag is not None)
+        for text, change in ((guess, -1), (known, 1)):
+            self.texts[text].answers += change
+            self.texts[text].failed += change * (was_failed if text is guess else is_failed)
+            kind = self.kinds.setdefault(format_answer(*text), Kind())
+            kind.calls += change
+            kind.request_id = request_id if text is known else kind.request_id
+            if not kind.calls:
+                del self.kinds[format_answer(*text)]
+            if not self.texts[text].answers:
+                del self.texts[text]
+        self.statuses[guess.status].failed += is_failed - was_failed
 
     def _add_kind(self, words: str, sample: Sample) -> None:
         if sample.request_id and (words in self.kinds or len(self.kinds) < _MOST_KINDS):

@@ -18,6 +18,7 @@ from meshdemo.watching.tally import Tally
 
 # A pod that calls nobody gets a sidecar for its calls first.
 _START_SECONDS = 60.0
+_FIND_SECONDS = 2.0
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -41,7 +42,7 @@ def find_lab(url: str) -> Path | None:
         return None
     for path in find_sockets():
         try:
-            addresses = ask(path, "GET", "/")["addresses"]
+            addresses = ask(path, "GET", "/", timeout_seconds=_FIND_SECONDS)["addresses"]
         except LabSocketError:  # it has ended
             continue
         if any(urlsplit(address["url"]).port == parts.port for address in addresses):
@@ -64,6 +65,18 @@ def find_ways(lab: Path, origin: str) -> tuple[ConnectTo, ...]:
     except LabSocketError as error:
         raise StartError(f"{error}.") from None
     return tuple((host, port, to_host, to_port) for host, port, to_host, to_port in answer["connect_to"])
+
+
+def settle(tally: Tally, lab: Path) -> None:
+    """Ask the lab for the flags of answers whose reason is a guess; what it does not know stays one."""
+    if not tally.guesses:
+        return
+    try:
+        flags = ask(lab, "POST", "/flags", list(tally.guesses))
+    except LabSocketError:  # it has ended
+        return
+    for request_id, flag in flags.items():
+        tally.decide(request_id, flag)
 
 
 def explain(tally: Tally, lab: Path) -> list[Explained]:

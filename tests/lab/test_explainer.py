@@ -1,11 +1,9 @@
 """Calls that a lab makes and explains: rule, destination, tries, and who decided, by its door."""
 
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-
 import pytest
 import yaml
 from lab_support import EXAMPLE, K8S, RunningLab
-from support import get
+from support import get, wait_until
 
 from meshdemo.errors import StartError
 from meshdemo.lab_socket import LabSocketError, ask
@@ -220,25 +218,6 @@ def test_a_header_that_the_route_changes(explain):
     assert (hop["rule"]["rule"], hop["matched"], hop["passed_over"]) == (1, None, [])
 
 
-def test_an_overflow(explain, running):
-    """A full connection pool is told with the DestinationRule and the limits that it has."""
-    pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1}}
-    document = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "DestinationRule",
-        "metadata": {"name": "tight"},
-        "spec": {"host": "webserver", "trafficPolicy": {"connectionPool": pool}},
-    }
-    explain(yaml.safe_dump(document))
-    with ThreadPoolExecutor(16) as pool:
-        pending = [pool.submit(get, running.port, "/delay/0.5") for _ in range(16)]
-        wait(pending, return_when=FIRST_COMPLETED)  # what overflows is answered at once
-        hop = sidecar(explain(yaml.safe_dump(document)))
-    assert (hop["status"], hop["flags"]) == (503, ["UO"])
-    limits = "(maxConnections 1, http1MaxPendingRequests 1)"
-    assert hop["reason"] == f"overflow: the connection pool of DestinationRule/tight is full {limits}"
-
-
 def test_secrets(explain):
     """The value of a header that carries a secret is never told."""
     rule = {"match": [{"headers": {"authorization": {"exact": "Bearer abc"}}}], **TO}
@@ -262,6 +241,24 @@ def test_a_call_that_was_seen(explain, running):
     assert sidecar(found)["rule"]["rule"] == 1
     with pytest.raises(LabSocketError, match="no Envoy here has logged a call with the x-request-id unknown"):
         ask(running.lab.door.path, "GET", "/calls/unknown")
+
+
+def test_flags(explain, running):
+    """With which flag an Envoy answered itself is told for many calls at once, and that an application did."""
+    rules = [{"match": [{"uri": {"exact": f"/{name}"}}], **action} for name, action in (
+        ("own", {"directResponse": {"status": 404}}),
+        ("fault", {**TO, "fault": {"abort": {"httpStatus": 503, "percentage": {"value": 100}}}}),
+        ("status/404", TO),
+    )]  # fmt: skip
+    explain(virtual_service(*rules))
+    paths = {"1": "/own", "2": "/fault", "3": "/status/404"}
+    for request_id, path in paths.items():
+        get(running.port, path, **{"x-request-id": f"flags-{request_id}"})
+    ids = [f"flags-{number}" for number in (1, 2, 3, 9)]
+    expected = {"flags-1": "", "flags-2": "FI", "flags-3": None}
+    wait_until(lambda: ask(running.lab.door.path, "POST", "/flags", ids) == expected, "the log")
+    with pytest.raises(LabSocketError, match="a list of x-request-ids"):
+        ask(running.lab.door.path, "POST", "/flags", {"a": 1})
 
 
 @pytest.mark.parametrize(

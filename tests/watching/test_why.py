@@ -3,16 +3,19 @@
 import json
 import re
 import socket
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from samples import ENVOY, proxied, web
+from samples import ENVOY, proxied, sample, web
 from support import http_response, replying
 
 from meshdemo.cli import main
 from meshdemo.console.terminal import Marks
 from meshdemo.errors import StartError
 from meshdemo.lab.door import Door, DoorError
+from meshdemo.reasons import format_answer
 from meshdemo.watching import command as watch
 from meshdemo.watching import why
 from meshdemo.watching.report import to_json
@@ -39,7 +42,8 @@ def lab(tmp_path, monkeypatch):
     door.open()
     monkeypatch.setattr(why, "find_sockets", lambda: [tmp_path / "gone", door.path])
     yield door
-    door.close()
+    with suppress(OSError):  # a test has closed it
+        door.close()
 
 
 def listens_at(door, url):
@@ -63,7 +67,7 @@ def test_one_call_of_each_kind(lab, tcp_server, capsys):
 
 
 def test_json(lab, tcp_server):
-    """The object has each kind with its call, and an empty list without --why, when calls have no ids."""
+    """The object has each kind with its call, and an empty list without --why; where no lab is, calls have no ids."""
     seen = []
     body = json.dumps(proxied("", 404, headers=ENVOY)).encode()
     url = tcp_server(replying(http_response(body, "Content-Type: application/json"), seen)).url
@@ -74,6 +78,7 @@ def test_json(lab, tcp_server):
         "call": {"request": {"id": lab.asked[0]}, "answer": {}, "hops": [HOP]},
     }  # fmt: skip
     seen.clear()
+    lab.close()
     assert to_json(watch.run(watch.WatchOptions(url, requests=1)))["why"] == []
     assert b"x-request-id" not in seen[0]
 
@@ -90,6 +95,43 @@ def test_kinds(lab):
         "", "Why b\\x1b (2 calls, the last of them):", "  no Envoy has logged 2",
         "", "Why a (1 call, the last of them):", "  no Envoy has logged 1",
     ]  # fmt: skip
+
+
+NO_ROUTE = "404 probably no route (NR): no rule of the mesh fits the call"
+
+
+@pytest.mark.parametrize(
+    ("flag", "outcome", "failed"),
+    [
+        ("NR", NO_ROUTE.replace("probably ", ""), 2),
+        ("RBAC", "404", 2),
+        ("", "404", 2),
+        (None, "404", 0),
+        ("unknown", NO_ROUTE, 2),
+    ],
+)
+def test_flags(lab, flag, outcome, failed):
+    """What a text leaves open the lab's Envoys have logged; an application's own 404 is no failure."""
+    lab.add("POST", "/flags", lambda _rest, body: dict.fromkeys(body, flag) if flag != "unknown" else {})
+    tally = Tally()
+    for number in range(2):
+        tally.add(replace(sample(proxied("", 404, headers=ENVOY)), request_id=str(number)))
+    assert tally.failed == 2
+    why.settle(tally, lab.path)
+    assert {format_answer(*text): (count.answers, count.failed) for text, count in tally.texts.items()} == {
+        outcome: (2, failed)
+    }
+    assert {words: kind.calls for words, kind in tally.kinds.items()} == {outcome: 2}
+    assert tally.failed == failed
+
+
+def test_flags_of_a_lab_that_has_ended(lab):
+    """A lab that does not answer leaves the guesses as they are."""
+    tally = Tally()
+    tally.add(replace(sample(proxied("", 404, headers=ENVOY)), request_id="1"))
+    lab.close()
+    why.settle(tally, lab.path)
+    assert list(tally.kinds) == [NO_ROUTE]
 
 
 @pytest.mark.parametrize("url", ["http://example.com/", "http://127.0.0.1:{port}/"])
