@@ -1,8 +1,8 @@
 """Measure how a lab grows with its pods, beside another checkout where one is given: `python tests/bench/sizes.py`.
 
 Each size is a proxy and web servers, each with a Service, a Deployment and a VirtualService; the proxy calls the first
-web server, whose VirtualService has the one weight that is edited. Measured are the seconds from the command to the
-first answer, those from an edit to the first answer by it, the processor time of both, of all processes together, and
+web server, whose VirtualService has the one weight that is edited. Measured are the seconds from the command until all
+pods are ready, those from an edit to the first answer by it, the processor time of both, of all processes together, and
 memory, proportional: of what processes share each counts its part. With `--against FOLDER` the lab of that checkout is
 measured in turn with this one's, by the Python of its .venv; one that ends, or is not there after some minutes, is
 shown as such.
@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def virtual_service(name, weights):
 
 @contextlib.contextmanager
 def lab(objects, policy, engine, checkout=ROOT):
-    """Run a lab of a checkout, and yield its process and port."""
+    """Run a lab of a checkout, and yield its process, its port, and the lines that it has said so far."""
     with tempfile.TemporaryDirectory(prefix="sizes-") as folder, socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
         unused.close()
@@ -104,22 +105,39 @@ def lab(objects, policy, engine, checkout=ROOT):
         ]
         command += ["-f", str(path), "-f", str(policy), *ENGINES[engine]]
         environment = {**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": folder}
+        lines = []
         process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+            command,
+            env=environment | {"PYTHONUNBUFFERED": "1"},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
         )
+        threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True).start()
         try:
-            yield process, port
+            yield process, port, lines
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
 
 
-def wait_for(process, port, text, seconds):
+def wait_until_ready(process, port, lines):
+    """Return how long it takes until a lab says where it can be called; raise LookupError where it does not."""
+    return wait_for(process, lines, lambda: any(f"127.0.0.1:{port}/" in line for line in lines), _START_SECONDS)
+
+
+def wait_for_answer(process, port, lines, text):
     """Return how long it takes until an answer holds a text; raise LookupError where none does."""
+    return wait_for(process, lines, lambda: text in answer_of(port).decode(), _EDIT_SECONDS)
+
+
+def wait_for(process, lines, condition, seconds):
     started = time.perf_counter()
-    while text not in answer_of(port).decode():
+    while not condition():
         if process.poll() is not None:
-            raise LookupError("ended")
+            raise LookupError(f"ended: {lines[-1].strip() if lines else ''}")
         if time.perf_counter() > started + seconds:
             raise LookupError(f"not within {seconds} s")
         time.sleep(0.01)
@@ -141,8 +159,9 @@ def measure(pods, engine, checkout, edits):
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder, "policy.yaml")
         policy.write_text(yaml.safe_dump(edited(100, pods)))
-        with lab(manifests(pods), policy, engine, checkout) as (process, port):
-            found = {"start, s": wait_for(process, port, "[web1]", _START_SECONDS)}
+        with lab(manifests(pods), policy, engine, checkout) as (process, port, lines):
+            found = {"start, s": wait_until_ready(process, port, lines)}
+            wait_for_answer(process, port, lines, "[web1]")
             found["processor of the start, s"] = processor_seconds(process.pid)
             time.sleep(1)
             seconds, worked = [], []
@@ -150,7 +169,7 @@ def measure(pods, engine, checkout, edits):
                 weight = 100 * (number % 2)
                 before = processor_seconds(process.pid)
                 policy.write_text(yaml.safe_dump(edited(weight, pods)))
-                seconds.append(wait_for(process, port, f"[web{1 if weight else pods - 1}]", _EDIT_SECONDS))
+                seconds.append(wait_for_answer(process, port, lines, f"[web{1 if weight else pods - 1}]"))
                 time.sleep(0.5)  # what else an edit takes is not this answer's
                 worked.append(processor_seconds(process.pid) - before)
             found["edit, s"] = statistics.median(seconds)
@@ -209,9 +228,9 @@ def many(engines):
             policy = Path(stack.enter_context(tempfile.TemporaryDirectory()), "policy.yaml")
             policy.write_text(yaml.safe_dump(edited(100, 7)))
             labs = [stack.enter_context(lab(manifests(7), policy, engine)) for _ in range(_LABS)]
-            starts = [wait_for(*each, "[web1]", _START_SECONDS) for each in labs]
+            starts = [wait_until_ready(*each) for each in labs]
             policy.write_text(yaml.safe_dump(edited(0, 7)))
-            edits = [wait_for(*each, "[web6]", _EDIT_SECONDS) for each in labs]
+            edits = [wait_for_answer(*each, "[web6]") for each in labs]
             print(f"{engine}: {_LABS} labs beside {_HELD} inotify instances: all started, all edited", end="")
             print(f" ({max(starts):.1f} s, {max(edits):.1f} s)")
 
@@ -220,10 +239,10 @@ def outcome(objects, engine):
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder, "policy.yaml")
         policy.write_text(yaml.safe_dump(edited(100, 7)))
-        with lab(objects, policy, engine) as (process, port):
-            start = wait_for(process, port, "[web1]", _START_SECONDS)
+        with lab(objects, policy, engine) as found:
+            start = wait_until_ready(*found)
             policy.write_text(yaml.safe_dump(edited(0, 7)))
-            return f"started in {start:.1f} s, edited in {wait_for(process, port, '[web6]', _EDIT_SECONDS):.1f} s"
+            return f"started in {start:.1f} s, edited in {wait_for_answer(*found, '[web6]'):.1f} s"
 
 
 def hold_inotify(count):

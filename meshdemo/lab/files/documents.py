@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
 import re
@@ -16,6 +18,8 @@ _DEPTH_LIMIT = 100
 # So many characters count as one value more.
 _TEXT_UNIT = 64
 _SHOWN_LENGTH = 40
+# Of so many texts the nodes are kept.
+_REMEMBERED = 4
 _JSON = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MERGE = "tag:yaml.org,2002:merge"
@@ -75,11 +79,19 @@ def compose(text: str) -> Iterator[yaml.Node]:
     return (node for node in yaml.compose_all(text, _Yaml) if node is not None)
 
 
+@functools.lru_cache(_REMEMBERED)
+def _composed(text: str) -> tuple[yaml.Node, ...]:
+    """Return the documents of YAML as nodes, as far as they can be read. Many of one file are asked for in a row."""
+    found: list[yaml.Node] = []
+    with contextlib.suppress(yaml.YAMLError, RecursionError, DocumentError):
+        found += compose(text)
+    return tuple(found)
+
+
 def last_line(text: str, line: int) -> int:
     """Return the last line, from 1, of the document that begins at a line, or of the whole text."""
-    try:
-        root = next(each for each in compose(text) if each.start_mark.line + 1 == line)
-    except (yaml.YAMLError, RecursionError, StopIteration, AttributeError, DocumentError):
+    root = next((each for each in _composed(text) if each.start_mark.line + 1 == line), None)
+    if root is None:
         return text.count("\n") + 1
     return int(root.end_mark.line + (root.end_mark.column > 0))
 
@@ -95,9 +107,8 @@ def locate(text: str, line: int, kind: str, name: str, path: str) -> tuple[int, 
         if text.count("\n", 0, start) + 1 == line:
             text, before = text[start:].replace("\t", " "), line - 1
             break
-    try:
-        root = next(each for each in yaml.compose_all(text, _Yaml) if each.start_mark.line + 1 + before == line)
-    except (yaml.YAMLError, RecursionError, StopIteration, AttributeError):
+    root = next((each for each in _composed(text) if each.start_mark.line + 1 + before == line), None)
+    if root is None:
         return None
     node = _item(root, kind, name)
     mark, rest = node.start_mark, path

@@ -153,3 +153,17 @@ def test_where_a_field_stands_in_json():
     """In objects of JSON that follow each other, too."""
     text = '{"kind": "A"}\n{\n\t"kind": "B",\n\t"spec": {"x": 1}}'
     assert locate(text, 2, "B", "", "spec.x") == (4, 11)
+
+
+def test_places_in_a_long_file(monkeypatch):
+    """A file is read once for the places of all its objects, those before one that cannot be read among them."""
+    read = []
+    compose = documents.yaml.compose_all
+    monkeypatch.setattr(documents.yaml, "compose_all", lambda *given: read.append(1) or compose(*given))
+    text = "".join(f"kind: A\nmetadata: {{name: a{number}}}\n---\n" for number in range(20)) + "kind: [broken\n"
+    for number in range(20):
+        line = 3 * number + 1
+        assert documents.locate(text, line, "A", f"a{number}", "metadata") == (line + 1, 1)
+        assert documents.last_line(text, line) == line + 1
+    assert documents.locate(text, 61, "A", "b", "kind") is None
+    assert len(read) == 1
