@@ -226,6 +226,15 @@ def test_secrets(explain):
     assert "geheim" not in str(answer["hops"])
 
 
+def test_a_host_that_nobody_knows(explain):
+    """A call to a host outside the mesh passes through, by Istio's default."""
+    hop = sidecar(explain("# nothing\n", origin="proxy", url="http://nobody.invalid/"))
+    assert hop["reason"] == "no name server knows nobody.invalid"
+    assert hop["notes"] == [
+        "nobody.invalid is no host of the mesh: calls pass through (outboundTrafficPolicy ALLOW_ANY)"
+    ]
+
+
 def test_no_answer(explain):
     """A call without an answer says why there is none."""
     answer = explain("# nothing\n", origin="webserverv1", url="http://127.0.0.1:1/")

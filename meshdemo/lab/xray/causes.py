@@ -20,6 +20,8 @@ _POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
 _DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
 _TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
 _RESET = re.compile(r"upstream_reset_(?:before|after)_response_started\{([^}]*)\}")
+#: The route that refuses calls to hosts that nobody knows (Istio, outboundTrafficPolicy REGISTRY_ONLY).
+BLOCK_ALL = "block_all"
 _CALLER_GONE = "downstream_"
 _NOT_LIMITED = 4294967295
 # The limits of a connection pool by Envoy's names, as Istio calls them.
@@ -112,6 +114,10 @@ def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
     if record.details == "upstream_per_try_timeout":
         per_try = (action.get("retry_policy") or {}).get("per_try_timeout")
         return f"timeout: the rule gives each try {_seconds(per_try)} (perTryTimeout), and the last one took longer"
+    if record.route == BLOCK_ALL:
+        return f"{record.authority} is no host of the mesh, and calls to others are refused (REGISTRY_ONLY)"
+    if record.details.startswith("dns_resolution_failure"):
+        return f"no name server knows {record.authority}"
     if record.details == "direct_response":
         return _own_answer(route or {})
     if record.details == "route_not_found":

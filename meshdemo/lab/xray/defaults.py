@@ -7,10 +7,13 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import LOCALITY_LABELS
 from meshdemo.lab.xray.calls import GATEWAY, Hop
+from meshdemo.lab.xray.causes import BLOCK_ALL
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, full_host, short_host
 
+# The routes for hosts that nobody knows (Istio, pilot/pkg/networking/util, BuildPassthroughRoute).
+_ALLOW_ANY = "allow_any"
 _ANY = ("InboundPassthroughCluster", "PassthroughCluster")
 
 
@@ -39,7 +42,9 @@ def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     if hop.kind == GATEWAY:
         yield f"no rule at this gateway is for {record.authority}{record.path}"
         return
-    if record.cluster.startswith(_ANY):
+    if record.route == BLOCK_ALL:
+        return
+    if record.route == _ALLOW_ANY or record.cluster.startswith(_ANY):
         yield f"{record.authority} is no host of the mesh: calls pass through (outboundTrafficPolicy ALLOW_ANY)"
         return
     host = hop.destination.host if hop.destination else record.authority
