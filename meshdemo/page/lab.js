@@ -41,7 +41,7 @@ async function followLab() {
 
 function takeScene(next) {
   const isGiven = ["rate", "path", "header"].some((name) => new URLSearchParams(location.search).has(name));
-  const isOther = next.link !== link && (link !== null || (token && !isGiven));
+  const isOther = next.link !== link && (scene !== null || (token && !isGiven));
   scene = next;
   if (next.link) link = next.link;
   if (!turning) drawLab();
