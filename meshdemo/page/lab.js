@@ -4,11 +4,12 @@
 // Elsewhere, as on a cluster, nothing of this is asked for or shown.
 
 const LAB_RETRY_MS = 2000;
-const WIDE = matchMedia("(min-width: 1200px)");
+const WIDE_PX = { normal: 1200, big: 1600 };     // from here on there is room beside the calls
 
 // Who may edit: the link that the lab prints ends in a token, which goes nowhere but into edits.
 const token = readToken();
 let scene = null;              // what the lab said last
+let wasWide = null;            // whether it stood beside the calls
 let link = null;               // that of the scene to call, as the lab said it last
 let turning = null;            // the control that a person holds, which is not drawn anew meanwhile
 
@@ -68,6 +69,7 @@ function drawLab() {
   const { title, files, policies, changes, refusal, desk } = scene;
   $("lab").hidden = false;
   document.body.classList.add("with-lab");
+  foldLab();
   setText($("lab-title"), title || files.at(-1).split("/").at(-1));
   $("keys").hidden = !(desk && token);
   $("desk-hint").hidden = !desk || Boolean(token);
@@ -160,7 +162,9 @@ async function edit(what) {
 }
 
 function foldLab() {
-  $("lab-fold").open = WIDE.matches;
+  const isWide = innerWidth >= (settings.big ? WIDE_PX.big : WIDE_PX.normal);
+  if (document.body.classList.toggle("beside", isWide) !== wasWide) $("lab-fold").open = isWide;
+  wasWide = isWide;
 }
 
 // --- The way of a call: in a line below the answer that one looks at, in full once it is chosen ---
@@ -246,7 +250,6 @@ start();
 if ("lab" in told.dataset) {
   setInterval(askForMet, MET_MS);
   for (const button of $("keys").querySelectorAll("button")) button.addEventListener("click", () => edit({ key: button.dataset.key }));
-  WIDE.addEventListener("change", foldLab);
-  foldLab();
+  addEventListener("resize", () => { if (scene) foldLab(); });
   followLab();
 }

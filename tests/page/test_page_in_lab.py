@@ -380,6 +380,18 @@ Promise.allSettled(asked.map(async (each) => (await each).text())).then((found) 
 
 @in_browser
 @pytest.mark.thorough
+def test_its_place_with_large_letters(show_lab):
+    """With letters for a projector it is folded above the calls, which still fit the screen."""
+    page = show_lab("?big", viewport={"width": 1280, "height": 720})
+    answers(page, 20)
+    assert not page.is_visible("#policies")
+    for selector in ("#times", "#picture"):
+        box = page.locator(selector).bounding_box()
+        assert box["y"] + box["height"] <= 720, selector
+
+
+@in_browser
+@pytest.mark.thorough
 def test_a_foreign_page_cannot_edit_or_read(lab, program, browser, tcp_server):
     """A page of another site in the same browser edits nothing and reads nothing, even with the token."""
     backend = tcp_server(replying(http_response(b"ok")))
