@@ -40,9 +40,9 @@ class Outcome:
 
     `status` is the application's or the mesh's, through however many proxies; None where the last proxy got no answer,
     which `error` and `error_code` then explain. `version` and `pod` are None where no application signed; then `text`
-    is what was answered, on one line. As the web server saw the call: its `path`, which `attempt` it was, and the
-    `identity` that mutual TLS proved. `proxy_milliseconds` is what the first proxy says that its call took,
-    `not_passed_on` names headers, in small letters, that a proxy did not pass on.
+    is what was answered, on one line. As the web server saw the call: its `path`, its `request_id`, which `attempt` it
+    was, and the `identity` that mutual TLS proved. `proxy_milliseconds` is what the first proxy says that its call
+    took, `not_passed_on` names headers, in small letters, that a proxy did not pass on.
     """
 
     status: int | None
@@ -51,6 +51,7 @@ class Outcome:
     path: str | None = None
     attempt: int | None = None
     identity: str | None = None
+    request_id: str | None = None
     text: str = ""
     origin: Origin = Origin.ELSEWHERE
     error: str | None = None
@@ -122,6 +123,7 @@ def _read(status: int, value: Any, headers: Any) -> Outcome:
                 version=shorten(content),
                 pod=shorten(hostname),
                 path=shorten(path) if isinstance(path, str) else None,
+                request_id=shorten(arrived["x-request-id"]) if "x-request-id" in arrived else None,
                 attempt=_attempt(arrived.get("x-envoy-attempt-count", "")),
                 identity=_identity(arrived.get("x-forwarded-client-cert", "")),
                 **shared,

@@ -24,10 +24,10 @@ def identity(certificate):
 
 
 def test_an_application():
-    """Version, pod, path, try and identity come from what the web server says, the status from the answer."""
-    headers = {"X_Envoy_Attempt_Count": "2", "X_Forwarded_Client_Cert": f"URI={SPIFFE}proxy"}
+    """Version, pod, path, try, identity and id come from what the web server says, the status from the answer."""
+    headers = {"X_Envoy_Attempt_Count": "2", "X_Forwarded_Client_Cert": f"URI={SPIFFE}proxy", "X_Request_Id": "1"}
     assert read(proxied(web("V1", "pod-1", path="/x", **headers), 503)) == Outcome(
-        503, "V1", "pod-1", "/x", 2, f"{SPIFFE}proxy", proxy_milliseconds=2.5
+        503, "V1", "pod-1", "/x", 2, f"{SPIFFE}proxy", "1", proxy_milliseconds=2.5
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from meshdemo.answers import Outcome, read_answer, shorten
@@ -114,7 +114,9 @@ class Tally:
             if sample.request_id and text.reason and text.reason.is_guess and len(self.guesses) < MOST_GUESSES:
                 self.guesses[sample.request_id] = text
             return
-        self._add_kind(f"{outcome.status} {outcome.version}", sample)
+        # A gateway has given it another id.
+        arrived = replace(sample, request_id=outcome.request_id or sample.request_id) if sample.request_id else sample
+        self._add_kind(f"{outcome.status} {outcome.version}", arrived)
         self.pods[outcome.version][outcome.pod].add(outcome)
         for counter, fact in ((self.paths, outcome.path), (self.identities, outcome.identity)):
             if fact is not None:

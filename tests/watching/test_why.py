@@ -97,6 +97,13 @@ def test_kinds(lab):
     ]  # fmt: skip
 
 
+def test_a_call_through_a_gateway():
+    """A gateway gives a call an id of its own, by which it is known behind it: the web server has seen that one."""
+    tally = Tally()
+    tally.add(replace(sample(proxied(web("V1", X_Request_Id="theirs"))), request_id="mine"))
+    assert tally.kinds == {"200 V1": Kind(1, "theirs")}
+
+
 NO_ROUTE = "404 probably no route (NR): no rule of the mesh fits the call"
 
 
