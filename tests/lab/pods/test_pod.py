@@ -106,6 +106,6 @@ def test_its_configuration(cluster, around):
     first = local()
     assert local(quick.configure(cluster).resources["proxy-1"]) is first
     assert local(basis=1) is not first
-    assert local(names={"a": "b"}, basis=1) is not local(basis=1)
+    assert local(names={("a", 80): (("10.0.0.1", 80),)}, basis=1) is not local(basis=1)
     assert first.listeners and local(Resources()).listeners == []
     assert len(asked) == 5
