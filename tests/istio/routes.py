@@ -168,7 +168,7 @@ def _ask(port: int, request: Request) -> tuple[tuple[str | None, int | None], Re
     if answer.status not in (200, 404):
         return None
     headers = [each for each in request.headers if each[0].lower() != "x-request-id"]
-    headers.append(("x-request-id", answer.headers["x-request-id"]))
+    headers.append(("x-request-id", answer.headers["x-request-id"].encode("latin-1").decode()))
     host, _, number = body.partition("\n")
     taken = (host, int(number)) if answer.status == 200 else (None, None)
     return taken, Request(request.method, request.authority, request.path, tuple(headers))
@@ -215,6 +215,9 @@ def _request(routes: Resource, chance: random.Random) -> Request:
     if query:
         fields["path"] += ("&" if "?" in fields["path"] else "?") + "&".join(query)
     fields["path"] = re.sub("[^!-~]", "%20", fields["path"])
+    # What no request can have (RFC 9110, 9.1 and 7.2): a value that a condition asks for, and that no client sends.
+    fields["method"] = fields["method"] if re.fullmatch("[A-Za-z]+", fields["method"]) else "GET"
+    fields["authority"] = re.sub("[^!-~]", "", fields["authority"]) or "webserver"
     return Request(**fields, headers=tuple(headers))
 
 
