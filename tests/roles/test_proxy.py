@@ -9,6 +9,7 @@ from requests_mock import ANY
 from support import OF_THE_PAGE, http_response, replying
 
 from meshdemo.calling.upstream import Upstream
+from meshdemo.page.page import PageOptions
 from meshdemo.roles import proxy, webserver
 from meshdemo.serving import server
 from meshdemo.serving.waitress_server import Server
@@ -489,9 +490,10 @@ def test_json_tells_of_changes(proxied, requests_mock, tmp_path):
     """Where a mesh may change, a header says as of which change an answer is; elsewhere there is none."""
     requests_mock.get(ANY, text="ok")
     file = tmp_path / "changes.json"
+    options = {"page_options": PageOptions(changes_file=file)}
     assert "meshdemo-changed" not in proxied(headers=JSON).headers
-    assert proxied(headers=JSON, options={"changes_file": file}).headers["meshdemo-changed"] == "-"
+    assert proxied(headers=JSON, options=options).headers["meshdemo-changed"] == "-"
     file.write_text('[{"time": "2026-01-02T03:04:05Z", "text": "Gateway/a\\nb changed"}]')
-    changed = proxied(headers=JSON, options={"changes_file": file}).headers["meshdemo-changed"]
+    changed = proxied(headers=JSON, options=options).headers["meshdemo-changed"]
     assert changed == "2026-01-02T03:04:05+00:00%20Gateway/a%0Ab%20changed"
-    assert "meshdemo-changed" not in proxied(options={"changes_file": file}).headers
+    assert "meshdemo-changed" not in proxied(options=options).headers

@@ -127,7 +127,7 @@ def test_advice(stand_in, example):
 
 def test_a_refusal_with_its_object(stand_in, example):
     """A refusal of one policy has its place and one line; one of all has Istio's name."""
-    stand_in.answers({"error": "no\n  such field", "policy": 1}, {"error": "cannot be"})
+    stand_in.answers({"error": "no\n  such field", "policy": 1}, EMPTY, {"error": "cannot be"})
     with pytest.raises(ManifestError, match=r"^\S+policy\.yaml: DestinationRule/webserver: no such field$"):
         stand_in.engine.configure(example)
     with pytest.raises(ManifestError, match=r"^Istio's control plane: cannot be$"):
