@@ -42,6 +42,7 @@ from meshdemo.lab.xray.records import Records
 
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
+_POD_SECONDS = 1
 _SLOW_SECONDS = 10
 # How long who has seen a scene waits for another one.
 _SCENE_SECONDS = 2
@@ -160,12 +161,13 @@ class Lab:
         self._want(self.state)
         self.outside.start(self.state, self.pods.where)
         self.pods.step()
-        deadline = time.monotonic() + _START_SECONDS
+        seconds = _START_SECONDS + _POD_SECONDS * len(self.state.pods)
+        deadline = time.monotonic() + seconds
         try:
             while not (self.pods.settled and self.outside.is_ready):
                 if time.monotonic() > deadline:
                     names = ", ".join(self.pods.not_ready())
-                    self._say(f"not ready after {_START_SECONDS} s, so no traffic goes to them yet: {names}")
+                    self._say(f"not ready after {seconds} s, so no traffic goes to them yet: {names}")
                     break
                 time.sleep(_POLL_SECONDS)
                 for envoy in self._envoys():

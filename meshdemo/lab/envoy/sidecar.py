@@ -74,6 +74,7 @@ class Sidecar:
         self._restart_at: float | None = None
         self._generations: Counter[str] = Counter()
         self._heard_at = 0.0
+        self._was_slow = False
         #: Whether it takes calls, as `look_after` saw it.
         self.is_ready = False
 
@@ -95,9 +96,12 @@ class Sidecar:
         self.offer({**self.subscriber.offered, "endpoints": self._local.endpoints_snapshot(where)})
 
     def check(self) -> None:
-        """Raise EnvoyError when it has ended, with the last lines of its log, or refuses what it was sent."""
+        """Raise EnvoyError when it has ended, with the last lines of its log, or refuses what it was sent.
+
+        One that was slow, and is to be started again, has not ended itself.
+        """
         code = self.process.poll() if self.process else None
-        if code is not None:
+        if code is not None and not self._was_slow:
             raise EnvoyError(f"Envoy of {self.name} ended with status {code}:\n{self._last_lines()}")
         for reason in self.subscriber.refusals.values():
             raise EnvoyError(f"Envoy of {self.name} does not accept what it is to have: {reason}")
@@ -111,7 +115,8 @@ class Sidecar:
             return
         try:
             self.check()
-            if not self.is_ready and now > self._started_at + _START_SECONDS:
+            self._was_slow = not self.is_ready and now > self._started_at + _START_SECONDS
+            if self._was_slow:
                 raise EnvoyError(f"Envoy of {self.name} takes no calls after {_START_SECONDS} s")
         except EnvoyError as error:
             if now > self._started_at + _LONGEST_PAUSE_SECONDS:
@@ -196,6 +201,7 @@ class Sidecar:
             hear = threading.Thread(target=_hear, args=(self.process.stdout, self._log), daemon=True)
             hear.start()
         self._started_at = self._heard_at = time.monotonic()
+        self._was_slow = False
         self._restart_at = None
 
     def _last_lines(self) -> str:

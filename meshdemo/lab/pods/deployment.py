@@ -11,6 +11,9 @@ from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.
 _REPLACEMENT_SECONDS = 30.0
+# So many start at the same time, since more make each other slow; one that is long in coming keeps nobody waiting.
+_MOST_STARTING = 8
+_STARTING_SECONDS = 10.0
 
 #: Returns the configuration of a pod's sidecar, None for one without.
 Configure = Callable[[RunningPod], "Local | None"]
@@ -44,6 +47,7 @@ class Pods:
         self._leaving: list[RunningPod] = []
         self._count = 0
         self._changed_at = 0.0
+        self._starting: dict[RunningPod, float] = {}
         #: The pods that take calls, by their address in the cluster, as the last `step` saw it.
         self.taking_calls: dict[str, RunningPod] = {}
 
@@ -92,7 +96,7 @@ class Pods:
         try:
             self._replace(taken_out)
             for name, wanted in self._wanted.items():
-                if name not in self._slots:
+                if name not in self._slots and self._has_room():
                     self._slots[name] = _Slot(self._start(wanted))
             self._roll()
             self._remove(taken_out)
@@ -114,9 +118,20 @@ class Pods:
     def _takes_calls(self, slot: _Slot) -> bool:
         return self.taking_calls.get(slot.current.pod.address) is slot.current
 
+    def _has_room(self) -> bool:
+        """Return whether one more pod may start now."""
+        now = time.monotonic()
+        self._starting = {
+            pod: since
+            for pod, since in self._starting.items()
+            if not pod.is_ready and not pod.has_ended and now < since + _STARTING_SECONDS
+        }
+        return len(self._starting) < _MOST_STARTING
+
     def _start(self, wanted: PodSpec) -> RunningPod:
         self._count += 1
         pod = RunningPod(f"pod-{self._count}", wanted, self._around)
+        self._starting[pod] = time.monotonic()
         try:
             pod.start(self._configure(pod), self.where)
         except BaseException:
@@ -144,7 +159,7 @@ class Pods:
             wanted = self._wanted.get(name)
             if wanted is None or slot.incoming or slot.current.wanted == wanted:
                 continue
-            if wanted.pod.workload not in busy:
+            if wanted.pod.workload not in busy and self._has_room():
                 busy.add(wanted.pod.workload)
                 slot.incoming = self._start(wanted)
 

@@ -226,3 +226,20 @@ def test_a_pod_that_cannot_be_started(pods):
         with pytest.raises(OSError, match="no more processes"):
             step(pods)
     assert [pod.was_retired for pod in pods.present] == [True, True]
+
+
+def test_many_pods(pods, monkeypatch):
+    """A few pods start at a time; the next ones do when these are ready, or long in coming."""
+    now = [100.0]
+    monkeypatch.setattr(deployment.time, "monotonic", lambda: now[0])
+    names = [f"a-{number}" for number in range(1, 10)] + [f"b-{number}" for number in range(1, 10)]
+    want(pods, *names, deployments=("a", "b"))
+    step(pods)
+    step(pods)
+    assert len(PlayedPod.started) == 8
+    PlayedPod.started[0].is_ready = True
+    step(pods)
+    assert len(PlayedPod.started) == 9
+    now[0] += 11
+    step(pods)
+    assert len(PlayedPod.started) == 17
