@@ -46,7 +46,7 @@ def test_scaling(running):
             roll(running, f"replicas: {before}", f"replicas: {after}")
             calls.wait_for_more()
     assert not calls.lost
-    assert len(calls) > 60
+    assert len(calls) >= 60
     assert set(calls.pods["Webserver V1"]) == {f"webserverv1-{number}" for number in range(1, 5)}
     keys = {pod.pod.name: pod.key for pod in running.lab.pods.present}
     for name in ("proxy-1", "webserverv1-1", "webserverv1-2", "webserverv2-1", "webserverv2-2"):
@@ -113,7 +113,7 @@ def test_a_proxy_that_gets_a_sidecar(running):
         running.edit("example.yaml", text)
         running.wait_for_line("rolled out", since)
     assert not calls.lost
-    assert len(calls) > 50
+    assert len(calls) > 20
 
 
 def test_an_argument_that_cannot_be(running):
