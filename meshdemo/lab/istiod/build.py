@@ -211,9 +211,8 @@ def _compile(go: str, guard: Guard, show: Say) -> None:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
         show(f"compiling: {count} of up to {packages} packages, {minutes}:{seconds:02} minutes")
 
-    # Nothing for a debugger, which a tenth of the time would go to; the compiler's part of that has a flag of its own.
-    flags = ["-gcflags=all=-dwarf=false", "-ldflags", f"-s -w -X main.version={ISTIO_VERSION}"]
-    _run([go, "build", "-v", "-trimpath", *flags, "-o", str(made / _PROGRAM), "."], source, environment, group, report)
+    flags = ["-v", "-trimpath", "-ldflags", f"-s -w -X main.version={ISTIO_VERSION}", "-o", str(made / _PROGRAM)]
+    _run([go, "build", *flags, "."], source, environment, group, report)
     module = Path(_output([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], source, environment, group))
     for name, path in _DEFINITIONS.items():
         shutil.copyfile(module / path, made / name)
