@@ -149,7 +149,13 @@ class Classroom:
 
     def _refuse(self, visit: Visit, reason: str) -> str:
         """Say why a lesson cannot be shown here, and offer the engine that can."""
-        texts = (visit.words.about, "", reason, "", "Press i to go on with Istio's own control plane (--istiod).")
+        texts = (
+            visit.words.about,
+            "",
+            *reason.splitlines(),
+            "",
+            "Press i to go on with Istio's own control plane (--istiod).",
+        )
         page = [line for text in texts for line in terminal.wrap(printable(text), self._reader.room()[0], "")]
         self._reader.show(visit, page, "i go on with --istiod  n next  p previous  q quit")
         return self._reader.wait_for("npqi")
