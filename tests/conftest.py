@@ -34,6 +34,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("istiod")
 
 
+@pytest.fixture(autouse=True)
+def _restore_signals() -> Iterator[None]:
+    """Heed signals again that a command has left ignored in this process, which it takes for the end of it."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def call_app():
     """Return a function that calls a WSGI application in process, under the validator of the specification."""
