@@ -1,6 +1,6 @@
 """Asking a lab that runs: HTTP over the Unix socket in its folder, JSON in both directions.
 
-What the lab answers is in meshdemo/lab/door.py. This needs nothing of the lab, so that its pods can ask it, too.
+What the lab answers is in meshdemo/lab/door/door.py. This needs nothing of the lab, so that its pods can ask it, too.
 """
 
 from __future__ import annotations

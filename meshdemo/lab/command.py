@@ -16,7 +16,7 @@ import click
 from meshdemo import bundled
 from meshdemo.console import signals, streams
 from meshdemo.errors import StartError
-from meshdemo.lab import lab, quick, summary
+from meshdemo.lab import lab, quick
 from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
 from meshdemo.lab.engine import Engine
@@ -26,6 +26,7 @@ from meshdemo.lab.files.manifests import NAMESPACE, NAMESPACE_RULE, ManifestErro
 from meshdemo.lab.files.sources import folders_below, parse_source
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.pods.replica import Say
+from meshdemo.lab.words import summary
 from meshdemo.serving.server import ServeOptions
 
 # How often a progress is written where it cannot be written over.

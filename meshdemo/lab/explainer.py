@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from meshdemo import __version__
-from meshdemo.lab.connecting import talk
-from meshdemo.lab.door import Door, DoorError
+from meshdemo.lab.door.connecting import talk
+from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.envoy.loopback import HOST
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from meshdemo.escaping import printable_message
-from meshdemo.lab import summary
 from meshdemo.lab.callers import MOST as MOST_CALLERS
 from meshdemo.lab.callers import Callers
 from meshdemo.lab.cluster.model import Pod
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
-from meshdemo.lab.door import Door, DoorError
+from meshdemo.lab.door.door import Door, DoorError
+from meshdemo.lab.door.marks import ChangeMarks
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.judge import Judge
@@ -27,7 +27,6 @@ from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.manifests import ManifestError, shown_path
-from meshdemo.lab.marks import ChangeMarks
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.deployment import Pods
@@ -37,6 +36,7 @@ from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.request_log import RequestLog
 from meshdemo.lab.state import Reader, State, as_json
+from meshdemo.lab.words import summary
 from meshdemo.lab.xray.naming import RuleBook
 from meshdemo.lab.xray.records import Records
 

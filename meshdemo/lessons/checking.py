@@ -20,13 +20,13 @@ import click
 from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.lessons import promises
 from meshdemo.lessons.command import folder_of, import_lab
-from meshdemo.lessons.comment import Command
-from meshdemo.lessons.notes import Notes
-from meshdemo.lessons.promises import Verdict, format_seen
-from meshdemo.lessons.reading import EXAMPLE, Lesson
-from meshdemo.lessons.stage import Stage
+from meshdemo.lessons.files.comment import Command
+from meshdemo.lessons.files.reading import EXAMPLE, Lesson
+from meshdemo.lessons.running import promises
+from meshdemo.lessons.running.notes import Notes
+from meshdemo.lessons.running.promises import Verdict, format_seen
+from meshdemo.lessons.stages.stage import Stage
 
 _SUFFIXES = (".yaml", ".yml")
 _PROGRAMS = (("meshdemo", "call"), ("meshdemo", "watch"))

@@ -19,14 +19,16 @@ import click
 from meshdemo import bundled
 from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
-from meshdemo.lessons import classroom, listing, promises
-from meshdemo.lessons.notes import Notes
-from meshdemo.lessons.reading import EXAMPLE, Lesson, find_lesson, read_exercises, read_lessons
+from meshdemo.lessons import listing
+from meshdemo.lessons.classroom import classroom
+from meshdemo.lessons.files.reading import EXAMPLE, Lesson, find_lesson, read_exercises, read_lessons
+from meshdemo.lessons.running import promises
+from meshdemo.lessons.running.notes import Notes
 
 if TYPE_CHECKING:
-    from meshdemo.lessons.cluster_stage import ClusterStage
-    from meshdemo.lessons.lab_stage import LabStage
-    from meshdemo.lessons.stage import Stage
+    from meshdemo.lessons.stages.cluster_stage import ClusterStage
+    from meshdemo.lessons.stages.lab_stage import LabStage
+    from meshdemo.lessons.stages.stage import Stage
 
 # Where edits are kept, so that the lessons stay as they are.
 _EDITS = Path("meshdemo-lessons")
@@ -119,7 +121,7 @@ def _copy(options: LessonOptions, target: Path) -> None:
 def _list(lessons: list[Lesson]) -> None:
     need_istiod: set[Lesson] = set()
     try:
-        from meshdemo.lessons.lab_stage import needs_istiod
+        from meshdemo.lessons.stages.lab_stage import needs_istiod
 
         need_istiod = {lesson for lesson in lessons if needs_istiod(lesson)}
     except ImportError:
@@ -140,7 +142,7 @@ def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Itera
 
 
 def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> ClusterStage:
-    from meshdemo.lessons.cluster_stage import ClusterStage
+    from meshdemo.lessons.stages.cluster_stage import ClusterStage
 
     stage = ClusterStage(lessons[0].folder, options.port, notes.say)
     click.echo(stage.plan())
@@ -165,7 +167,9 @@ def _lab_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> L
 def import_lab(what: str) -> tuple[ModuleType, ModuleType]:
     """Return the lab's commands and its stage; raise StartError where the packages that they need are not installed."""
     try:
-        return importlib.import_module("meshdemo.lab.command"), importlib.import_module("meshdemo.lessons.lab_stage")
+        return importlib.import_module("meshdemo.lab.command"), importlib.import_module(
+            "meshdemo.lessons.stages.lab_stage"
+        )
     except ImportError as error:
         raise StartError(
             f"{what} needs the package {error.name}, which the extra `lab` brings: from a clone of meshdemo, "

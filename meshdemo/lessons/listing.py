@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from meshdemo.console import terminal
 from meshdemo.escaping import printable
-from meshdemo.lessons.reading import Lesson
+from meshdemo.lessons.files.reading import Lesson
 
 _NEEDS_ISTIOD = "*"
 # In columns: the title and the name of a lesson on the left, and on the right.

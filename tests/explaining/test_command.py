@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from meshdemo.cli import main
 from meshdemo.explaining import command
-from meshdemo.lab.door import Door, DoorError
+from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.xray.calls import Call, Hop
 
 CALL = Call(

@@ -20,9 +20,10 @@ from istiod import istiod
 from meaning import differences, meaning
 from records import load_objects, refused_field
 
-from meshdemo.lab import quick, summary
+from meshdemo.lab import quick
 from meshdemo.lab.files.manifests import ManifestError
 from meshdemo.lab.quick.rules.refusing import RefusalError
+from meshdemo.lab.words import summary
 
 SAME, REFUSED, DIFFERENT, INVALID = "same", "refused", "different", "refused by Istio"
 

@@ -12,7 +12,7 @@ from support import http_response, replying
 from meshdemo.cli import main
 from meshdemo.errors import StartError
 from meshdemo.lessons import checking
-from meshdemo.lessons.notes import Notes
+from meshdemo.lessons.running.notes import Notes
 
 WATCH = "#   meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0"
 

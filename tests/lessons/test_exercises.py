@@ -9,10 +9,10 @@ import sys
 import pytest
 from support import ROOT, in_tiers
 
-from meshdemo.lessons.comment import parse_commands
-from meshdemo.lessons.lab_stage import needs_istiod
-from meshdemo.lessons.permission import is_usual
-from meshdemo.lessons.reading import read_exercises
+from meshdemo.lessons.files.comment import parse_commands
+from meshdemo.lessons.files.permission import is_usual
+from meshdemo.lessons.files.reading import read_exercises
+from meshdemo.lessons.stages.lab_stage import needs_istiod
 
 FOLDER = ROOT / "k8s"
 EXERCISES = {exercise.name: exercise for exercise in read_exercises(FOLDER)}

@@ -15,8 +15,8 @@ import yaml
 from support import ROOT, documents, parsed
 
 from meshdemo.console import terminal
-from meshdemo.lessons import pages
-from meshdemo.lessons.reading import Lesson
+from meshdemo.lessons.classroom import pages
+from meshdemo.lessons.files.reading import Lesson
 from meshdemo.watching.expectations import parse_expectation
 
 K8S = ROOT / "k8s"

@@ -2,8 +2,8 @@
 
 from support import ROOT
 
+from meshdemo.lessons.files.reading import Lesson, read_exercises, read_lessons
 from meshdemo.lessons.listing import format_exercises, format_list
-from meshdemo.lessons.reading import Lesson, read_exercises, read_lessons
 
 
 def test_the_lessons_fit_a_window():

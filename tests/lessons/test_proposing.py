@@ -10,7 +10,7 @@ from meshdemo.cli import main
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lessons import proposing
-from meshdemo.lessons.comment import parse_commands
+from meshdemo.lessons.files.comment import parse_commands
 
 HEAD = "apiVersion: {}\nkind: {}\nmetadata:\n  name: it\nspec:\n"
 VIRTUAL_SERVICE = HEAD.format("networking.istio.io/v1", "VirtualService") + "  hosts: [webserver]\n"

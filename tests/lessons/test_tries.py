@@ -8,8 +8,8 @@ import sys
 import pytest
 from support import ROOT
 
-from meshdemo.lessons.comment import parse_words
-from meshdemo.lessons.reading import read_lessons
+from meshdemo.lessons.files.comment import parse_words
+from meshdemo.lessons.files.reading import read_lessons
 
 WATCH = "meshdemo watch http://127.0.0.1:3030"
 OUTSIDE = "meshdemo watch http://127.0.0.1:3031"

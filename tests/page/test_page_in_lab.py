@@ -10,7 +10,7 @@ from scenes import EVEN, playing
 from support import OF_THE_PAGE, get, http_response, replying, wait_until
 
 from meshdemo.calling.upstream import Upstream
-from meshdemo.lab.door import Door, DoorError
+from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.page.page import PageOptions
 from meshdemo.roles import proxy
 

@@ -32,7 +32,7 @@ def test_bounds(line):
 
 def test_every_import_is_declared():
     """What the application imports is what setup.cfg installs with it, and the lab may import its extra."""
-    lab = [*(ROOT / "meshdemo/lab").rglob("*.py"), ROOT / "meshdemo/lessons/lab_stage.py"]
+    lab = [*(ROOT / "meshdemo/lab").rglob("*.py"), ROOT / "meshdemo/lessons/stages/lab_stage.py"]
     rest = [path for path in (ROOT / "meshdemo").rglob("*.py") if path not in lab]
     for paths, extras in ((rest, [""]), (lab, ["", "lab"])):
         names = set()

@@ -3,7 +3,7 @@
 import dataclasses
 
 from meshdemo.errors import StartError
-from meshdemo.lessons.reading import EXAMPLE, read_lessons, replace_ports
+from meshdemo.lessons.files.reading import EXAMPLE, read_lessons, replace_ports
 
 
 class StageDouble:

@@ -14,7 +14,7 @@ from support import http_response, replying
 from meshdemo.cli import main
 from meshdemo.console.terminal import Marks
 from meshdemo.errors import StartError
-from meshdemo.lab.door import Door, DoorError
+from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.reasons import format_answer
 from meshdemo.watching import command as watch
 from meshdemo.watching import why

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from quick_support import EXAMPLE, http_route, manifest
 
-from meshdemo.lab import summary
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.istiod import Istiod
 from meshdemo.lab.istiod.statuses import read_statuses
 from meshdemo.lab.state import Reader
+from meshdemo.lab.words import summary
 
 SERVICE = {"group": "", "kind": "Service", "name": "webserver", "port": 80}
 GATEWAY = manifest("Gateway", {"listeners": [{"name": "a"}, {"name": "b"}]}, "web", "gateway.networking.k8s.io")

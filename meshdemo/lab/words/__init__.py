@@ -1,0 +1,4 @@
+"""Policies and their changes in words.
+
+Nothing here runs or configures anything.
+"""

@@ -1,0 +1,88 @@
+"""What a lab says: what starts, what runs, which policies are in force, and what an edit has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshdemo.escaping import printable
+from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.engine import Configuration
+from meshdemo.lab.files.manifests import Manifest, shown_path
+from meshdemo.lab.quick.precedence import find_not_in_force
+from meshdemo.lab.words.differences import describe_change
+from meshdemo.lab.words.wording import describe
+
+_LONGEST_WORDS = 300
+# A proxy is told at its start where Services are.
+_OF_PODS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "Service")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit did to one object: `text` for the terminal, `label` for the page, and whether pods may change.
+
+    The label of what is rolled out is short, since it is said more than once.
+    """
+
+    text: str
+    label: str
+    moves_pods: bool
+
+
+def starting(cluster: Cluster) -> str:
+    """Return the line that is said at once."""
+    counts = ", ".join(f"{workload.replicas} {workload.name}" for workload in cluster.workloads)
+    count = len(cluster.gateways)
+    gateways = f" and {count} gateway{'s' * (count > 1)}" if count else ""
+    names = [workload.name for workload in cluster.workloads if workload.stands_in]
+    which = "all" if len(names) == len(cluster.workloads) else ", ".join(names)
+    stand_ins = f", with stand-ins for the images of {which}" if names else ""
+    return f"starting {len(cluster.pods)} pods ({counts}){gateways}{stand_ins} ..."
+
+
+def policies(cluster: Cluster, configuration: Configuration) -> list[str]:
+    """Return the policies in words, `VirtualService/webserver: 75 % v1, 25 % v2`, and what of them is not in force."""
+    lines = []
+    known = [*configuration.not_in_force, *find_not_in_force(cluster)]
+    for manifest in cluster.policies:
+        without = {each.part: each.reason for each in known if each.policy == manifest.id}
+        rules = [str(rule) for rule in describe(manifest)]
+        for index, rule in enumerate(rules):
+            reason = without.pop(f"spec.http[{index}]", None)
+            if reason:
+                rules[index] = f"not in force, since {reason}: {rule}"
+        whole = without.pop("", None)
+        state = [f"not in force, since {whole}"] if whole else []
+        state += [f"{part} is not in force, since {reason}" for part, reason in without.items()]
+        words = ": ".join(filter(None, ("; ".join(state), "; ".join(rules))))
+        lines.append(f"{manifest.label}: {_cut(words)}" if words else manifest.label)
+    return lines
+
+
+def changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> list[Change]:
+    """Return what is different, object by object, with what a change has replaced by what."""
+    old = {manifest.id: manifest for manifest in before}
+    new = {manifest.id: manifest for manifest in after}
+    found = []
+    for key in dict.fromkeys((*old, *new)):
+        manifest = new.get(key) or old[key]
+        difference = ""
+        if key not in new:
+            verb = "removed"
+        elif key not in old:
+            verb = "added"
+        elif old[key].document != new[key].document:
+            verb = "changed"
+            difference = f" ({_cut(describe_change(old[key], new[key]))})"
+        else:
+            continue
+        label, moves_pods = f"{manifest.label} {verb}", manifest.kind in _OF_PODS
+        text = f"{shown_path(manifest.path)}: {label}{difference}"
+        found.append(Change(text, label if moves_pods else f"{label}{difference}", moves_pods))
+    return found
+
+
+def _cut(words: str) -> str:
+    words = printable(words)
+    return words if len(words) <= _LONGEST_WORDS else words[:_LONGEST_WORDS] + " ..."

@@ -1,0 +1,209 @@
+"""The lab as the stage of lessons: one lab for all of them, with the same address and page."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from meshdemo.errors import StartError
+from meshdemo.lab import quick
+from meshdemo.lab.cluster.model import Pod, matches
+from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.engine import Engine
+from meshdemo.lab.envoy.control_plane import EnvoyError
+from meshdemo.lab.files.manifests import Loader, ManifestError
+from meshdemo.lab.lab import Lab, LabOptions
+from meshdemo.lab.page_view import Subject
+from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
+from meshdemo.lab.pods.replica import Say
+from meshdemo.lab.quick.rules.refusing import UnsupportedError
+from meshdemo.lessons.files.reading import EXAMPLE, Lesson, replace_ports
+from meshdemo.lessons.stages.desk import FRONT, Desk, find_scene
+
+# Where the lessons' commands look for the gateways' port 80.
+_GATEWAY_SHIFT = 8000
+_PRIVILEGED = 1024
+_POLL_SECONDS = 0.05
+_IN_FORCE_SECONDS = 40.0
+# How many lines are kept of what each pod logs.
+_LINES = 10_000
+# What fits a line of a terminal.
+_LINK_LENGTH = 79
+
+
+class LabStage:
+    """Lessons in a lab, which starts with the first of them. `engine` configures it, `say` takes its lines.
+
+    `manifests` are what runs instead of the example of the lessons' folder. `count` is how many lessons there are,
+    `edits` the folder for copies that the page makes.
+    """
+
+    where = "in the lab"
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: LabOptions,
+        say: Say,
+        manifests: Sequence[Path] = (),
+        *,
+        count: int = 0,
+        edits: Path | None = None,
+    ) -> None:
+        self._engine = engine
+        self._manifests = tuple(manifests)
+        self._options = options
+        self._say = say
+        self._lab: Lab | None = None
+        self._lesson: Lesson | None = None
+        self._desk = Desk(edits)
+        self._copies: dict[str, Path] = {}
+        self._count = count
+        self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
+
+    def show(self, lesson: Lesson) -> None:
+        self._lesson = lesson
+        self._desk.show(lesson)
+        paths = self._paths(lesson)
+        try:
+            if self._lab is None:
+                self._lab = Lab(paths, self._engine, self._options, self._say, self._log)
+                self._lab.door.add("POST", "/edit", self._desk.answer)
+                self._start(self._lab)
+            else:
+                self._lab.follow(paths, dataclasses.replace(self._subject(lesson), link=""))
+                self._wait(self._lab)
+            self._lab.follow(paths, self._subject(lesson))  # with the ports that its proxies have now
+        except (ManifestError, EnvoyError) as error:
+            raise StartError(str(error)) from None
+        self._logs.clear()
+
+    def translate(self, command: Sequence[str]) -> list[str] | None:
+        if command[0] == "kubectl":
+            return None  # it opens a port, which the lab has open
+        words = replace_ports(command, self._ports())
+        if words[:2] == ["meshdemo", "call"] and self._lab:
+            words += ["--lab", str(self._lab.port)]  # where several labs run
+        return words
+
+    def logs(self, command: Sequence[str]) -> str | None:
+        if tuple(command[:2]) != ("kubectl", "logs") or self._lab is None:
+            return None
+        return "".join(
+            f"{line}\n"
+            for name in selected_logs(command, self._lab.state.cluster.pods)
+            for line in list(self._logs[name])
+        )
+
+    @property
+    def page(self) -> str | None:
+        """Return the link to the page with the scene of the lesson that is shown, and with the desk."""
+        if not self._lab or not self._lesson:
+            return None
+        link, desk = self._link(self._lesson), f"#desk={self._desk.token}"
+        # The page asks the lab for a scene that its link has no room for.
+        return link + desk if len(link + desk) <= _LINK_LENGTH else link.partition("?")[0] + desk
+
+    def pressed(self) -> str:
+        return self._desk.pressed()
+
+    def edited(self, lesson: Lesson) -> Lesson:
+        copy = self._copies.pop(lesson.file, None)
+        return dataclasses.replace(lesson, edited=copy) if copy else lesson
+
+    def step(self) -> None:
+        if self._lab is None:
+            return
+        if self._lesson and (copy := self._desk.copied()):
+            self._copies[self._lesson.file] = copy
+            if not self._lesson.edited:
+                self._say(f"the page edits a copy, {copy}; the lesson's own file stays as it is")
+            self._lesson = dataclasses.replace(self._lesson, edited=copy)
+            self._desk.show(self._lesson)
+            self._lab.follow(self._paths(self._lesson), self._subject(self._lesson))
+        self._lab.step()
+
+    def why_not(self, lesson: Lesson) -> str | None:
+        return reason_for_istiod(self._paths(lesson)) if self._engine.name == "quick" else None
+
+    def close(self) -> None:
+        """End the lab."""
+        if self._lab:
+            self._lab.stop()
+
+    def _link(self, lesson: Lesson) -> str:
+        port, query = find_scene(lesson)
+        number = self._ports().get(port)
+        return f"http://127.0.0.1:{number}/ui" + (f"?{query}" if query else "") if number else ""
+
+    def _subject(self, lesson: Lesson) -> Subject:
+        """Return what the page says of a lesson."""
+        of_all = f" of {self._count}" if self._count else ""
+        title = f"{'Exercise' if lesson.is_exercise else 'Lesson'} {lesson.number}{of_all}: {lesson.title}"
+        return Subject(title, self._link(lesson), desk=True, turns=self._desk.edits is not None)
+
+    def _paths(self, lesson: Lesson) -> list[Path]:
+        return [*(self._manifests or [lesson.folder / EXAMPLE]), lesson.path]
+
+    def _log(self, pod: str, line: str) -> None:
+        """Keep what a pod logs for those who ask for it; what is no line of an access log is said at once."""
+        self._logs[pod].append(line)
+        if not line[:1].isdigit() and not is_sidecar_name(pod):  # each begins with the time
+            self._say(f"{pod} | {line}")
+
+    def _start(self, lab: Lab) -> None:
+        try:
+            lab.start()
+        except (ManifestError, EnvoyError):
+            lab.stop()
+            self._lab = None
+            raise
+
+    def _wait(self, lab: Lab) -> None:
+        deadline = time.monotonic() + _IN_FORCE_SECONDS
+        while not lab.is_settled:
+            if time.monotonic() > deadline:
+                raise StartError(f"the lesson is not in force after {_IN_FORCE_SECONDS:g} s.")
+            time.sleep(_POLL_SECONDS)
+            lab.step()
+            if lab.problem:
+                raise StartError(lab.problem)
+
+    def _ports(self) -> dict[int, int]:
+        """Return where the ports that lessons name are here."""
+        ports = {}
+        for index, address in enumerate(self._lab.addresses() if self._lab else ()):
+            number = address.gateway_port or FRONT + index
+            is_shifted = address.gateway_port is not None and number < _PRIVILEGED
+            ports[number + _GATEWAY_SHIFT if is_shifted else number] = address.port
+        return ports
+
+
+def selected_logs(command: Sequence[str], pods: Iterable[Pod]) -> list[str]:
+    """Return whose lines `kubectl logs` asks for: pods, or their sidecars, by labels or by their workload's name."""
+    words = " ".join(command)
+    selector = re.search(r"(?:--selector|-l)[ =](\S+)", words)
+    named = re.search(r"\bdeployment/(\S+)", words)
+    labels = dict(part.split("=", 1) for part in selector[1].split(",")) if selector else {}
+    is_of_sidecar = re.search(r"(?:--container|-c)[ =]?istio-proxy\b", words) is not None
+    found = [pod.name for pod in pods if matches(pod.labels, labels) and (not named or pod.workload == named[1])]
+    return [sidecar_name(name) if is_of_sidecar else name for name in found]
+
+
+def needs_istiod(lesson: Lesson) -> str | None:
+    """Return why only Istio's own control plane shows a lesson as it is, None when the quick engine does, too."""
+    return reason_for_istiod([lesson.folder / EXAMPLE, lesson.path])
+
+
+def reason_for_istiod(paths: Sequence[Path]) -> str | None:
+    """Return why only Istio's own control plane shows what files say as it is, None when the quick engine does, too."""
+    try:
+        manifests, _ = Loader(paths).load()
+        configuration = quick.configure(read_cluster(manifests))
+    except ManifestError as error:
+        return str(error) if isinstance(error, UnsupportedError) else None
+    return configuration.notes[0] if any(each.needs_istiod for each in configuration.not_in_force) else None

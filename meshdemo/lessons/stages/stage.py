@@ -1,0 +1,43 @@
+"""What a stage has to do: a lesson is applied there, and its commands are run as they are meant there.
+
+There are two: the lab (lab_stage.py) and a cluster (cluster_stage.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from meshdemo.lessons.files.reading import Lesson
+
+
+class Stage(Protocol):
+    """Where lessons are applied."""
+
+    #: What is said of it at the start of each lesson, such as "in the lab".
+    where: str
+
+    @property
+    def page(self) -> str | None:
+        """Return the address of the live page with the scene of the lesson, once there is one."""
+
+    def show(self, lesson: Lesson) -> None:
+        """Apply a lesson in place of the one before, and return when it is in force; raise StartError."""
+
+    def translate(self, command: Sequence[str]) -> list[str] | None:
+        """Return a command of a lesson as it is run here; None for one that the stage has seen to."""
+
+    def logs(self, command: Sequence[str]) -> str | None:
+        """Return what `kubectl logs` would print, where the stage itself knows that."""
+
+    def pressed(self) -> str:
+        """Return a key that was pressed elsewhere than at the terminal, else nothing."""
+
+    def edited(self, lesson: Lesson) -> Lesson:
+        """Return the lesson with its copy where that was edited elsewhere since the last time, else as it is."""
+
+    def step(self) -> None:
+        """Look after everything; to be called many times a second."""
+
+    def why_not(self, lesson: Lesson) -> str | None:
+        """Return why a lesson cannot be shown here, None when it can."""

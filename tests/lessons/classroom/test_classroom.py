@@ -1,0 +1,309 @@
+"""Lessons at a terminal: what is shown step by step, and what the keys do."""
+
+import functools
+import os
+import pty
+import re
+import sys
+import time
+
+import pytest
+from stage_support import StageDouble, write_lessons
+from support import http_response, replying
+
+from meshdemo.lessons.classroom import keys as lesson_keys
+from meshdemo.lessons.classroom.classroom import Classroom
+from meshdemo.lessons.running.notes import Notes
+
+WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0 --expect hello=3"
+# What the line of keys says before the calls, after them, and at the end of a lesson.
+CALLS, ON, END = "Enter make the calls", "Enter go on", "Enter next  "
+REFUSED = "e edit  r try again"
+
+
+@pytest.fixture
+def teach(tcp_server, tmp_path, monkeypatch, capfd):
+    """Return a function that teaches lessons, and presses keys when their texts have been shown; None hangs up."""
+
+    def run(keys, *meanwhile, **comments):
+        controller, terminal = pty.openpty()
+        stage = StageDouble(tcp_server(replying(http_response(b"hello"))).port)
+        shown = []
+        rest = list(keys)
+        deadline = time.monotonic() + 40
+
+        def press():
+            output, errors = capfd.readouterr()
+            shown.append(output + errors)
+            assert time.monotonic() < deadline, f"waiting for {rest} at " + "".join(shown)[-2000:]
+            if rest and rest[0][0] in "".join(shown[run.seen :]):
+                run.seen = len(shown)
+                key = rest.pop(0)[1]
+                os.write(controller, key.encode()) if key else hang_up()
+
+        def hang_up():
+            if not run.hung_up:
+                os.close(controller)
+                run.hung_up = True
+
+        run.seen, run.hung_up = 0, False
+        stage.steps.append(press)
+        stage.steps += [functools.partial(each, stage) for each in meanwhile]
+        notes = Notes(print)
+        stage.say = notes.say
+        lessons = write_lessons(tmp_path, **comments)
+        with os.fdopen(terminal) as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            run.returned = Classroom(stage, lessons, notes, run.edits).teach(lessons[0])
+        hang_up()
+        assert not rest, "".join(shown)
+        output, errors = capfd.readouterr()
+        return stage, re.sub(r"\x1b\[[0-9;]*m", "", "".join([*shown, output, errors]))
+
+    run.edits = tmp_path / "mine"
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    return run
+
+
+LESSON = f"""What it shows.
+
+{WATCH}
+
+Question: how many of 3?
+
+Expect this.
+
+Why: because.
+
+Stays the same: that.
+
+Range: 1 + 2 = 3."""
+
+
+def test_the_steps(teach):
+    """One step follows the other: about, question and guess, calls, result with guess and why, more, the arithmetic."""
+    keys = [("What it shows.", "\n"), ("Your guess: _", "2"), ("Your guess: 2_", " "), ("Because.", "\n")]
+    stage, shown = teach([*keys, ("What stays the same", "\n"), (END, "q")], one=LESSON)
+    places = [
+        shown.index(text)
+        for text in (
+            "1. The lesson one",
+            "on a stage",
+            "What it shows.",
+            "How many of 3?",
+            "Your guess: 2_",
+            "✓ hello: 3 calls, expected 3; you guessed 2",
+            "Expect this.",
+            "Because.",
+            "That.",
+            "How the range was computed",
+            END,
+        )
+    ]
+    assert places == sorted(places)
+    assert stage.shown == ["one"]
+    assert "--expect" not in shown.split("Your guess: 2_")[0]
+
+
+def test_back(teach):
+    """`b` goes back a step, and a guess can be taken back, too; nothing is before the first step."""
+    keys = [(CALLS[:6], "b"), ("", "\n"), ("guess: _", "1"), ("guess: 1_", "\x7f"), ("guess: _", "b"), (ON, "q")]
+    stage, shown = teach(keys, one=LESSON)
+    assert "Because." not in shown
+    assert stage.shown == ["one"]
+
+
+def test_the_keys(teach):
+    """`n` and `p` lead around, a number to its lesson, `r` runs again, other keys and arrows do nothing, `q` ends."""
+    keys = [(CALLS, key) for key in ("n", "p", "p", "N")]
+    keys += [(CALLS, "2"), ("lesson 2_", "\n"), (CALLS, "9"), ("lesson 9_", "\n"), (CALLS, "r"), (END, "x")]
+    stage, _ = teach([*keys, ("", "\x1b[C"), ("", "q")], one=WATCH, two=WATCH, three=WATCH)
+    assert stage.shown == ["one", "two", "one", "three", "one", "two", "two"]
+
+
+def test_at_the_end_of_a_lesson_comes_the_next(teach):
+    """Enter leads on from the last step, also where a lesson has no words."""
+    stage, _ = teach([(CALLS, "\n"), (END, "\n"), (CALLS, "q")], one=WATCH, two="Two.")
+    assert stage.shown == ["one", "two"]
+
+
+def test_a_key_ends_what_runs(teach):
+    """A person need not wait for the end of a command: a key leads on at once, and Enter shows what was seen so far."""
+    endless = "  meshdemo watch http://127.0.0.1:3030/ -n 0 --expect hello=0"
+    keys = [(CALLS, "\n"), ("$ meshdemo", "n"), (CALLS, "p"), (CALLS, "\n"), (" requests", "\n"), ("Enter next", "q")]
+    stage, shown = teach(keys, one=endless, two="Two.")
+    assert stage.shown == ["one", "two", "one"]
+    assert "✗ hello: " in shown
+    assert re.search(r"You ended it after \d+ calls\.", shown)
+
+
+def test_a_key_ends_a_plain_command(teach):
+    """Any command that runs is ended by a key."""
+    keys = [(CALLS, "\n"), ("Run it?", "y"), ("$ sleep", "n"), (CALLS, "q")]
+    stage, _ = teach(keys, one="  sleep 60", two="Two.")
+    assert stage.shown == ["one", "two"]
+
+
+def test_a_command_that_lessons_do_not_run(teach, tmp_path):
+    """What no lesson runs is shown and asked for first."""
+    comment = f"  touch {tmp_path}/made\n  touch {tmp_path}/not"
+    _, shown = teach([(CALLS, "\n"), ("Run it?", "y"), ("Run it?", "x"), (END, "q")], one=comment)
+    assert "wants to run this" in shown
+    assert (tmp_path / "made").exists()
+    assert not (tmp_path / "not").exists()
+
+
+def test_ctrl_c_in_the_editor(teach, monkeypatch):
+    """Ctrl+C in the editor is the editor's alone."""
+    monkeypatch.setenv("VISUAL", "sh -c 'kill -INT $PPID; sleep 0.2; echo x >> $0'")
+    stage, _ = teach([(CALLS, "e"), (END, "q")], one=WATCH)
+    assert stage.shown == ["one", "one"]
+
+
+def test_edit(teach, monkeypatch, tmp_path):
+    """`e` opens a copy in the editor; what was changed is said, marked and run, and where it is at the end."""
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "sed -i s/hello=3/hello=4/")
+    stage, shown = teach([(CALLS, "e"), (END, "q")], one=WATCH)
+    copy = tmp_path / "mine" / "istio" / "one.yaml"
+    assert stage.shown == ["one", "one"]
+    assert "You changed line 1: " in shown
+    assert "✗ hello: 3 calls, expected 4" in shown
+    assert shown.rstrip("\n").endswith(f"it is in {copy}")
+    assert "your edit of one: line 1: " in shown
+    assert "hello=3" in (tmp_path / "istio" / "one.yaml").read_text()
+    assert "hello=4" in copy.read_text()
+
+
+def test_edit_a_file_of_ones_own(teach, monkeypatch, tmp_path):
+    """Where the files are the person's own, they are edited themselves."""
+    teach.edits = None
+    monkeypatch.setenv("VISUAL", "sed -i s/hello=3/hello=4/")
+    _, shown = teach([(CALLS, "e"), (END, "q")], one=WATCH)
+    assert "expected 4" in shown
+    assert "your edit" not in shown
+    assert "hello=4" in (tmp_path / "istio" / "one.yaml").read_text()
+
+
+def test_an_edit_that_changes_nothing(teach, monkeypatch):
+    """An editor that leaves all as it is is no reason to run again; Enter does it all the same."""
+    monkeypatch.setenv("VISUAL", "true")
+    stage, _ = teach([(CALLS, "e"), ("Nothing was changed in", "\n"), (END, "q")], one=WATCH)
+    assert stage.shown == ["one", "one"]
+
+
+def test_an_edit_that_is_refused(teach, monkeypatch):
+    """A refused edit is shown with its line, the editor is offered, and `u` takes it back."""
+    monkeypatch.setenv("VISUAL", "sed -i '$ a problem'")
+    stage, shown = teach([(CALLS, "e"), ("e edit  u undo", "u"), (END, "q")], one=f"{WATCH}\n\nSome.\nMore.")
+    assert "Error: the file has a problem at one.yaml:5." in shown
+    assert "  5> problem" in shown
+    assert stage.shown == ["one", "one", "one"]
+
+
+def test_take_the_edit_back(teach, monkeypatch, tmp_path):
+    """`u` goes back to the lesson as it came, and does nothing where there is no edit."""
+    monkeypatch.setenv("VISUAL", "sed -i s/hello=3/hello=4/")
+    keys = [(CALLS, "u"), ("There is no edit to take back.", "e"), ("expected 4", "u"), ("expected 3", "q")]
+    _, shown = teach(keys, one=WATCH)
+    assert "your edit" not in shown
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_cannot_be_written(teach, monkeypatch, tmp_path):
+    """Where no copy can be made, that is said, and nothing is edited."""
+    (tmp_path / "mine").write_text("")
+    monkeypatch.setenv("VISUAL", "false")
+    stage, shown = teach([(CALLS, "e"), (REFUSED, "q")], one="One.")
+    assert "cannot be written: " in shown
+    assert stage.shown == ["one"]
+
+
+@pytest.mark.parametrize("editor", ["no-such-editor", "'"])
+def test_an_editor_that_cannot_be_started(teach, monkeypatch, editor):
+    """An editor that is not there is said, and the lesson waits for another key."""
+    monkeypatch.setenv("VISUAL", editor)
+    stage, shown = teach([(CALLS, "e"), ("Set EDITOR.", "q")], one="One.")
+    assert "cannot be started" in shown
+    assert stage.shown == ["one"]
+
+
+def test_a_lesson_with_a_problem(teach):
+    """What is wrong is said, and the keys lead on."""
+    stage, shown = teach([(REFUSED, "n"), (CALLS, "q")], one="problem", two="Two.")
+    assert "Error: the file has a problem" in shown
+    assert stage.shown[-1] == "two"
+
+
+def test_a_lesson_that_needs_istiod(teach):
+    """A lesson that the engine cannot show offers the one that can."""
+    stage, shown = teach([("it takes more than this.", "x"), ("", "i")], one="too much", two="Two.")
+    assert "i go on with --istiod" in shown
+    assert stage.shown == []
+    assert teach.returned.name == "one"
+
+
+def test_what_a_pipeline_prints(teach):
+    """The output of another command is shown with its check mark."""
+    comment = "  kubectl port-forward service/x 1:2\n  kubectl logs x | grep --count /x  # 0"
+    _, shown = teach([(CALLS, "\n"), (END, "q")], one=comment)
+    assert "$ kubectl logs x | grep --count /x" in shown
+    assert "✓ grep --count /x: 0, expected 0" in shown
+
+
+def test_what_the_stage_says_has_a_line(teach):
+    """The last word of the stage stands above the keys, and is gone at the end."""
+    _, shown = teach([(CALLS, "q")], one="One.")
+    assert "one is in force" in shown
+    assert shown.endswith("\x1b[?1049l")
+
+
+def test_the_terminal_is_as_before(teach, monkeypatch):
+    """After the last key the terminal has its echo, its lines and its former screen again."""
+    import termios
+
+    modes = []
+    real = termios.tcsetattr
+
+    def remember(number, when, mode):
+        modes.append(mode[3] & (termios.ECHO | termios.ICANON))
+        real(number, when, mode)
+
+    monkeypatch.setattr(lesson_keys.termios, "tcsetattr", remember)
+    _, shown = teach([(CALLS, "q")], one="One.")
+    assert modes[-1] == termios.ECHO | termios.ICANON
+    assert shown.endswith("\x1b[?25h\x1b[?7h\x1b[?1049l")
+
+
+def test_a_terminal_that_goes(teach):
+    """When the terminal hangs up, that is the end."""
+    assert teach([(CALLS, None)], one="One.")[0].shown == ["one"]
+
+
+def test_keys_of_the_page(teach):
+    """What is pressed on the page leads on like a key of the terminal."""
+
+    def press(stage):
+        if stage.shown == ["one"] and not stage.keys:
+            stage.keys.append("n")
+
+    stage, _ = teach([("2. The lesson two", "q")], press, one=LESSON, two=LESSON)
+    assert stage.shown == ["one", "two"]
+
+
+def test_an_edit_of_the_page(teach):
+    """A copy that the page has edited is the lesson from then on: it runs again with it, and is named at the end."""
+    copy = teach.edits / "istio" / "one.yaml"
+
+    def edit(stage):
+        if stage.shown == ["one"] and not copy.exists():
+            copy.parent.mkdir(parents=True)
+            copy.write_text("".join(f"# {line}".rstrip() + "\n" for line in LESSON.splitlines()) + "weight: 3\n")
+            stage.copies["istio/one.yaml"] = copy
+            stage.keys.append("r")
+
+    stage, shown = teach([("You changed", "q")], edit, one=LESSON)
+    assert stage.shown == ["one", "one"]
+    assert f"it is in {copy}" in shown
+    assert "weight: 3" in shown.rpartition("your edit of one")[2]
