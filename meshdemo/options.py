@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.exceptions import NoArgsIsHelpError
-from click.shell_completion import CompletionItem
 
 from meshdemo.errors import StartError
 from meshdemo.parameters import PORT, SECONDS, SHARE, Switch, WholeNumber
 from meshdemo.roles import webserver
 from meshdemo.serving import server
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -47,6 +50,27 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with one_line_errors():
             return super().invoke(ctx)
+
+
+class LazyGroup(Group):
+    """A group that imports the module of a command when somebody asks for it.
+
+    `places` has for the names of such commands where they are, as `meshdemo.cli.calls:watch_command`.
+    """
+
+    def __init__(self, *args: Any, places: Mapping[str, str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._places})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._places:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = self._places[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
 
 def switch(names: str, *, default: bool, **attributes: Any) -> Callable[[Any], Any]:
@@ -117,11 +141,10 @@ def host_option(default: str, shown: str) -> Callable[[Any], Any]:
     )
 
 
-# These give the command a ServeOptions called `serving`.
-
-
 def _complete_file(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Have the shell complete the name of a file or folder."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file")]
 
 
@@ -142,6 +165,7 @@ istiod_option = option(
     is_flag=True,
     help="Let Istio's own control plane configure an Envoy for each pod; compiled at first use.",
 )
+# These give the command a ServeOptions called `serving`.
 role_options = as_one(
     "serving",
     server.ServeOptions,

@@ -64,6 +64,16 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def url_of(host: str, port: int) -> str:
+    """Return where a person on this machine reaches what listens on `host`."""
+    return f"http://{f'[{host}]' if ':' in host else host or 'localhost'}:{port}"
+
+
+def interfaces_of(host: str) -> str:
+    """Return what to say of where that is reached from, nothing where `host` says it."""
+    return "" if host else " on all interfaces"
+
+
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     if not host:
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]

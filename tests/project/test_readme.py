@@ -8,7 +8,7 @@ import click
 import pytest
 import yaml
 from records import policies
-from support import ROOT
+from support import COMMANDS, ROOT
 
 from meshdemo.cli import DEFAULT_PROXY_URL, main
 from meshdemo.roles import proxy
@@ -53,7 +53,7 @@ def test_every_option_is_in_the_table():
         for command, cells in table()
     }
     real = set()
-    for name, command in main.commands.items():
+    for name, command in COMMANDS.items():
         for option in command.params:
             if not isinstance(option, click.Option) or option.hidden:
                 continue
@@ -66,7 +66,7 @@ def test_every_option_is_in_the_table():
 def test_default_in_the_table(command, cells):
     """Each default in the table is the program's."""
     name = re.search(r"`(--[\w-]+)`", cells[0])[1]
-    (option,) = [each for each in main.commands[command].params if name in each.opts]
+    (option,) = [each for each in COMMANDS[command].params if name in each.opts]
     default = option.to_info_dict()["default"]
     shown = cells[2].strip("`")
     if name == "--access-log":
@@ -152,13 +152,13 @@ def test_commands_are_those_of_the_program(name):
         for path in words:
             if path.startswith("k8s/") and "*" not in path:
                 assert (ROOT / path).exists(), command
-        if not words or words[0].rpartition("/")[2] != "meshdemo" or len(words) < 2 or words[1] not in main.commands:
+        if not words or words[0].rpartition("/")[2] != "meshdemo" or len(words) < 2 or words[1] not in COMMANDS:
             continue
         seen += 1
         if "..." in words:
             continue
         context = click.Context(main)
-        subcommand = main.commands[words[1]]
+        subcommand = COMMANDS[words[1]]
         if isinstance(subcommand, click.Group):
             assert not words[2:] or words[2] in subcommand.commands
         elif len(words) > 2:
@@ -186,7 +186,7 @@ def test_pipelines_of_the_ci_page():
     for line in [*ran, *other["script"]]:
         words = shlex.split(line)
         if words[0] == "meshdemo":
-            main.commands[words[1]].make_context(words[1], words[2:], parent=click.Context(main))
+            COMMANDS[words[1]].make_context(words[1], words[2:], parent=click.Context(main))
     assert sum(line.startswith("meshdemo check ") for line in [*ran, *other["script"]]) == 2
     caches = [step["with"]["path"] for step in job["steps"] if step.get("uses", "").startswith("actions/cache@")]
     assert caches == ["~/.cache/meshdemo"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from support import DEADLINE_SECONDS, ROOT
+from support import COMMANDS, DEADLINE_SECONDS, ROOT
 
 from meshdemo import __version__
 from meshdemo.calling import upstream
@@ -153,8 +153,8 @@ def options_of(command):
 
 def test_every_option_of_a_role_has_a_variable_and_a_help():
     """Every help is a sentence, and what a container may run can be set by the environment."""
-    of_roles = {parameter.name for role in ROLES for parameter in options_of(main.commands[role])}
-    for name, command in main.commands.items():
+    of_roles = {parameter.name for role in ROLES for parameter in options_of(COMMANDS[role])}
+    for name, command in COMMANDS.items():
         for parameter in options_of(command):
             assert parameter.help.endswith("."), (name, parameter.name)
             only_by_hand = name in ("watch", "lesson") or parameter.name not in of_roles
@@ -266,7 +266,7 @@ def test_help(args):
 
 def test_help_is_in_words():
     """No range is shown as a formula, and no default as (none)."""
-    for name in main.commands:
+    for name in COMMANDS:
         output = CliRunner().invoke(main, [name, "--help"]).output
         for formula in ("<x", "<=x", "x>", "(none)"):
             assert formula not in output
@@ -280,7 +280,7 @@ def test_version():
 def test_options_are_declared_in_one_way():
     """Only options that the lab or a lesson gives are hidden, and no name of one that serves means two things."""
     meanings = {}
-    for name, command in main.commands.items():
+    for name, command in COMMANDS.items():
         for parameter in options_of(command):
             assert parameter.hidden == (parameter.name in ("changes_file", "heading", "lab_socket"))
             if name != "watch":

@@ -18,11 +18,14 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from meshdemo.cli import main
 
+#: The commands of the program by their names.
+COMMANDS = {name: main.get_command(click.Context(main), name) for name in main.list_commands(click.Context(main))}
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 20
 MEBIBYTE = 1024 * 1024
@@ -413,5 +416,5 @@ def documents(path: Path) -> list[dict]:
 
 def parsed(args):
     """Return what the real command makes of a container's arguments."""
-    command = main.commands[args[0]]
+    command = COMMANDS[args[0]]
     return command.make_context(args[0], list(args[1:]), help_option_names=["-h", "--help"]).params

@@ -13,9 +13,8 @@ import time
 import click
 import pytest
 from samples import web
-from support import DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
+from support import COMMANDS, DEADLINE_SECONDS, ROOT, free_port, http_response, read_request, replying, wait_until
 
-from meshdemo.cli import main
 from meshdemo.watching import command as watch
 from meshdemo.watching.expectations import parse_expectation
 from meshdemo.watching.report import to_json
@@ -285,7 +284,7 @@ def test_color_in_a_pipe(tcp_server, options, env, coloured):
 
 def test_without_a_url():
     """The proxy of `meshdemo up` is called."""
-    context = main.commands["watch"].make_context("watch", [])
+    context = COMMANDS["watch"].make_context("watch", [])
     assert context.params["url"] == "http://127.0.0.1:3030/"
 
 

@@ -5,9 +5,8 @@ import time
 
 import pytest
 from lab_support import web_container
-from support import free_port, get, is_refused, wait_until
+from support import COMMANDS, free_port, get, is_refused, wait_until
 
-from meshdemo.cli import main
 from meshdemo.lab.cluster.model import Probe
 from meshdemo.lab.pods.replica import PROGRAM_VARIABLES, Replica
 
@@ -210,7 +209,7 @@ def test_the_variables_that_the_program_reads():
     """Every variable of the options of both roles is known."""
     read = set()
     for command in ("webserver", "proxy"):
-        for parameter in main.commands[command].params:
+        for parameter in COMMANDS[command].params:
             read |= {parameter.envvar} if isinstance(parameter.envvar, str) else set(parameter.envvar or ())
     assert read == PROGRAM_VARIABLES
 
