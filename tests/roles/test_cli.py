@@ -272,6 +272,13 @@ def test_help_is_in_words():
             assert formula not in output
 
 
+def test_a_command_that_is_misspelt():
+    """The nearest command is named, wherever its module is."""
+    for wrong, right in (("wach", "watch"), ("weberver", "webserver")):
+        result = CliRunner().invoke(main, [wrong])
+        assert (result.exit_code, result.output) == (2, f"Error: No such command '{wrong}'. Did you mean '{right}'?\n")
+
+
 def test_version():
     """The version is the package's."""
     assert CliRunner().invoke(main, ["--version"], prog_name="meshdemo").output == f"meshdemo {__version__}\n"
