@@ -22,7 +22,9 @@ from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
-from meshdemo.lab.files.manifests import NAMESPACE, NAMESPACE_RULE, ManifestError, is_namespace, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.kinds import NAMESPACE, NAMESPACE_RULE, is_namespace
 from meshdemo.lab.files.sources import folders_below, parse_source
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.pods.replica import Say

@@ -25,8 +25,9 @@ from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.explainer import Explainer
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
-from meshdemo.lab.files.manifests import ManifestError, shown_path
+from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.deployment import Pods

@@ -13,8 +13,9 @@ from typing import Any
 
 from meshdemo.escaping import printable
 from meshdemo.lab.files import documents
-from meshdemo.lab.files.manifests import Manifest, shown_path
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.numbers import find_numbers
+from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.state import State
 
 # What is shown of the files: a page is for reading.

@@ -22,7 +22,10 @@ from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.original import needs_services
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
-from meshdemo.lab.files.manifests import Loader, Manifest, ManifestError, Say, shown_path, unheard
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.manifest import Manifest
+from meshdemo.lab.files.manifests import Loader, Say, unheard
+from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.xray.naming import name_rules
 
 # What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.

@@ -14,7 +14,8 @@ from typing import Any
 
 from meshdemo.explaining.words import name_rule
 from meshdemo.lab.cluster.model import Cluster, Service, matches
-from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, SECURITY, Manifest
+from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, SECURITY
+from meshdemo.lab.files.manifest import Manifest
 
 _WIDTH = 100
 _ELSEWHERE = "/neither-this"

@@ -21,7 +21,7 @@ from meaning import differences, meaning
 from records import load_objects, refused_field
 
 from meshdemo.lab import quick
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.rules.refusing import RefusalError
 from meshdemo.lab.words import summary
 

@@ -7,7 +7,7 @@ import re
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.istiod import Istiod, build
 
 VERSION = f"{build.ISTIO_VERSION} ({build.module_version()})"

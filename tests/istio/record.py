@@ -31,7 +31,7 @@ from records import (
     write_records,
 )
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.rules.refusing import RefusalError
 
 

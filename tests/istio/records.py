@@ -21,7 +21,8 @@ from meaning import meaning
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.files.manifests import Loader, ManifestError
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.manifests import Loader
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -32,7 +32,7 @@ from static_envoy import listener, static_envoy
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resource
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.xray.evaluation import Evaluation, Request, evaluate
 
 SAME, SILENT, DIFFERENT = "same", "nothing said", "different"

@@ -5,7 +5,7 @@ import pytest
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.rules.refusing import RefusalError
 
 ROUTE = {"destination": {"host": "webserver"}}

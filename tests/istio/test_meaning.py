@@ -13,7 +13,7 @@ from rules import RULES, configuration, member
 
 from meshdemo.lab import quick
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 
 CLUSTER = load(policies()[NO_POLICY])
 

@@ -19,7 +19,7 @@ from records import (
     refused_field,
 )
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.rules.refusing import RefusalError
 
 POLICIES = policies()

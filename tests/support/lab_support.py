@@ -19,7 +19,7 @@ from support import ROOT, get, replace_text, wait_until
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import Container, Probe
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.files.manifests import Manifest
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.lab import Lab, LabOptions
 
 K8S = ROOT / "k8s"

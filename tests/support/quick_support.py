@@ -5,7 +5,9 @@ from pathlib import Path
 import yaml
 
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.files.manifests import KINDS, Loader, Manifest
+from meshdemo.lab.files.kinds import KINDS
+from meshdemo.lab.files.manifest import Manifest
+from meshdemo.lab.files.manifests import Loader
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "k8s" / "example.yaml"
 SUBSETS = {

@@ -7,7 +7,9 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway, unique_name
 from meshdemo.lab.cluster.template import LABELS
-from meshdemo.lab.files.manifests import ISTIO, SYSTEM, Manifest, ManifestError
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.kinds import ISTIO, SYSTEM
+from meshdemo.lab.files.manifest import Manifest
 
 _MOST_GATEWAYS = 10
 

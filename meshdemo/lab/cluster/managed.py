@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from meshdemo.lab.files.manifests import NAMESPACE, SYSTEM, Manifest
+from meshdemo.lab.files.kinds import NAMESPACE, SYSTEM
+from meshdemo.lab.files.manifest import Manifest
 
 # The namespaces of Kubernetes' own programs begin so.
 _OWN_NAMESPACES = ("kube-", "local-path-storage")

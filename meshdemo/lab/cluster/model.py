@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.files.manifests import NAMESPACE, SYSTEM, Manifest
+from meshdemo.lab.files.kinds import NAMESPACE, SYSTEM
+from meshdemo.lab.files.manifest import Manifest
 
 #: What the addresses of pods begin with.
 POD_NETWORK = "10.244."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshdemo.lab.cluster.stand_ins import Behaviour
-from meshdemo.lab.files.manifests import NAMESPACE
+from meshdemo.lab.files.kinds import NAMESPACE
 
 
 @dataclass(frozen=True)

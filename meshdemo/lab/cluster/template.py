@@ -8,7 +8,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import INJECT_LABEL, Container, Probe, Template
 from meshdemo.lab.cluster.stand_ins import ANNOTATION, Behaviour, stand_in
-from meshdemo.lab.files.manifests import shown
+from meshdemo.lab.files.documents import shown
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text, Type
 from meshdemo.serving import server
 

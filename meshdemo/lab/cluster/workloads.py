@@ -24,7 +24,9 @@ from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE, read_template
-from meshdemo.lab.files.manifests import GATEWAY_API, KINDS, Manifest, ManifestError, raise_all, suggestion
+from meshdemo.lab.files.errors import ManifestError, raise_all, suggestion
+from meshdemo.lab.files.kinds import GATEWAY_API, KINDS
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
 
 Result = TypeVar("Result")

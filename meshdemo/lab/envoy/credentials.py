@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import serialization
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.envoy.standalone import TRUSTED, Credential, secret_names
-from meshdemo.lab.files.manifests import Manifest, ManifestError
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.manifest import Manifest
 
 _SCHEMES = ("kubernetes://", "kubernetes-gateway://", "configmap://")
 _AUTHORITY_SUFFIX = "-cacert"

@@ -15,7 +15,7 @@ from typing import Any
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Engine, Resource, Resources
 from meshdemo.lab.envoy.original import leads_on, tcp_host
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 
 #: What lets all of this pass.
 OPTION = "--allow-code"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from meshdemo.lab.files.manifests import Say, files_of, say_no_answer, unheard
-from meshdemo.lab.files.sources import SILENT_SECONDS
+from meshdemo.lab.files.manifests import Say, say_no_answer, unheard
+from meshdemo.lab.files.sources import SILENT_SECONDS, files_of
 
 Result = TypeVar("Result")
 #: What tells one state of the files from another.

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from meshdemo.lab.files.manifests import Manifest, ManifestError, not_a_string, shown, suggestion
+from meshdemo.lab.files.documents import not_a_string, shown
+from meshdemo.lab.files.errors import ManifestError, suggestion
+from meshdemo.lab.files.manifest import Manifest
 
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001, "ns": 0.000000001}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")

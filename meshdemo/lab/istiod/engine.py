@@ -12,7 +12,9 @@ from typing import IO, Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, ManifestError, raise_all
+from meshdemo.lab.files.errors import ManifestError, raise_all
+from meshdemo.lab.files.kinds import GATEWAY_API
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
 from meshdemo.lab.istiod.statuses import read_statuses

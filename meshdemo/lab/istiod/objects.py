@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from meshdemo.lab.cluster.model import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
-from meshdemo.lab.files.manifests import GATEWAY_API
+from meshdemo.lab.files.kinds import GATEWAY_API
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.
 _TLS_LABEL = {"security.istio.io/tlsMode": "istio"}

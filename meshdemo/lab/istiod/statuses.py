@@ -8,7 +8,9 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import DOMAIN, Cluster
 from meshdemo.lab.engine import NotInForce
-from meshdemo.lab.files.manifests import GATEWAY_API, Manifest, ManifestError, locate, suggestion
+from meshdemo.lab.files.errors import ManifestError, suggestion
+from meshdemo.lab.files.kinds import GATEWAY_API
+from meshdemo.lab.files.manifest import Manifest, locate
 
 # Conditions, and what they are where all is well (Gateway API, "GEP-1364: Status and Conditions").
 _GOOD = {"Accepted": "True", "ResolvedRefs": "True", "Programmed": "True", "Conflicted": "False"}

@@ -11,7 +11,8 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import NotInForce
-from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, Manifest
+from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, NAMESPACE
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.quick.reading.fields import full_name
 from meshdemo.lab.quick.rules.model import MESH
 

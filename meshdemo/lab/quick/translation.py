@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from meshdemo.lab.cluster.model import Cluster, Gateway, Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resources
-from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY, Manifest
+from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import refuse_empty
 from meshdemo.lab.quick.envoy.clusters import BLACK_HOLE, PASSTHROUGH, clusters
 from meshdemo.lab.quick.envoy.listeners import listener

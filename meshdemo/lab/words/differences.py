@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 
-from meshdemo.lab.files.manifests import Manifest
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.words.wording import Words, describe, leaves
 
 _MOST_DIFFERENCES = 3

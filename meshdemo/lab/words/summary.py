@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from meshdemo.escaping import printable
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration
-from meshdemo.lab.files.manifests import Manifest, shown_path
+from meshdemo.lab.files.manifest import Manifest
+from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.words.differences import describe_change
 from meshdemo.lab.words.wording import describe

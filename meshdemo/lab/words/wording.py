@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from meshdemo.lab.files.manifests import Manifest
+from meshdemo.lab.files.manifest import Manifest
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s|ms)")
 _STRING_MATCHES = {"exact": "{name}={value}", "prefix": "{name}={value}*", "regex": "{name}~{value}"}

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.files import documents
-from meshdemo.lab.files.manifests import GATEWAY_API, ISTIO, Manifest, shown_path
+from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO
+from meshdemo.lab.files.manifest import Manifest
+from meshdemo.lab.files.sources import shown_path
 
 _ROUTES = ("HTTPRoute", "GRPCRoute")
 # What joins the names of a rule and of the one that delegates to it (Istio, mergeHTTPRoute).

@@ -9,7 +9,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import Cluster, Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resource
-from meshdemo.lab.files.manifests import Manifest
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.naming import Rule, RuleBook
 
 

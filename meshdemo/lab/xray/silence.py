@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.model import Container, Pod, Service
-from meshdemo.lab.files.manifests import Manifest
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.scene import Scene

@@ -15,7 +15,8 @@ from meshdemo.lab.cluster.model import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
-from meshdemo.lab.files.manifests import Loader, ManifestError
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.page_view import Subject
 from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name

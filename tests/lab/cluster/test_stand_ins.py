@@ -6,7 +6,7 @@ from lab_support import manifest
 from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 
 
 def workload(name="web", annotations=None, replicas=1, image="other", ports=()):

@@ -4,7 +4,7 @@ import pytest
 from lab_support import manifest
 
 from meshdemo.lab.cluster.template import TEMPLATE, read_template
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.schema import Object, read
 
 

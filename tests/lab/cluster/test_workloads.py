@@ -5,7 +5,8 @@ from lab_support import EXAMPLE, K8S, manifest
 from support import documents
 
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.files.manifests import Loader, ManifestError
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.manifests import Loader
 
 
 def read(*found, networks=None):

@@ -10,7 +10,7 @@ from lab_support import manifest
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 
 CERTIFICATE, KEY = self_signed("demo.example.com")
 _, OTHER_KEY = self_signed("demo.example.com")

@@ -9,7 +9,7 @@ from quick_support import cluster_of, manifest
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.envoy import safety
 from meshdemo.lab.envoy.safety import SafeEngine, find_problem
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 
 TYPE = "type.googleapis.com/envoy.extensions."
 

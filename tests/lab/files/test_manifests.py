@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from meshdemo.lab.files.manifests import STDIN, Loader, ManifestError, files_of, suggestion
+from meshdemo.lab.files.errors import ManifestError, suggestion
+from meshdemo.lab.files.manifests import Loader
+from meshdemo.lab.files.sources import STDIN, files_of
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {}\n"
 

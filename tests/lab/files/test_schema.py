@@ -3,7 +3,7 @@
 import pytest
 from lab_support import manifest
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.schema import (
     Anything,
     Boolean,

@@ -16,7 +16,7 @@ from quick_support import EXAMPLE, SUBSETS, cluster_of, manifest, to, virtual_se
 from support import ROOT, wait_until
 
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.istiod import Istiod, build
 from meshdemo.lab.istiod import engine as engine_module
 

@@ -12,7 +12,7 @@ from quick_support import EXAMPLE, cluster_of, manifest
 from support import ROOT
 
 from meshdemo.lab.envoy.safety import SafeEngine
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 
 TYPE = "type.googleapis.com/envoy.extensions."
 LUA = {

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from quick_support import SUBSETS, cluster_of, manifest
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.reading.destination_rule import read_destination_rule
 from meshdemo.lab.quick.reading.gateways import read_listeners, read_servers
 from meshdemo.lab.quick.reading.service_entry import read_service_entry

@@ -4,7 +4,8 @@ import pytest
 from quick_support import EXAMPLE
 
 from meshdemo.lab.cluster.workloads import read_cluster
-from meshdemo.lab.files.manifests import Loader, ManifestError
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.files.schema import refuse_empty
 from meshdemo.lab.quick import configure
 from meshdemo.lab.quick.reading import fields as kinds

@@ -3,7 +3,7 @@
 import pytest
 from quick_support import http_route
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.reading.gateways import Listener
 from meshdemo.lab.quick.reading.http_route import merge, read_http_route
 from meshdemo.lab.quick.rules.hosts import intersection

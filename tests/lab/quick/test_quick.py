@@ -4,7 +4,7 @@ import pytest
 import yaml
 from quick_support import EXAMPLE, SUBSETS, cluster_of, http_route, manifest, to, virtual_service
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick import configure
 from meshdemo.lab.quick.rules.refusing import MissingError, UnsupportedError
 

@@ -3,7 +3,7 @@
 import pytest
 from quick_support import to, virtual_service
 
-from meshdemo.lab.files.manifests import ManifestError
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.quick.reading.virtual_service import read_virtual_service
 from meshdemo.lab.quick.rules.model import (
     Abort,

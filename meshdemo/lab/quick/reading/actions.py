@@ -10,7 +10,8 @@ import binascii
 import http
 import re
 
-from meshdemo.lab.files.manifests import ManifestError, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type, into
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import MilliDuration, Percent, Regex, Unsupported

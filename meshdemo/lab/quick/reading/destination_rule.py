@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from meshdemo.lab.files.manifests import Manifest, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import (
     Boolean,
     Duration,

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshdemo.lab.files.manifests import NAMESPACE, ManifestError, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.errors import ManifestError
+from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.files.schema import Duration, Fields, Integer, List, Map, Number, Record, Text, Type, into
 from meshdemo.lab.quick.rules.model import HeaderChanges, Headers, StringMatch
 from meshdemo.lab.quick.rules.refusing import refused

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshdemo.lab.files.manifests import GATEWAY_API, NAMESPACE, Manifest, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.kinds import GATEWAY_API, NAMESPACE
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, List, Object, Text, read
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported

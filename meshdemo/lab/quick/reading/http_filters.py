@@ -9,7 +9,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from meshdemo.lab.files.manifests import NAMESPACE, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Object, Record, Text, Type
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported

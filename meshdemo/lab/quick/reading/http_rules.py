@@ -6,7 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from meshdemo.lab.files.manifests import NAMESPACE, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.files.schema import Fields, Integer, List, Object, Record, Text
 from meshdemo.lab.quick.reading.fields import MilliDuration, Regex, Unsupported
 from meshdemo.lab.quick.reading.http_filters import (

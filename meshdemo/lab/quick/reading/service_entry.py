@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from meshdemo.lab.files.manifests import Manifest, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, Fields, Integer, List, Map, Object, Text, read
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.fields import Some, Unsupported

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from meshdemo.lab.files.manifests import NAMESPACE, Manifest, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.kinds import NAMESPACE
+from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Boolean, Fields, Integer, List, Map, Object, Record, Text, read
 from meshdemo.lab.quick.reading import fields as kinds
 from meshdemo.lab.quick.reading.actions import ACTIONS, DESTINATION, MIRROR_PERCENTAGE, MIRRORS, mirrors

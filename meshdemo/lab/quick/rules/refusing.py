@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from meshdemo.lab.files.manifests import ManifestError, SeveralError, shown, suggestion
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.errors import ManifestError, SeveralError, suggestion
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it, or says why Istio does not"

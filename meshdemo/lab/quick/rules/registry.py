@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.cluster.model import ENDPOINTS, Cluster, Service, ServicePort
-from meshdemo.lab.files.manifests import NAMESPACE, shown
+from meshdemo.lab.files.documents import shown
+from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.quick.rules.destinations import Endpoint, Hashing, Host, HostPolicy, HostPort, Subset, TrafficPolicy
 from meshdemo.lab.quick.rules.hosts import is_wildcard, specificity, subset_of
 from meshdemo.lab.quick.rules.model import Destination

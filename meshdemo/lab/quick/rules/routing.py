@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from meshdemo.lab.files.manifests import NAMESPACE
+from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.quick.rules.destinations import Host
 from meshdemo.lab.quick.rules.hosts import intersection, is_wildcard, specificity, subset_of
 from meshdemo.lab.quick.rules.model import MESH, Destination, Match, Route, Rule, RuleSet, Server, Target, VirtualHost

@@ -1,0 +1,68 @@
+"""What is wrong in manifests: one error or several, each with its place, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from meshdemo.escaping import printable_message
+
+
+class ManifestError(Exception):
+    """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place.
+
+    `hint` says what to do about it. `line` and `column`, from 1, are those of the field, once `Loader.locate` has found
+    it in the `file`.
+    """
+
+    def __init__(self, place: str, problem: str, hint: str = "") -> None:
+        super().__init__(place, problem, hint)
+        self.place = place
+        self.problem = problem
+        self.hint = hint
+        self.file: str | None = None
+        self.line: int | None = None
+        self.column: int | None = None
+
+    def __str__(self) -> str:
+        place = self.place
+        if self.file is not None and self.line is not None:
+            place = f"{self.file}, line {self.line}, column {self.column}{place.removeprefix(self.file)}"
+        return printable_message(": ".join(filter(None, (place, self.problem, self.hint))))
+
+    @property
+    def errors(self) -> tuple[ManifestError, ...]:
+        """Return each error of several, of one itself."""
+        return (self,)
+
+
+class SeveralError(ManifestError):
+    """Several errors, each a line of `str()`, and the hint that all of them have in a last one."""
+
+    def __init__(self, errors: Sequence[ManifestError]) -> None:
+        super().__init__(errors[0].place, errors[0].problem, errors[0].hint)
+        self._errors = tuple(errors)
+
+    def __str__(self) -> str:
+        hints = {error.hint for error in self._errors}
+        if len(hints) > 1 or not self.hint:
+            return "\n".join(map(str, self._errors))
+        lines = [str(error).removesuffix(f": {self.hint}") for error in self._errors]
+        return "\n".join([*lines, f"for each of these: {self.hint}"])
+
+    @property
+    def errors(self) -> tuple[ManifestError, ...]:
+        return self._errors
+
+
+def raise_all(errors: Sequence[ManifestError]) -> None:
+    """Raise errors, several at once; do nothing where there are none."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else SeveralError(errors)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean X?` for a word that is nearly one of `known`, else nothing."""
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), lower, 1, 0.7)
+    return f", did you mean {lower[near[0]]}?" if near else ""
