@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 
-from meshdemo.lab.cluster.model import Pod
+from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
-from meshdemo.lab.envoy.loopback import Local, Ports, Where, connect_rules, outbound_names
+from meshdemo.lab.envoy.endpoints import Where
+from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.original import needs_services, service_names
+from meshdemo.lab.envoy.outbound import connect_rules, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook

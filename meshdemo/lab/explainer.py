@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from meshdemo import __version__
 from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import Door, DoorError
-from meshdemo.lab.envoy.loopback import HOST
+from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.calls import Call, Hop

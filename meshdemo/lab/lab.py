@@ -14,8 +14,8 @@ from typing import Any
 from meshdemo.escaping import printable_message
 from meshdemo.lab.callers import MOST as MOST_CALLERS
 from meshdemo.lab.callers import Callers
-from meshdemo.lab.cluster.model import Pod
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
+from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.door.marks import ChangeMarks
 from meshdemo.lab.engine import Engine

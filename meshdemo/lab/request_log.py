@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from meshdemo.lab.envoy.loopback import HOST
+from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.xray.naming import Rule, RuleBook
 

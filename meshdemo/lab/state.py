@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshdemo.lab.cluster.model import Cluster, Gateway, Pod
+from meshdemo.lab.cluster.model import Cluster, Gateway
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
+from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.cluster.workloads import addresses, read_cluster
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.envoy import node

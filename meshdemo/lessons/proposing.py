@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.explaining.words import name_rule
-from meshdemo.lab.cluster.model import Cluster, Service, matches
+from meshdemo.lab.cluster.model import Cluster, Service
+from meshdemo.lab.cluster.pods import matches
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, SECURITY
 from meshdemo.lab.files.manifest import Manifest
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from support import ROOT, get, replace_text, wait_until
 
 from meshdemo.lab import quick
-from meshdemo.lab.cluster.model import Container, Probe
+from meshdemo.lab.cluster.pods import Container, Probe
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.lab import Lab, LabOptions

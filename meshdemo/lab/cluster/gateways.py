@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway, unique_name
-from meshdemo.lab.cluster.template import LABELS
+from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway
+from meshdemo.lab.cluster.pod_fields import LABELS
+from meshdemo.lab.cluster.pods import unique_name
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.kinds import ISTIO, SYSTEM
 from meshdemo.lab.files.manifest import Manifest

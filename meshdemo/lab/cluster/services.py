@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshdemo.lab.cluster.model import SERVICE_NETWORK, Cluster, Service, ServicePort
-from meshdemo.lab.cluster.template import LABELS, ONLY_HERE, PORT, PORT_NAME, PortReference
+from meshdemo.lab.cluster.pod_fields import LABELS, ONLY_HERE, PORT, PORT_NAME, PortReference
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, List, Object, Refused, Text, read

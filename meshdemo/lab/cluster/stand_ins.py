@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from meshdemo.lab.cluster.model import Container, Service, ServicePort, Template, Workload, matches
+from meshdemo.lab.cluster.model import Service, ServicePort
+from meshdemo.lab.cluster.pods import Container, Template, Workload, matches
 from meshdemo.lab.files.schema import Fields
 from meshdemo.serving import server
 

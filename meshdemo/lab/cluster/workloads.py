@@ -9,21 +9,13 @@ from typing import TypeVar
 
 from meshdemo.lab.cluster.gateways import read_gateways
 from meshdemo.lab.cluster.managed import without_managed
-from meshdemo.lab.cluster.model import (
-    ENDPOINTS,
-    NETWORKS,
-    POD_NETWORK,
-    Cluster,
-    Pod,
-    Service,
-    Workload,
-    matches,
-    unique_name,
-)
+from meshdemo.lab.cluster.model import ENDPOINTS, NETWORKS, POD_NETWORK, Cluster, Service
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
+from meshdemo.lab.cluster.pod_fields import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE
+from meshdemo.lab.cluster.pods import Pod, Workload, matches, unique_name
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
-from meshdemo.lab.cluster.template import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE, read_template
+from meshdemo.lab.cluster.template import read_template
 from meshdemo.lab.files.errors import ManifestError, raise_all, suggestion
 from meshdemo.lab.files.kinds import GATEWAY_API, KINDS
 from meshdemo.lab.files.manifest import Manifest

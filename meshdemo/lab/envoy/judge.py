@@ -7,8 +7,9 @@ from pathlib import Path
 
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
-from meshdemo.lab.envoy.loopback import Local, Ports, outbound_names
+from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.messages import MessageError
+from meshdemo.lab.envoy.outbound import outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
 

@@ -8,31 +8,34 @@ else about a configuration is changed; it comes from an engine, and this does no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.cluster.model import POD_NETWORK, SERVICE_NETWORK, Cluster
 from meshdemo.lab.engine import Resource, Resources
 from meshdemo.lab.envoy.access_log import matched_headers, with_access_log, with_text_log
 from meshdemo.lab.envoy.control_plane import ADS
+from meshdemo.lab.envoy.endpoints import (
+    Where,
+    address,
+    endpoint_name,
+    endpoints_in,
+    is_of_service,
+    moved,
+    numbered,
+    port_of,
+)
 from meshdemo.lab.envoy.messages import Snapshot, pack
-from meshdemo.lab.envoy.original import PASSTHROUGH, Names, OriginalDestinations, leads_on, tcp_host
+from meshdemo.lab.envoy.original import Names, OriginalDestinations, leads_on
+from meshdemo.lab.envoy.outbound import CATCH_ALL, INBOUND, inbound_only, is_inbound
 from meshdemo.lab.envoy.standalone import Secrets, adapt, secret, secret_names
 
-HOST = "127.0.0.1"
-_INBOUND = "virtualInbound"
-_CATCH_ALL = "virtualOutbound"
-_OUTBOUND = "outbound|"
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _HTTP_PROTOCOL = f"type.googleapis.com/{_HTTP_OPTIONS}"
 _HTTP1: Resource = {"explicit_http_config": {"http_protocol_options": {}}}
-
-#: Tells the port on loopback where an address of the cluster takes calls now; None where nothing does.
-Where = Callable[[str, int], "int | None"]
 
 
 @dataclass(frozen=True)
@@ -49,55 +52,9 @@ class Ports:
     http1: frozenset[int] = frozenset()
 
 
-def address(port: int) -> Resource:
-    """Return an address on loopback."""
-    return {"socket_address": {"address": HOST, "port_value": port}}
-
-
 def _bound_to(port: int) -> Resource:
     """Return the parts of a listener at a port that nobody else may have; Envoy would share it with its own kind."""
     return {"address": address(port), "enable_reuse_port": False}
-
-
-def is_inbound(listener: Resource) -> bool:
-    """Return whether a listener takes what comes to a pod."""
-    return str(listener["name"]).startswith(_INBOUND)
-
-
-def outbound_names(resources: Resources) -> list[str]:
-    """Return the names of the listeners that need a port: those that calls leave a pod by, or come to a gateway by."""
-    names = [listener["name"] for listener in resources.listeners if listener["name"] not in (_INBOUND, _CATCH_ALL)]
-    return names + ([_CATCH_ALL] if _refuses_others(resources) else [])
-
-
-def _refuses_others(resources: Resources) -> bool:
-    """Return whether connections to ports that no listener has are refused (REGISTRY_ONLY)."""
-    catch_all = next((each for each in resources.listeners if each["name"] == _CATCH_ALL), None)
-    return catch_all is not None and PASSTHROUGH not in json.dumps(catch_all)
-
-
-def connect_rules(resources: Resources, cluster: Cluster, namespace: str) -> tuple[tuple[str, str], ...]:
-    """Return by which listener each of a pod's calls leaves, the most exact first: ("webserver:80", "0.0.0.0_80").
-
-    The pod is of a namespace, by which the names of Services are short or not. Host or port are empty for any. What
-    could go anywhere, and does not say where, goes there without the sidecar.
-    """
-    rules = []
-    names = cluster.names_from(namespace)
-    for listener in outbound_names(resources):
-        found = next(each for each in resources.listeners if each["name"] == listener)
-        at = found["address"]["socket_address"]
-        if listener == _CATCH_ALL:
-            rules.append((2, ":", listener))
-            continue
-        port, host = at["port_value"], tcp_host(found, resources)
-        if at["address"] != "0.0.0.0":
-            rules += [(0, f"{name}:{port}", listener) for name in names.get(at["address"], (at["address"],))]
-        elif host is None:
-            rules.append((1, f":{port}", listener))
-        elif host:
-            rules.append((0, f"{host}:{port}", listener))
-    return tuple((pattern, listener) for _, pattern, listener in sorted(rules))
 
 
 class Local:
@@ -117,7 +74,7 @@ class Local:
         text_log: bool = False,
     ) -> None:
         self._ports = ports
-        self._resources = resources = resources if ports.outbound else _inbound_only(resources)
+        self._resources = resources = resources if ports.outbound else inbound_only(resources)
         self._originals = OriginalDestinations(resources, service_names or {})
         headers = sorted(set(matched_headers(resources.routes)))
         listeners = [adapt(local) for each in resources.listeners for local in self._listeners(each)]
@@ -142,7 +99,7 @@ class Local:
         numbers = generations or {}
         of_clusters = {name for _, name in secret_names(self.clusters)}
         return {
-            "clusters": pack("clusters", [_numbered(each, numbers.get(each["name"], 0)) for each in self.clusters]),
+            "clusters": pack("clusters", [numbered(each, numbers.get(each["name"], 0)) for each in self.clusters]),
             "endpoints": self.endpoints_snapshot(where),
             "secrets": pack("secrets", [each for each in self.secrets if listening or each["name"] in of_clusters]),
             "listeners": pack("listeners", self.listeners if listening else []),
@@ -160,7 +117,7 @@ class Local:
             if each["cluster_name"] not in assignments:
                 continue
             localities = [
-                {**locality, "lb_endpoints": [e for e in (_moved(e, where) for e in _inner(locality)) if e]}
+                {**locality, "lb_endpoints": [e for e in (moved(e, where) for e in endpoints_in(locality)) if e]}
                 for locality in each.get("endpoints", [])
             ]
             assignments[each["cluster_name"]] = {**each, "endpoints": localities}
@@ -173,7 +130,7 @@ class Local:
 
     def inbound_ports_unlike(self, other: Local) -> set[int]:
         """Return the ports on loopback at which another configuration takes in what comes to the pod otherwise."""
-        mine, others = ({_port(listener): listener for listener in each.inbound} for each in (self, other))
+        mine, others = ({port_of(listener): listener for listener in each.inbound} for each in (self, other))
         return {port for port in mine | others if mine.get(port) != others.get(port)}
 
     def clusters_at(self, ports: Collection[int], where: Where) -> set[str]:
@@ -182,18 +139,18 @@ class Local:
         return {
             cluster["name"]
             for cluster in self.clusters
-            if _is_of_service(cluster)
-            for locality in found[_endpoint_name(cluster)].get("endpoints", ())
-            if any(_port(each["endpoint"]) in ports for each in _inner(locality))
+            if is_of_service(cluster)
+            for locality in found[endpoint_name(cluster)].get("endpoints", ())
+            if any(port_of(each["endpoint"]) in ports for each in endpoints_in(locality))
         }
 
     def ports(self) -> list[int]:
         """Return where its listeners are on loopback."""
-        return sorted(map(_port, self.listeners))
+        return sorted(map(port_of, self.listeners))
 
     def endpoint_names(self) -> list[str]:
         """Return the names of the endpoints that the clusters ask for."""
-        return [_endpoint_name(cluster) for cluster in self.clusters if cluster.get("type") == "EDS"]
+        return [endpoint_name(cluster) for cluster in self.clusters if cluster.get("type") == "EDS"]
 
     def _listeners(self, listener: Resource) -> list[Resource]:
         if is_inbound(listener):
@@ -202,7 +159,7 @@ class Local:
         if port is None:
             return []
         bound = {key: value for key, value in listener.items() if key not in ("bind_to_port", "use_original_dst")}
-        if listener["name"] == _CATCH_ALL:
+        if listener["name"] == CATCH_ALL:
             bound["filter_chains"] = [each for each in bound["filter_chains"] if "filter_chain_match" not in each]
         return [{**self._originals.listener(bound), **_bound_to(port)}]
 
@@ -223,7 +180,7 @@ class Local:
         text = json.dumps(kept).replace('"InboundPassthroughCluster"', f'"InboundPassthroughCluster|{port}"')
         return {
             **bound,
-            "name": f"{_INBOUND}_{port}",
+            "name": f"{INBOUND}_{port}",
             **_bound_to(self._ports.inbound[port]),
             "filter_chains": json.loads(text),
             "listener_filters": [
@@ -278,24 +235,6 @@ def _with_http1(cluster: Resource) -> Resource:
     return {**cluster, "typed_extension_protocol_options": {**options, _HTTP_OPTIONS: protocol}}
 
 
-def _inbound_only(resources: Resources) -> Resources:
-    """Return what a pod that calls nobody needs: Istio gives every pod the routes and clusters of all Services."""
-    listeners = [listener for listener in resources.listeners if is_inbound(listener)]
-    text = json.dumps(listeners)
-
-    def is_used(name: str) -> bool:
-        return json.dumps(name) in text
-
-    clusters = [each for each in resources.clusters if not each["name"].startswith(_OUTBOUND) or is_used(each["name"])]
-    names = {cluster["name"] for cluster in clusters}
-    return Resources(
-        listeners=listeners,
-        routes=resources.routes,
-        clusters=clusters,
-        endpoints=[each for each in resources.endpoints if each["cluster_name"] in names],
-    )
-
-
 def _route_names(value: Any) -> Iterator[str]:
     """Return the names of the routes that listeners take from elsewhere."""
     if isinstance(value, list):
@@ -307,49 +246,6 @@ def _route_names(value: Any) -> Iterator[str]:
                 yield inner["route_config_name"]
             else:
                 yield from _route_names(inner)
-
-
-def _inner(locality: Resource) -> list[Resource]:
-    return list(locality.get("lb_endpoints", []))
-
-
-def _port(part: Resource) -> int:
-    """Return the port of a listener or an endpoint; 0 for one without an address and port."""
-    return int(part["address"].get("socket_address", {}).get("port_value", 0))
-
-
-def _endpoint_name(cluster: Resource) -> str:
-    return str(cluster["eds_cluster_config"].get("service_name") or cluster["name"])
-
-
-def _is_of_service(cluster: Resource) -> bool:
-    return cluster.get("type") == "EDS" and str(cluster["name"]).startswith(_OUTBOUND)
-
-
-def _numbered(cluster: Resource, generation: int) -> Resource:
-    """Return a cluster of a Service with a number; with another one Envoy replaces it and its connections."""
-    if not generation or not _is_of_service(cluster):
-        return cluster
-    metadata = cluster.get("metadata", {})
-    filters = {**metadata.get("filter_metadata", {}), "meshdemo": {"generation": generation}}
-    return {**cluster, "metadata": {**metadata, "filter_metadata": filters}}
-
-
-def _moved(endpoint: Resource, where: Where) -> Resource | None:
-    """Return an endpoint with its port on loopback; None while it takes no calls; outside addresses stay.
-
-    It is hashed by its address in the cluster, as there.
-    """
-    at = endpoint["endpoint"]["address"].get("socket_address")
-    if at is None or not at["address"].startswith((POD_NETWORK, SERVICE_NETWORK)):
-        return endpoint
-    port = where(at["address"], at["port_value"])
-    if port is None:
-        return None
-    metadata = endpoint.get("metadata", {}).get("filter_metadata", {})
-    key = {**metadata.get("envoy.lb", {}), "hash_key": f"{at['address']}:{at['port_value']}"}
-    inner = {**endpoint["endpoint"], "address": address(port)}
-    return {**endpoint, "endpoint": inner, "metadata": {"filter_metadata": {**metadata, "envoy.lb": key}}}
 
 
 def _holds(predicate: Resource | None, port: int) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshdemo.lab.cluster.model import Cluster, Pod, Service, ServicePort, unique_name
+from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
+from meshdemo.lab.cluster.pods import Pod, unique_name
 from meshdemo.lab.engine import Resource, Resources
-from meshdemo.lab.envoy.loopback import address
+from meshdemo.lab.envoy.endpoints import address
 
 _TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
-from meshdemo.lab.envoy.loopback import HOST, Local, Where
+from meshdemo.lab.envoy.endpoints import HOST, Where
+from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.messages import MessageError, Snapshot, program
 
 _START_SECONDS = 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from meshdemo.lab.cluster.model import LOCALITY_LABELS, Cluster, Gateway, Labels, Pod, Service, ServicePort
+from meshdemo.lab.cluster.model import LOCALITY_LABELS, Cluster, Gateway, Service, ServicePort
+from meshdemo.lab.cluster.pods import Labels, Pod
 from meshdemo.lab.files.kinds import GATEWAY_API
 
 #: What the injector writes on a pod with a sidecar: it takes mutual TLS.

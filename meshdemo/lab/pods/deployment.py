@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from meshdemo.lab.envoy.loopback import Local, Where
+from meshdemo.lab.envoy.endpoints import Where
+from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod
 
 # How long pods that are not wanted any more stay while those that are to take their place are not ready.

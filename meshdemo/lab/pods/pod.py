@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshdemo.lab.cluster.model import Cluster, Pod, Template
+from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.cluster.pods import Pod, Template
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
-from meshdemo.lab.envoy.loopback import HOST, Local, Ports, Where, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.endpoints import HOST, Where
+from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.original import Names
+from meshdemo.lab.envoy.outbound import connect_rules, is_inbound, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.pods.lines import LineServer

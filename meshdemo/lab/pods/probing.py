@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from meshdemo.lab.cluster.model import Probe
+from meshdemo.lab.cluster.pods import Probe
 
 # Until it first succeeds a probe comes as often as this, so that a start takes no longer than it must.
 _EAGER_SECONDS = 0.1

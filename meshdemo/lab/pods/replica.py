@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from meshdemo.lab.cluster.model import Container
+from meshdemo.lab.cluster.pods import Container
 from meshdemo.lab.pods.probing import Probing
 from meshdemo.program import command_line
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshdemo.lab.cluster.model import Cluster, Gateway, Pod, matches
+from meshdemo.lab.cluster.model import Cluster, Gateway
+from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resources
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY
 from meshdemo.lab.files.manifest import Manifest

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshdemo.lab.cluster.model import matches
+from meshdemo.lab.cluster.pods import matches
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from meshdemo.lab.cluster.model import Cluster, Pod, matches
+from meshdemo.lab.cluster.model import Cluster
+from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resource
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.naming import Rule, RuleBook

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from meshdemo.lab.cluster.model import Container, Pod, Service
+from meshdemo.lab.cluster.model import Service
+from meshdemo.lab.cluster.pods import Container, Pod
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
 from meshdemo.lab.xray.naming import Rule

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
-from meshdemo.lab.cluster.model import Pod, matches
+from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError

@@ -6,7 +6,7 @@ import pytest
 from lab_support import EXAMPLE, manifest
 from support import ROOT, documents
 
-from meshdemo.lab.cluster.model import Pod, matches
+from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 
 

@@ -3,7 +3,8 @@
 import pytest
 from lab_support import manifest
 
-from meshdemo.lab.cluster.template import TEMPLATE, read_template
+from meshdemo.lab.cluster.pod_fields import TEMPLATE
+from meshdemo.lab.cluster.template import read_template
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.schema import Object, read
 

@@ -10,8 +10,9 @@ from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ADS
-from meshdemo.lab.envoy.loopback import Local, Ports, connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.messages import pack
+from meshdemo.lab.envoy.outbound import connect_rules, is_inbound, outbound_names
 
 CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
 

@@ -2,10 +2,12 @@
 
 import pytest
 
-from meshdemo.lab.cluster.model import Cluster, Pod, Service, ServicePort
+from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
+from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.loopback import Local, Ports, connect_rules
+from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.original import needs_services, service_names
+from meshdemo.lab.envoy.outbound import connect_rules
 
 TYPE = "type.googleapis.com/envoy.extensions."
 MANAGER = f"{TYPE}filters.network.http_connection_manager.v3.HttpConnectionManager"

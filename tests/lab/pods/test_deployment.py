@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshdemo.lab.cluster.model import Pod, Template
+from meshdemo.lab.cluster.pods import Pod, Template
 from meshdemo.lab.pods import deployment
 from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.pod import PodSpec

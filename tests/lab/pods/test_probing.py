@@ -7,7 +7,7 @@ import time
 import pytest
 from support import free_port, http_response, read_request, wait_until
 
-from meshdemo.lab.cluster.model import Probe
+from meshdemo.lab.cluster.pods import Probe
 from meshdemo.lab.pods.probing import Probing
 
 PROBE = {"path": "/healthz", "period_seconds": 0.1, "timeout_seconds": 0.3}

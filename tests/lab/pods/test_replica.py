@@ -7,7 +7,7 @@ import pytest
 from lab_support import web_container
 from support import COMMANDS, free_port, get, is_refused, wait_until
 
-from meshdemo.lab.cluster.model import Probe
+from meshdemo.lab.cluster.pods import Probe
 from meshdemo.lab.pods.replica import PROGRAM_VARIABLES, Replica
 
 # A replica needs a while until it listens.
