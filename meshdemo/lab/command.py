@@ -19,6 +19,7 @@ from meshdemo.errors import StartError
 from meshdemo.lab import lab, quick
 from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
+from meshdemo.lab.dry_run import dry_run as dry_run_of
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
@@ -78,7 +79,7 @@ def up(
     try:
         engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:
-            text, notes = lab.dry_run(paths, engine, options, say)
+            text, notes = dry_run_of(paths, engine, reading, say)
             for note in notes:
                 say(note)
             click.echo(text)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
-from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
@@ -35,8 +33,10 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
+from meshdemo.lab.readings import Readings
 from meshdemo.lab.request_log import RequestLog
-from meshdemo.lab.state import Reader, State, as_json
+from meshdemo.lab.state import Reader, State
+from meshdemo.lab.telling import Telling
 from meshdemo.lab.words import summary
 from meshdemo.lab.xray.naming import RuleBook
 from meshdemo.lab.xray.records import Records
@@ -44,7 +44,6 @@ from meshdemo.lab.xray.records import Records
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
 _POD_SECONDS = 1
-_SLOW_SECONDS = 10
 # How long who has seen a scene waits for another one.
 _SCENE_SECONDS = 2
 
@@ -57,21 +56,6 @@ class LabOptions:
     drain_seconds: float = 5.0
     access_log: bool = False
     reading: ReadOptions = DEFAULT_OPTIONS
-
-
-def dry_run(paths: Sequence[Path], engine: Engine, options: LabOptions, say: Say) -> tuple[str, tuple[str, ...]]:
-    """Return what each Envoy gets as JSON, with the addresses of a cluster, and notes on the files."""
-    reader = Reader(paths, engine, say, options.reading)
-    state = reader.configure(reader.read())
-    with ExitStack() as stack:
-        guard = Guard()
-        stack.callback(guard.close)
-        plane = ControlPlane(guard.folder)
-        stack.callback(plane.close)
-        judge = Judge(guard.folder, guard.group, plane)
-        stack.callback(judge.close)
-        reader.check(state, judge)
-    return as_json(state), state.notes
 
 
 class Lab:
@@ -93,9 +77,9 @@ class Lab:
         self._options = options
         self._stopped = False
         self._out = say
-        self._files = WatchedFiles(paths, self._say)
-        self._reading: BackgroundJob[State] = BackgroundJob()
         self._reader = Reader(paths, engine, self._say, options.reading)
+        self._readings = Readings(paths, self._reader, self._say)
+        self._telling = Telling(self._say)
         with ExitStack() as stack:
             guard = Guard()
             stack.callback(guard.close)
@@ -151,11 +135,7 @@ class Lab:
         self._subject = subject
         self._edit: Edit | None = None
         self._is_edit = True  # what is read next, and not another subject
-        self._rolling: set[str] = set()
-        self._slow_at: float | None = None
         self._refusal: Refusal | None = None
-        self._tidied: State | None = None
-        self._callers: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
@@ -186,7 +166,7 @@ class Lab:
             self.outside.look_after,
             self.callers.look_after,
             self.pods.step,
-            self._say_what_rolls,
+            lambda: self._telling.look(is_settled=self.pods.settled),
             self._renew,
             self._follow,
         ):
@@ -199,8 +179,8 @@ class Lab:
                 refusal = Refusal(f"meshdemo itself failed and goes on, please report it: {error!r}")
             if refusal and refusal != self._refusal:
                 self._refusal = refusal
-                self._say(f"{_now()} {refusal.problem}")
-        if not self._reading.is_busy:
+                self._telling.tell(refusal.problem)
+        if not self._readings.is_busy:
             self.page_view.show(self.state, self._subject, self._edit, self._refusal)
 
     def stop(self) -> None:
@@ -254,25 +234,24 @@ class Lab:
         """Return what runs here, for those who look for a lab."""
         return {
             "port": self._port,
-            "files": [shown_path(path) for path in self._files.paths],
+            "files": [shown_path(path) for path in self._readings.paths],
             "pods": [pod.name for pod in self.state.pods],
             "addresses": [{"name": address.name, "url": address.url} for address in self.addresses()],
         }
 
     def follow(self, paths: Sequence[Path], subject: Subject = FILES) -> None:
         """Follow other files from now on; `is_settled` says when they are in force."""
-        self._is_edit = subject.title == self._subject.title or tuple(paths) == tuple(self._files.paths)
+        self._is_edit = subject.title == self._subject.title or tuple(paths) == self._readings.paths
         self._subject = subject
-        self._reader.loader.paths = tuple(paths)
-        self._files.paths = tuple(paths)
+        self._readings.follow(paths)
         if self._refusal:
             self._refusal = None
-            self._files.read_again()
+            self._readings.read_again()
 
     @property
     def is_settled(self) -> bool:
         """Return whether what the files say is in force, and every pod as it is to be."""
-        return not (self._reading.is_busy or self._files.have_unreported_changes or self._rolling) and self.pods.settled
+        return self._readings.is_settled and not self._telling.is_rolling and self.pods.settled
 
     @property
     def problem(self) -> str | None:
@@ -330,53 +309,20 @@ class Lab:
         if self._reader.renew_certificates():
             self._change_envoys()
 
-    def _say_what_rolls(self) -> None:
-        """Say when a change of pods is complete, and when it is long in coming."""
-        if not self._rolling:
-            return
-        labels = ", ".join(sorted(self._rolling))
-        if self.pods.settled:
-            self._say(f"{_now()} rolled out: {labels}")
-            self._rolling.clear()
-        elif self._slow_at is not None and time.monotonic() > self._slow_at:
-            self._say(f"{_now()} still rolling out: {labels}; the old pods serve until new ones are ready")
-            self._slow_at = None
-
     def _follow(self) -> None:
         """Apply files that have changed, and what changes when pods have gone; keep the last good state otherwise."""
-        silent = self._reader.loader.silent
-        if self._reading.is_busy and silent and not self._files.hold(silent):
-            self._reading = BackgroundJob()  # the other one may never end
-            self._reader.loader = self._reader.loader.anew()
-            self._files.read_again()
-        if self._reading.is_busy:
+        if state := self._readings.take():
             try:
-                state = self._reading.result()
-            except ManifestError:
-                if self._files.are_as_reported():
-                    raise
-                return  # it was read while it was being written
-            if state is not None and self._files.are_as_reported():
-                try:
-                    self._apply(state)
-                except EnvoyError as error:
-                    self._reading.begin(functools.partial(self._blame, state, error))
-        elif self._files.have_changed():
+                self._apply(state)
+            except EnvoyError as error:
+                self._readings.begin_blame(state, error, self._judge)
+        elif self._readings.begin_edit(self._pods_here):
             self._refusal = None
-            here = [pod.pod for pod in self.pods.present]
-            self._reading.begin(lambda: self._reader.configure(self._reader.read(), here))
-        elif (self._tidied is not self.state and self._has_gone()) or self._callers != self._reader.callers:
-            self._tidied, self._callers = self.state, self._reader.callers
-            here, files = [pod.pod for pod in self.pods.present], self.state.files
-            self._reading.begin(lambda: self._reader.configure(files, here))
+        else:
+            self._readings.begin_rest(self._pods_here, self.state)
 
-    def _blame(self, state: State, refusal: EnvoyError) -> State:
-        raise self._reader.blame(state, refusal, self._judge)
-
-    def _has_gone(self) -> bool:
-        """Return whether the configuration holds pods that no file has, and that are not there any more."""
-        there = {pod.pod.address for pod in self.pods.present} | {pod.address for pod in self.state.pods}
-        return any(pod.address not in there for pod in self.state.cluster.pods)
+    def _pods_here(self) -> list[Pod]:
+        return [pod.pod for pod in self.pods.present]
 
     def _apply(self, state: State) -> None:
         """Put a state in force, say what is different; raise EnvoyError, with all as it was, where it is refused."""
@@ -393,28 +339,15 @@ class Lab:
         self.pods.step()
         if state.files is former.files:
             return
-        changes = summary.changes(former.files.manifests, state.files.manifests)
-        # A policy moves pods, too, where it brings a port that callers have to be told of.
-        moving = [each for each in changes if each.moves_pods] or changes if rolls else []
-        for each in changes:
-            outcome = "rolling out" if each in moving else "in force"
-            if silent:
-                outcome += f" but for {', '.join(silent)}, whose Envoy does not answer"
-            self._say(f"{_now()} {each.text}, {outcome}")
-        if not changes:
-            self._say(f"{_now()} no effective change")
+        labels = self._telling.tell_changes(former, state, silent, rolls=rolls)
         for address in self.outside.addresses(state):
             if address not in addresses:
-                self._say(f"{_now()} to call: {address.url}  {address.name}")
-        for note in state.notes:
-            self._say(note)
-        if rolls:
-            self._rolling |= {each.label for each in moving}
-            self._slow_at = time.monotonic() + _SLOW_SECONDS
-        if changes or not self._is_edit:
-            self._edit = Edit(now_as_text(), tuple(each.label for each in changes), former) if self._is_edit else None
+                self._telling.tell(f"to call: {address.url}  {address.name}")
+        self._telling.tell_notes(state.notes)
+        if labels or not self._is_edit:
+            self._edit = Edit(now_as_text(), labels, former) if self._is_edit else None
         self._is_edit = True
-        self._marks.add([each.label for each in changes])
+        self._marks.add(labels)
 
     def _keep(self, state: State) -> None:
         """End the Envoys beside those of pods that a state does not have."""
@@ -432,7 +365,3 @@ class Lab:
         silent = change(wanted, where, self._plane)
         self._request_log.book = RuleBook(cluster.policies, dict(cluster.texts))
         return silent
-
-
-def _now() -> str:
-    return datetime.now().astimezone().strftime("%H:%M:%S")
