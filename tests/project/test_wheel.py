@@ -71,11 +71,11 @@ def test_the_wheel_works_in_an_empty_folder(tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": libraries, "PYTHONUTF8": "1"}
     folder.mkdir()
     for command, words in (
-        ("lesson", "\n  2  A weighted split "),
+        ("lesson", "\n 2 Weighted split "),
         ("lesson split --check --port 0", "✓ Webserver V1"),
         ("up --dry-run -f example.yaml -f istio/split.yaml", "is not here: this is the one that comes with meshdemo"),
         ("lesson --copy mine", "was copied to mine"),
-        ("lesson --folder mine", "\n  2  A weighted split "),
+        ("lesson --folder mine", "\n 2 Weighted split "),
     ):
         done = subprocess.run(
             [python.with_name("meshdemo"), *command.split()],
