@@ -20,10 +20,11 @@ from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.calls import Call, Hop
-from meshdemo.lab.xray.joining import is_complete, join
+from meshdemo.lab.xray.joining import is_complete, join, outcome_of
 from meshdemo.lab.xray.met import MetRules
 from meshdemo.lab.xray.records import MOST_CALLS, Record
 from meshdemo.lab.xray.scene import Place, Scene
+from meshdemo.reasons import Origin, find_origin
 
 if TYPE_CHECKING:
     from meshdemo.lab.lab import Lab
@@ -35,6 +36,8 @@ _MOST_BODY_BYTES = 1024 * 1024
 # An Envoy sends what it logs every 50 ms: what has not come some of these intervals later does not come.
 _SETTLE_SECONDS = 0.15
 _COMPLETE_SECONDS = 1.0
+# An answer that came through an Envoy is logged, however busy the machine is.
+_CERTAIN_SECONDS = 10.0
 # A request is refused that would be another one on the wire (RFC 9110, 5.6.2, 5.5 and 9.1).
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -114,7 +117,7 @@ class Explainer:
             call.id,
             lambda found: is_complete(found, scene),
             settle_seconds=_SETTLE_SECONDS,
-            seconds=_COMPLETE_SECONDS,
+            seconds=_CERTAIN_SECONDS if _came_through_an_envoy(call) else _COMPLETE_SECONDS,
         )
         return join(call, records, scene)
 
@@ -229,6 +232,15 @@ def _read_ids(body: Any) -> list[str]:
         case {"ids": [*ids]} if len(ids) <= MOST_CALLS and all(isinstance(each, str) for each in ids):
             return ids
     raise DoorError(400, f"ids is a list of x-request-ids, {MOST_CALLS} at most")
+
+
+def _came_through_an_envoy(call: Call) -> bool:
+    """Return whether the answer shows that: by its headers, or by those that the application got or passes on."""
+    outcome = outcome_of(call)
+    origins = [find_origin({name.lower(): value for name, value in call.headers})]
+    if outcome:
+        origins.append(outcome.origin)
+    return any(each is not Origin.ELSEWHERE for each in origins) or bool(outcome and outcome.attempt)
 
 
 def _flag_of(hop: Hop) -> str:

@@ -6,6 +6,7 @@ from lab_support import EXAMPLE, K8S, RunningLab
 from support import get, wait_until
 
 from meshdemo.errors import StartError
+from meshdemo.lab import explainer
 from meshdemo.lab_socket import LabSocketError, ask
 from meshdemo.watching import command as watch
 
@@ -239,6 +240,14 @@ def test_no_answer(explain):
     """A call without an answer says why there is none."""
     answer = explain("# nothing\n", origin="webserverv1", url="http://127.0.0.1:1/")
     assert (answer["answer"]["status"], answer["answer"]["error"]) == (None, "connection refused")
+
+
+def test_a_log_that_is_late(explain, monkeypatch):
+    """An answer that came through an Envoy is explained, however long that one takes to say what it did."""
+    monkeypatch.setattr(explainer, "_COMPLETE_SECONDS", 0)
+    monkeypatch.setattr(explainer, "_SETTLE_SECONDS", 0)
+    answer = explain(K8S / "istio" / "header.yaml", end_user="tester")
+    assert sidecar(answer)["destination"]["subset"] == "v2"
 
 
 def test_a_call_that_was_seen(explain, running):

@@ -24,7 +24,7 @@ _SLACK_SECONDS = 0.002
 def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
     """Return a call with its hops in order; the last try of each counts, what came of the others is said of them."""
     joined = _Joined(records, scene)
-    outcome = _outcome(call)
+    outcome = outcome_of(call)
     hops: list[Hop] = []
     for record in joined.requests:
         if joined.is_aside(record):
@@ -192,7 +192,7 @@ def _with_words_of_applications(hops: Sequence[Hop], outcome: Outcome | None) ->
     return found
 
 
-def _outcome(call: Call) -> Outcome | None:
+def outcome_of(call: Call) -> Outcome | None:
     """Return what the answer says of itself where it is an object of this program's applications."""
     try:
         document = json.loads(call.body)
