@@ -49,7 +49,7 @@ def answer(port, path):
     """Return the first bytes of an answer, empty while nothing listens."""
     try:
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % path.encode())
+            connection.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
             return connection.recv(65536)
     except ConnectionError:
         return b""
