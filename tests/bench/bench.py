@@ -158,7 +158,9 @@ def paced(port, seconds):
         time.sleep(max(0.0, started + number / PACE - time.perf_counter()))
         sent = time.perf_counter()
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/json\r\n\r\n")
+            connection.sendall(
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/json\r\n\r\n"
+            )
             data = b""
             while more := connection.recv(65536):
                 data += more
