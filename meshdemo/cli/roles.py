@@ -6,7 +6,6 @@ What a command needs is imported when it runs, so that the web server, for one, 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -135,7 +134,7 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
 )
 @option(
     "--changes-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     default=None,
     envvar="CHANGES_FILE",
     hidden=True,  # for the lab, which writes it
@@ -143,7 +142,7 @@ def webserver_command(serving: ServeOptions, faults: Faults, content: str, hostn
 )
 @option(
     "--lab-socket",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     default=None,
     envvar="LAB_SOCKET",
     hidden=True,  # for the lab, which listens there
@@ -157,14 +156,16 @@ def proxy_command(
     connect_to: tuple[tuple[str, int, str, int], ...],
     pass_status: bool,
     forward_headers: tuple[str, ...],
-    changes_file: Path | None,
-    lab_socket: Path | None,
+    changes_file: str | None,
+    lab_socket: str | None,
 ) -> None:
     """Call a URL for each request, and show the answer and its time.
 
     Answers `Proxying value: ANSWER - Took N milliseconds`, or `Error: REASON - Took N milliseconds`, or the same as
     JSON where the request accepts application/json.
     """
+    from pathlib import Path
+
     from meshdemo.calling.upstream import Upstream
     from meshdemo.page.page import PageOptions
     from meshdemo.roles import proxy
@@ -174,7 +175,11 @@ def proxy_command(
         upstream,
         forward_headers=forward_headers,
         pass_status=pass_status,
-        page_options=PageOptions(max(1, serving.threads // 2), changes_file, lab_socket),
+        page_options=PageOptions(
+            max(1, serving.threads // 2),
+            changes_file=Path(changes_file) if changes_file else None,
+            lab_socket=Path(lab_socket) if lab_socket else None,
+        ),
     )
     if server.is_loopback(serving.host):
         # In the lab other pods call by their Services' names, so only the page refuses what is no name of this machine.
