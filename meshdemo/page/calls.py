@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from meshdemo.escaping import percent_encode
-from meshdemo.page.sample import make_sample
+from meshdemo.page.sample import AskFlags, Guesses, make_sample
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ Observe = Callable[[str, str, Mapping[str, str]], Mapping[str, Any]]
 Changes = Callable[[], "list[dict[str, Any]]"]
 
 # None where a call ended by a mistake in this program.
-Samples = queue.SimpleQueue[Mapping[str, Any] | None]
+Samples = queue.SimpleQueue["dict[str, Any] | None"]
 
 # How often a stream looks for changes, and for a client that has gone, in seconds.
 _LOOK_SECONDS = 0.25
@@ -111,8 +111,9 @@ def _parse_header(text: str, names: Collection[str]) -> dict[str, str]:
 class Calls:
     """Makes slices of calls and streams their answers, as a WSGI application; bounded for all pages together.
 
-    Each of at most `stream_limit` streams holds a thread of the server, and each call one of its own. With `has_ids`
-    each has an x-request-id of its own, by which the lab can say what became of it, and its sample has that as `id`.
+    Each of at most `stream_limit` streams holds a thread of the server, and each call one of its own. `ask_flags` asks
+    the lab, None where there is none: then each call has an x-request-id of its own, which its sample has as `id`, and
+    the reasons of samples are not guessed.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Calls:
         own_path: str,
         stream_limit: int,
         call_limit: int = CALL_LIMIT,
-        has_ids: bool = False,
+        ask_flags: AskFlags | None = None,
     ) -> None:
         self._observe = observe
         self._header_names = header_names
@@ -133,7 +134,7 @@ class Calls:
         self._call_limit = call_limit
         self._streams = threading.Semaphore(stream_limit)
         self._calls = threading.Semaphore(call_limit)
-        self._has_ids = has_ids
+        self.ask_flags = ask_flags
         self.changes = changes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -162,7 +163,7 @@ class Calls:
         def call() -> None:
             sample = None
             begun_at = datetime.now(UTC).isoformat()
-            own = {_ID: secrets.token_hex(16)} if self._has_ids else {}
+            own = {_ID: secrets.token_hex(16)} if self.ask_flags else {}
             try:
                 sample = make_sample(self._observe(asked.path, asked.query, {**own, **asked.headers}))
                 sample["begun_at"] = begun_at
@@ -203,8 +204,11 @@ class _Stream:
         due_count = begun = under_way = 0
         changes: list[dict[str, Any]] = []
         limit = None
-        while due_count < asked.rate * asked.seconds or under_way:
+        guesses = Guesses(self._calls.ask_flags) if self._calls.ask_flags else None
+        while due_count < asked.rate * asked.seconds or under_way or guesses:
             now = time.monotonic()
+            if guesses and now >= guesses.due:
+                yield from map(_line, guesses.settle(now))
             if now >= look_at:
                 look_at = now + _LOOK_SECONDS
                 yield _line({"begun": begun})
@@ -223,11 +227,14 @@ class _Stream:
                     yield _line({"limit": limit})
             due = started + due_count / asked.rate if due_count < asked.rate * asked.seconds else look_at
             try:
-                sample = samples.get(timeout=max(0.0, min(due, look_at) - time.monotonic()))
+                wait_until = min(due, look_at, guesses.due if guesses else look_at)
+                sample = samples.get(timeout=max(0.0, wait_until - time.monotonic()))
             except queue.Empty:
                 continue
             under_way -= 1
-            if sample is not None:
+            if sample and sample["guessed"] and "id" in sample and guesses is not None:
+                guesses.add(sample, time.monotonic())
+            elif sample:
                 yield _line(sample)
         yield _line({"begun": begun})
 

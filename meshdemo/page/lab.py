@@ -20,7 +20,7 @@ from meshdemo.explaining.words import Object
 from meshdemo.serving import wsgi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _BODY_LIMIT_BYTES = 10_000
@@ -31,6 +31,8 @@ _CALL = re.compile(r"/calls/[0-9a-f]{32}")
 _FOLDERS = re.compile(r"[^\s(]*/(?=[^\s/]+:[0-9])")
 # In columns.
 _WIDTH, _ONE_LINE = 100, 100_000
+# Calls wait for it.
+_FLAGS_SECONDS = 1.0
 
 
 def create_lab(socket: Path, own_path: str) -> WSGIApplication:
@@ -65,6 +67,17 @@ def create_lab(socket: Path, own_path: str) -> WSGIApplication:
         return wsgi.answer(environ, start_response, 200, {"lab": answer})
 
     return app
+
+
+def ask_flags(socket: Path, request_ids: Sequence[str]) -> Mapping[str, str | None] | None:
+    """Return what the lab's Envoys say of calls, as AskFlags has it."""
+    try:
+        flags: dict[str, str | None] = lab_socket.ask(
+            socket, "POST", "/flags", request_ids, timeout_seconds=_FLAGS_SECONDS
+        )
+    except lab_socket.LabSocketError:
+        return None
+    return flags
 
 
 def _explain(call: Object) -> dict[str, Any]:

@@ -71,19 +71,12 @@ def create_page(observe: Observe, header_names: Collection[str], options: PageOp
     `observe` makes one call, `header_names` are those that a call may carry.
     """
     changes = functools.partial(read_changes, options.changes_file)
-    calls = Calls(
-        observe,
-        header_names,
-        changes,
-        own_path=PATH,
-        stream_limit=options.stream_limit,
-        has_ids=options.lab_socket is not None,
-    )
-    lab = None
+    lab, flags = None, None
     if options.lab_socket:
-        from meshdemo.page.lab import create_lab
+        from meshdemo.page.lab import ask_flags, create_lab
 
-        lab = create_lab(options.lab_socket, PATH)
+        lab, flags = create_lab(options.lab_socket, PATH), functools.partial(ask_flags, options.lab_socket)
+    calls = Calls(observe, header_names, changes, own_path=PATH, stream_limit=options.stream_limit, ask_flags=flags)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, query = wsgi.raw_target(environ)

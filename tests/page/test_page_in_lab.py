@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from browser_support import answers, in_browser
+from samples import ENVOY
 from scenes import EVEN, playing
 from support import OF_THE_PAGE, get, http_response, replying, wait_until
 
@@ -110,9 +111,11 @@ class Lab:
         self.door.add("POST", "/edit", self._edit)
         self.door.add("GET", "/calls/", self._call)
         self.door.add("POST", "/met", lambda _rest, body: {each: [{**RULE, "label": ""}] for each in body["ids"]})
+        self.door.add("POST", "/flags", lambda _rest, body: dict.fromkeys(body, self.flag))
         self.door.open()
         self.env = {"LAB_SOCKET": str(self.door.path)}
         self.edits = []
+        self.flag = "NR"
         self._changed = threading.Condition()
         self._shown = SCENE
 
@@ -209,6 +212,27 @@ def test_calls_have_ids_in_a_lab_alone(call_app, lab_app, requests_mock):
     assert len(set(told)) == 3
     assert ids(lab_app, "&header=x-request-id:mine") == ([""] * 3, ["mine"] * 3)
     assert ids(elsewhere) == ([""] * 3, [None] * 3)
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason", "failed"),
+    [("NR", "no route (NR)", True), ("UH", "404", True), (None, None, False)],
+)
+def test_the_lab_knows_the_reason(call_app, lab_app, lab, requests_mock, flag, reason, failed):
+    """In a lab a reason is what its Envoys have logged, also of a slice's last call; elsewhere it is a guess."""
+    requests_mock.get("http://webserver/", status_code=404, headers=ENVOY)
+    lab.flag = flag
+
+    def seen(app):
+        text = call_app(app, "/ui/calls?rate=2&seconds=1", headers=OF_THE_PAGE).text
+        samples = [json.loads(each) for each in text.splitlines() if "milliseconds" in each]
+        return [(each["reason"], each["failed"]) for each in samples]
+
+    assert seen(lab_app) == [(reason, failed)] * 2
+    if flag == "NR":
+        assert seen(proxy.create_app(Upstream("http://webserver"))) == [("probably no route (NR)", True)] * 2
+        lab.door.close()
+        assert seen(lab_app) == [("probably no route (NR)", True)] * 2
 
 
 def test_without_a_lab(call_app):

@@ -5,7 +5,7 @@ import json
 import pytest
 from samples import ENVOY
 
-from meshdemo.page.sample import make_sample
+from meshdemo.page.sample import Guesses, make_sample
 
 
 def sample(value=None, status=200, error=None, milliseconds=3.5, **others):
@@ -31,6 +31,7 @@ def test_an_answer_of_the_application():
         "text": None,
         "reason": None,
         "explanation": None,
+        "guessed": False,
     }
     assert sample({**value, "headers": "none"}, status=500)["failed"]
     assert sample({**value, "headers": {"x-envoy-attempt-count": "-1"}})["attempt"] is None
@@ -91,3 +92,46 @@ def test_whatever_is_answered_is_a_short_line(value):
     """An answer of any form gives one line of at most some hundred characters for each text."""
     found = sample(value)
     assert all(len(text) <= 201 and "\n" not in text for text in found.values() if isinstance(text, str))
+
+
+def guess(text="", status=404, request_id="1"):
+    found = sample(text, status, headers=ENVOY | ({"X-Envoy-Upstream-Service-Time": "1"} if text else {}))
+    assert found["guessed"]
+    assert found["reason"].startswith("probably ")
+    return {**found, "id": request_id}
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "flag", "reason", "failed"),
+    [
+        pytest.param("", 404, "NR", "no route (NR)", True, id="as guessed"),
+        pytest.param("", 503, "UH", "no healthy pod (UH)", True, id="another reason"),
+        pytest.param("", 404, "", "404", True, id="a direct response of a policy"),
+        pytest.param("", 404, None, None, False, id="an application's own"),
+        pytest.param("RBAC: access denied", 403, None, None, False, id="an application that says so"),
+        pytest.param("RBAC: access denied", 403, "RBAC", "denied (RBAC)", True, id="a sidecar that says so"),
+        pytest.param("no healthy upstream", 503, None, "503 no healthy upstream", True, id="an application's 503"),
+    ],
+)
+def test_a_guess_is_put_right(text, status, flag, reason, failed):
+    """What an Envoy has logged takes the place of what the text says; an application's own 4xx is no failure."""
+    guesses = Guesses(lambda ids: dict.fromkeys(ids, flag))
+    guesses.add(guess(text, status), 0.0)
+    (found,) = guesses.settle(guesses.due)
+    assert (found["reason"], found["failed"], found["guessed"]) == (reason, failed, False)
+    assert not guesses
+
+
+def test_a_guess_that_stays_one():
+    """A sample waits a second for what is logged of its call, and not at all for a lab that has ended."""
+    known = {}
+    guesses = Guesses(lambda ids: None if known is None else {each: known[each] for each in ids if each in known})
+    guesses.add(guess(request_id="1"), 0.0)
+    guesses.add(guess(request_id="2"), 0.5)
+    assert guesses.settle(0.6) == []
+    known["2"] = "NR"
+    assert [each["reason"] for each in guesses.settle(0.7)] == ["no route (NR)"]
+    assert [each["reason"] for each in guesses.settle(1.1)] == ["probably no route (NR)"]
+    guesses.add(guess(), 2.0)
+    known = None
+    assert [each["reason"] for each in guesses.settle(2.1)] == ["probably no route (NR)"]
