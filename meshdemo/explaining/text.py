@@ -194,6 +194,6 @@ def _name_rows(rules: Sequence[Object]) -> list[str]:
     """Return the names of rules, with the number of the match where a rule has several."""
     names = [name_rule(rule) for rule in rules]
     return [
-        printable(name + (f".match[{rule['match']}]" if rule.get("match") or names.count(name) > 1 else ""))
-        for name, rule in zip(names, rules, strict=True)
+        printable(f"{name}.match[{match}]" if match is not None and (match or names.count(name) > 1) else name)
+        for name, match in zip(names, (rule.get("match") for rule in rules), strict=True)
     ]

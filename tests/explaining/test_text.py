@@ -127,6 +127,10 @@ DEFAULT = {
             hop(passed_over=[{"rule": rule(match=each), "because": "path is /"} for each in (0, 1)]),
             "✗ VirtualService/webserver[0].match[1]  split.yaml:9  path is /",
         ),
+        (
+            hop(passed_over=[{"rule": rule(), "because": "path is /"}] * 2),
+            "✗ VirtualService/webserver[0]  split.yaml:9  path is /",
+        ),
     ],
 )  # fmt: skip
 def test_words(explained, words):

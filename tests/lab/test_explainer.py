@@ -146,6 +146,23 @@ def test_weights_and_the_gateway_api(explain):
     assert hop["destination"]["of"] == 4
 
 
+def test_matches_of_the_gateway_api(explain):
+    """A call through an HTTPRoute is told with the number of the match that it met, and of those that it did not."""
+    matches = [{"path": {"value": "/v1"}}, {"path": {"value": "/v2/long"}}, {"path": {"value": "/v2"}}]
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "webserver"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "webserver", "port": 80}],
+            "rules": [{"matches": matches, "backendRefs": [{"name": "webserver", "port": 80}]}],
+        },
+    }
+    hop = sidecar(explain(yaml.safe_dump(route), "/v2/x"))
+    assert (hop["rule"]["name"], hop["rule"]["rule"], hop["rule"]["match"]) == ("webserver", 0, 2)
+    assert {each["rule"]["match"] for each in hop["passed_over"]} in ({1}, {0, 1})
+
+
 def test_mirrors(explain):
     """A mirrored copy is told with the pod that got it, and its answer."""
     (mirror,) = sidecar(explain(K8S / "istio" / "mirror.yaml"))["mirrors"]

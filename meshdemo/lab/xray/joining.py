@@ -64,10 +64,14 @@ def _add_silent(hops: list[Hop], call: Call, outcome: Outcome | None, scene: Sce
 
 
 def rules_met(record: Record, scene: Scene) -> tuple[Rule, ...]:
-    """Return the rule that a request met at one Envoy, and whose word decided there, where that is another."""
+    """Return the rule that a request met at one Envoy, and whose word decided there, where that is another.
+
+    They are for all requests of a kind, so whichever match of them it was.
+    """
     found = Route(record, scene)
     decided_by = cause_of(record, scene, found.rule, found.route).decided_by
-    return tuple(dict.fromkeys(rule for rule in (found.rule, decided_by) if rule))
+    rules = (dataclasses.replace(rule, match=None) for rule in (found.rule, decided_by) if rule)
+    return tuple(dict.fromkeys(rules))
 
 
 def is_complete(records: Sequence[Record], scene: Scene) -> bool:

@@ -16,6 +16,7 @@ from meshdemo.lab.files import documents
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.sources import shown_path
+from meshdemo.lab.xray.gateway_matches import find_match
 
 _ROUTES = ("HTTPRoute", "GRPCRoute")
 # What joins the names of a rule and of the one that delegates to it (Istio, mergeHTTPRoute).
@@ -66,11 +67,17 @@ class RuleBook:
                 self._rules.setdefault(name, []).append((manifest, rule, match))
         self._lines: dict[tuple[Any, ...], int | None] = {}
 
-    def find(self, route: str, object_path: str = "", hosts: Iterable[str] = ()) -> Rule | None:
+    def find(
+        self,
+        route: str,
+        object_path: str = "",
+        hosts: Iterable[str] = (),
+        match: Mapping[str, Any] | None = None,
+    ) -> Rule | None:
         """Return the rule that a route comes from; None for a route that no object made.
 
         `object_path` is what Istio says of the object, `hosts` are those of the route: they tell rules of the same name
-        apart.
+        apart. `match` is the route's RouteMatch, by which it is known which match of a rule of the Gateway API it is.
         """
         found = self._rules.get(route) or self._delegated(route)
         if len(found) > 1:
@@ -80,8 +87,17 @@ class RuleBook:
             found = of_object or of_host or found
         if not found:
             return None
-        manifest, rule, match = found[0]
-        return self.rule_of(manifest, rule, match)
+        manifest = found[0][0]
+        numbers = [(rule, number) for each, rule, number in found if each is manifest]
+        rules = {rule for rule, _ in numbers}
+        if len(rules) > 1:  # a VirtualService may give several the same name
+            return self.rule_of(manifest)
+        rule, number = numbers[0]
+        if len(numbers) > 1:
+            number = None
+            if match is not None and not _is_virtual_service(manifest):
+                number = find_match(manifest.kind, manifest.document["spec"]["rules"][rule]["matches"], match)
+        return self.rule_of(manifest, rule, number)
 
     def rule_of(self, manifest: Manifest, rule: int | None = None, match: int | None = None) -> Rule:
         """Return a rule of an object with its place."""
@@ -180,8 +196,8 @@ def _route_names(manifest: Manifest) -> Iterable[tuple[str, int, int | None]]:
         elif manifest.group == GATEWAY_API and manifest.kind in _ROUTES:
             own = rule.get("name") if isinstance(rule, dict) else None
             matches = rule.get("matches") if isinstance(rule, dict) else None
-            only = 0 if isinstance(matches, list) and len(matches) == 1 else None
-            yield own or f"{manifest.namespace}.{manifest.name}.{number}", number, only
+            for index in range(len(matches)) if isinstance(matches, list) and matches else (None,):
+                yield own or f"{manifest.namespace}.{manifest.name}.{number}", number, index
 
 
 def _hosts(manifest: Manifest) -> Iterable[str]:

@@ -47,13 +47,15 @@ class Route:
         else:
             hosts, self.route = find_by_name(configuration, record)
         domains = tuple((hosts or {}).get("domains", ()))
-        self.rule = scene.book.find(record.route, record.object, domains)
+        match = self.route["match"] if is_agreed and self.route else None
+        self.rule = scene.book.find(record.route, record.object, domains, match)
         self._action = (self.route or {}).get("route") or {}
         self.destination = _destination(record, self._action, scene)
         if evaluation and (is_agreed or (evaluation.route is None and record.details == "route_not_found")):
             self.matched = evaluation.met or None
             passed = zip(routes, evaluation.passed_over, strict=False)
-            found = ((scene.book.find(each.get("name", ""), "", domains), why) for each, why in passed)
+            book = scene.book
+            found = ((book.find(each.get("name", ""), "", domains, each["match"]), why) for each, why in passed)
             self.passed_over = tuple(PassedOver(rule, why) for rule, why in found if rule)
 
     @property

@@ -1,8 +1,13 @@
 """Names of rules, and rules by the names of their routes."""
 
+import json
+
+import pytest
 import yaml
 from lab_support import manifest
+from quick_support import cluster_of, http_route
 
+from meshdemo.lab.quick.translation import configure
 from meshdemo.lab.xray.naming import Rule, RuleBook, name_rules
 
 TEXT = """\
@@ -102,6 +107,46 @@ def test_rules_of_the_gateway_api():
     book = RuleBook(name_rules([route]), {})
     found = [book.find(name) for name in ("default.r.0", "default.r.1", "last")]
     assert [(each.rule, each.match, each.label) for each in found] == [(0, None, ""), (1, 0, ""), (2, None, "last")]
+    assert book.find("last", match={"prefix": "/"}).match is None
+
+
+@pytest.mark.parametrize("others", [(), ({"path": {"type": "Exact", "value": "/x"}},)])
+def test_matches_of_the_gateway_api(tmp_path, others):
+    """Which match of a rule a route comes from is known by what it asks for, however the engine sorts them."""
+    matches = [
+        {"path": {"value": "/v2"}},
+        {"path": {"value": "/v1/"}, "method": "GET"},
+        {"path": {"type": "RegularExpression", "value": "/v[0-9]+"}},
+        {"path": {"type": "Exact", "value": "/x"}},
+        {"headers": [{"name": "End-User", "value": "x"}, {"name": "b", "value": ".*", "type": "RegularExpression"}]},
+        {"queryParams": [{"name": "Q", "value": "1"}], "headers": [{"name": "end-user", "value": "x"}]},
+        *others,
+    ]
+    cluster = cluster_of(tmp_path, http_route({"matches": matches, "backendRefs": [{"name": "webserver", "port": 80}]}))
+    routes = [
+        route
+        for configuration in configure(cluster).resources["proxy-1"].routes
+        for host in configuration["virtual_hosts"]
+        for route in host.get("routes", [])
+        if route["name"] == "default.r.0"
+    ]
+    book = RuleBook(cluster.policies, {})
+    found = {
+        json.dumps(each["match"], sort_keys=True): book.find("default.r.0", match=each["match"]) for each in routes
+    }
+    assert {rule.rule for rule in found.values()} == {0}
+    numbers = {rule.match for rule in found.values()}
+    assert numbers == ({0, 1, 2, 4, 5, None} if others else {*range(6)})
+    (exact,) = (rule.match for match, rule in found.items() if json.loads(match).get("path") == "/x")
+    assert exact == (None if others else 3)
+
+
+def test_names_that_are_there_twice():
+    """Of rules and matches of one object to which it gives the same name none is named."""
+    matches = [{"name": "m", "uri": {"exact": "/a"}}, {"name": "m", "uri": {"exact": "/b"}}]
+    book = RuleBook([virtual_service("a", [{"name": "one", "match": matches}, {"name": "x"}, {"name": "x"}])], {})
+    assert (book.find("one.m").rule, book.find("one.m").match) == (0, None)
+    assert book.find("x").rule is None
 
 
 def test_delegates():
