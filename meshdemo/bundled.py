@@ -31,6 +31,12 @@ def find(path: Path) -> Path | None:
     return found if ".." not in inside.parts and found.is_file() else None
 
 
+def shown(path: str) -> str:
+    """Return a path as a person reads it: that of a file that comes with meshdemo as `find` takes it."""
+    whole = Path(path)
+    return str(whole.relative_to(folder().parent)) if whole.is_relative_to(folder()) else path
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a folder of lessons to one that is not there yet; raise StartError when that cannot be."""
     try:

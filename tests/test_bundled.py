@@ -30,6 +30,13 @@ def test_installed(tmp_path, monkeypatch):
     assert bundled.folder() == package / "k8s"
 
 
+def test_what_a_person_reads():
+    """A file that comes with the program is shown by the name that finds it, any other as it is."""
+    assert bundled.shown(str(ROOT / "k8s" / "istio" / "split.yaml")) == "k8s/istio/split.yaml"
+    for other in ("mine.yaml", "/tmp/k8s/mine.yaml", "standard input", "https://example.com/a.yaml", ""):  # noqa: S108
+        assert bundled.shown(other) == other
+
+
 @pytest.mark.parametrize("name", ["example.yaml", "istio/split.yaml", "k8s/example.yaml", "k8s/istio/split.yaml"])
 def test_a_name_that_is_no_file_here(elsewhere, name):
     """Where there is no such file, its name means the one that comes with the program, as in a clone or inside it."""

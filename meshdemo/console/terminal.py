@@ -83,7 +83,7 @@ def wrap(text: str, width: int, indent: str = "  ") -> list[str]:
             line = candidate
             continue
         if line.strip():
-            lines.append(line)
+            lines.append(line.rstrip(" "))
             line = indent
         while width_of(line + word) > width:
             piece = _beginning(word, width - len(line)) or word[:1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from meshdemo import bundled
+
 #: A JSON object.
 Object = Mapping[str, Any]
 # What somebody does who lets a call in.
@@ -19,7 +21,7 @@ def name_rule(rule: Object) -> str:
 
 def format_place(rule: Object) -> str:
     """Return file and line of a rule, as far as they are known."""
-    file, line = rule.get("file") or "", rule.get("line")
+    file, line = bundled.shown(rule.get("file") or ""), rule.get("line")
     return f"{file}:{line}" if file and line else file
 
 

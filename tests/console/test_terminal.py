@@ -49,6 +49,7 @@ def test_wrap_between_words():
     """What follows the first line is indented."""
     assert terminal.wrap("one two three four", 10) == ["one two", "  three", "  four"]
     assert terminal.wrap("short", 10) == ["short"]
+    assert terminal.wrap("in  two  columns", 8) == ["in  two", "  column", "  s"]
 
 
 @pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "█"), ("ascii", "#"), ("latin-1", "#"), ("cp437", "#")])
