@@ -174,4 +174,7 @@ def _started(running: lab.Lab) -> None:
         click.echo(f"  {address.url}  {address.name}")
     if addresses and any(pod.calls for pod in cluster.pods):
         click.echo(f"  {addresses[0].url}ui  see it live")
+    elif not cluster.gateways:
+        command = summary.example_call(cluster)
+        click.echo(f"  {command}  from any pod" if command else "  nothing: no Service leads to a pod by HTTP")
     click.echo("\nEdit a file, and the change is applied. Press Ctrl+C to stop.")

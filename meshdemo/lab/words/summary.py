@@ -84,6 +84,36 @@ def changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> list[Chang
     return found
 
 
+def example_call(cluster: Cluster) -> str | None:
+    """Return a command that calls a Service by HTTP from another workload, the first that a policy names.
+
+    None where no Service leads to a pod so.
+    """
+    named = {host for manifest in cluster.policies for host in _hosts(manifest)}
+    found = [
+        (service, port, {pod.workload for pod, _ in cluster.endpoints(service, port)})
+        for service in cluster.services
+        for port in service.ports
+        if not port.is_for_tcp and cluster.endpoints(service, port)
+    ]
+    if not found:
+        return None
+    service, port, behind = min(found, key=lambda each: not named & set(each[0].short_names))
+    caller = min(
+        (each for each in cluster.workloads if each.replicas),
+        key=lambda each: (each.name in behind, not each.template.in_mesh, each.namespace != service.namespace),
+    )
+    number = "" if port.number == 80 else f":{port.number}"
+    return f"meshdemo call --from {caller.name} http://{service.names_from(caller.namespace)[0]}{number}/"
+
+
+def _hosts(manifest: Manifest) -> list[str]:
+    """Return the hosts that a policy for traffic is for."""
+    spec = manifest.document.get("spec") or {}
+    parents = [each.get("name") for each in spec.get("parentRefs") or [] if each.get("kind") == "Service"]
+    return [str(each) for each in (*(spec.get("hosts") or []), spec.get("host"), *parents) if each]
+
+
 def _cut(words: str) -> str:
     words = printable(words)
     return words if len(words) <= _LONGEST_WORDS else words[:_LONGEST_WORDS] + " ..."

@@ -128,3 +128,89 @@ def test_what_is_not_in_force():
         "simple ROUND_ROBIN",
         "PeerAuthentication/e: not in force, since only --istiod applies it: STRICT",
     ]
+
+
+def shop(*workloads, services=(), policies=()):
+    """Return an application of other images: Deployments by name and namespace, Services by name, namespace, port."""
+    made = [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{"name": "a", "image": f"{name}:1", "ports": [{"containerPort": 9080}]}]},
+                },
+            },
+        }
+        for name, namespace in workloads
+    ]
+    made += [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"selector": {"app": name}, "ports": [port]},
+        }
+        for name, namespace, port in services
+    ]
+    return read_cluster([manifest(each) for each in [*made, *policies]])
+
+
+HTTP = {"name": "http", "port": 80, "targetPort": 9080}
+REVIEWS = {"name": "http", "port": 9080}
+DESTINATION = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "DestinationRule",
+    "metadata": {"name": "reviews"},
+    "spec": {"host": "reviews"},
+}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "command"),
+    [
+        pytest.param(
+            shop(
+                ("reviews", "default"),
+                ("ratings", "default"),
+                services=[("ratings", "default", HTTP), ("reviews", "default", REVIEWS)],
+            ),
+            "meshdemo call --from reviews http://ratings/",
+            id="the first Service, from another workload",
+        ),
+        pytest.param(
+            shop(
+                ("reviews", "default"),
+                ("ratings", "default"),
+                services=[("ratings", "default", HTTP), ("reviews", "default", REVIEWS)],
+                policies=[DESTINATION],
+            ),
+            "meshdemo call --from ratings http://reviews:9080/",
+            id="the Service that a policy names",
+        ),
+        pytest.param(
+            shop(("alone", "shop"), services=[("alone", "shop", HTTP)]),
+            "meshdemo call --from alone.shop http://alone/",
+            id="a lone workload calls itself",
+        ),
+        pytest.param(
+            shop(
+                ("front", "web"),
+                ("store", "data"),
+                services=[("store", "data", {"name": "tcp", "port": 5432}), ("store", "data", HTTP)],
+            ),
+            "meshdemo call --from front.web http://store.data/",
+            id="another namespace, and not what speaks TCP",
+        ),
+        pytest.param(shop(("a", "default")), None, id="no Service"),
+        pytest.param(
+            shop(("a", "default"), services=[("a", "default", {"name": "tcp", "port": 1})]), None, id="TCP alone"
+        ),
+    ],
+)
+def test_how_to_call(cluster, command):
+    """Where nothing is called from outside, a command shows how to call from a pod, with names of the files."""
+    assert summary.example_call(cluster) == command
