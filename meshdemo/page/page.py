@@ -35,7 +35,7 @@ CHANGED_HEADER = "Meshdemo-Changed"
 
 _CHANGES_SHOWN = 20
 # In one answer, so that the page comes as a whole or not at all.
-_PARTS = ("page.html", "page.css", "page.js", "lab.js")
+_PARTS = ("page.html", "page.css", "page.js", "calls.js", "stream.js", "picture.js", "lab.js")
 # By which the page's own requests are known.
 _COOKIE_NAME = "meshdemo-page"
 _COOKIE = re.compile(rf"(?:^|;) *{_COOKIE_NAME}=([0-9a-f]{{32}}) *(?:;|$)")
