@@ -248,6 +248,10 @@ class Lab:
             self._refusal = None
             self._readings.read_again()
 
+    def rename(self, subject: Subject) -> None:
+        """Have the page say something else of the files that run."""
+        self._subject = subject
+
     @property
     def is_settled(self) -> bool:
         """Return whether what the files say is in force, and every pod as it is to be."""

@@ -27,15 +27,19 @@ _AROUND = 2
 
 @dataclass(frozen=True)
 class Subject:
-    """What runs in the lab: a title, the link of a lesson's scene, and two permissions.
+    """What runs in the lab: a title, the link of a lesson's scene, two permissions, and what became of the lesson.
 
-    The page may press the keys of the `desk`, and `turns` numbers.
+    The page may press the keys of the `desk`, and `turns` numbers. `about` says what a mesh should do that is to be
+    mended. `checks` are what the lesson's calls were judged by, each with whether it is met, and `verdict` sums up.
     """
 
     title: str = ""
     link: str = ""
     desk: bool = False
     turns: bool = False
+    about: str = ""
+    checks: tuple[tuple[str, bool], ...] = ()
+    verdict: str = ""
 
 
 #: What has no title of its own.

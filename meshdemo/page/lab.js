@@ -66,12 +66,19 @@ function setScene(query) {
 }
 
 function drawLab() {
-  const { title, files, policies, changes, refusal, desk } = scene;
+  const { title, files, policies, changes, refusal, desk, about, checks, verdict } = scene;
   $("lab").hidden = false;
   document.body.classList.add("with-lab");
   foldLab();
   setText($("lab-title"), title || files.at(-1).split("/").at(-1));
   $("keys").hidden = !(desk && token);
+  $("about").hidden = !about;
+  setText($("about"), about);
+  $("verdict").hidden = !verdict;
+  setText($("verdict"), verdict);
+  $("verdict").className = checks.length ? (checks.every(([, met]) => met) ? "met" : "unmet") : "";
+  $("checks").hidden = checks.length === 0;
+  $("checks").replaceChildren(...checks.map(([text, met]) => make("li", text, met ? "met" : "unmet")));
   $("desk-hint").hidden = !desk || Boolean(token);
   $("refusal").hidden = refusal === null;
   $("refusal").replaceChildren(...(refusal ? [make("p", refusal.problem), codeOf(refusal.lines)] : []));

@@ -55,6 +55,9 @@ SCENE = {
     "changes": ["VirtualService/webserver changed (50 % v1 -> 75 % v1)"],
     "changed_at": "2026-01-02T03:04:05.678+00:00",
     "refusal": None,
+    "about": "",
+    "checks": [],
+    "verdict": "",
 }
 REFUSAL = {
     "problem": "not applied, the last good state stays: split.yaml, line 22: unknown field 'wieght'",
@@ -277,6 +280,13 @@ def test_what_runs_is_shown(show_lab, lab):
     assert [each.strip() for each in marked(page)] == ["weight: 75"]
     assert "<b>v27</b>" in page.inner_text("#policies")
     assert page.locator("#policies input").count() == 0  # without the token of the printed link
+    assert not any(page.is_visible(each) for each in ("#about", "#verdict", "#checks"))
+    lab.show(about="What is to be.", verdict="Not mended yet.", checks=[["✓ <b>", True], ["✗ b", False]])
+    wait_until(lambda: page.is_visible("#checks"), "the checks")
+    assert page.inner_text("#about") == "What is to be."
+    assert page.get_attribute("#verdict", "class") == "unmet"
+    assert page.locator("#checks .met").all_inner_texts() == ["✓ <b>"]
+    assert page.locator("#checks .unmet").all_inner_texts() == ["✗ b"]
     lab.show(refusal=REFUSAL)
     wait_until(lambda: page.is_visible("#refusal"), "the refusal")
     assert REFUSAL["problem"] in page.inner_text("#refusal")

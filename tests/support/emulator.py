@@ -28,14 +28,14 @@ class _Screen(pyte.Screen):
 class Terminal:
     """A command that runs in a window of `columns` and `rows`; read() until something is there, or until it ends."""
 
-    def __init__(self, *args, columns=80, rows=24, term="xterm", environment=()):
+    def __init__(self, *args, columns=80, rows=24, term="xterm", environment=(), cwd=ROOT):
         self.screen = _Screen(columns, rows)
         self._stream = pyte.Stream(self.screen)
         self.output = b""
         self._master, slave = pty.openpty()
         self._set_size(columns, rows)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "meshdemo", *args], stdin=slave, stdout=slave, stderr=slave, cwd=ROOT,
+            [sys.executable, "-m", "meshdemo", *args], stdin=slave, stdout=slave, stderr=slave, cwd=cwd,
             env={**os.environ, "TERM": term, "PYTHONUTF8": "1", **dict(environment)}, start_new_session=True,
         )  # fmt: skip
         os.close(slave)

@@ -21,6 +21,7 @@ class StageDouble:
         self.keys = []
         self.copies = {}
         self.running = False
+        self.judgements = []
 
     def show(self, lesson):
         self.shown.append(lesson.name)
@@ -45,6 +46,9 @@ class StageDouble:
     def edited(self, lesson):
         copy = self.copies.pop(lesson.file, None)
         return dataclasses.replace(lesson, edited=copy) if copy else lesson
+
+    def judged(self, checks):
+        self.judgements.append(checks)
 
     def step(self):
         for step in self.steps:

@@ -196,8 +196,9 @@ def _route_names(manifest: Manifest) -> Iterable[tuple[str, int, int | None]]:
         elif manifest.group == GATEWAY_API and manifest.kind in _ROUTES:
             own = rule.get("name") if isinstance(rule, dict) else None
             matches = rule.get("matches") if isinstance(rule, dict) else None
-            for index in range(len(matches)) if isinstance(matches, list) and matches else (None,):
-                yield own or f"{manifest.namespace}.{manifest.name}.{number}", number, index
+            count = len(matches) if isinstance(matches, list) else 0
+            for place in range(count) if count else (None,):
+                yield own or f"{manifest.namespace}.{manifest.name}.{number}", number, place
 
 
 def _hosts(manifest: Manifest) -> Iterable[str]:

@@ -165,6 +165,14 @@ class Classroom:
     # --- what runs
 
     def _run(self, visit: Visit) -> str:
+        """Run a lesson's commands, and have it shown elsewhere what became of them; return what `_run_all` does."""
+        self._stage.judged(None)
+        going = self._run_all(visit)
+        verdicts = [] if going else [verdict for result in visit.results for verdict in result.verdicts]
+        self._stage.judged([(click.unstyle(promises.format_verdict(each)).strip(), each.met) for each in verdicts])
+        return going
+
+    def _run_all(self, visit: Visit) -> str:
         """Run a lesson's commands; return the key with which the person has ended it, empty at the end of them."""
         visit.results = []
         pressed = ""

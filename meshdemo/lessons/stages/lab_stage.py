@@ -64,10 +64,14 @@ class LabStage:
         self._desk = Desk(edits)
         self._copies: dict[str, Path] = {}
         self._count = count
+        self._about = ""
+        self._checks: tuple[tuple[str, bool], ...] | None = ()  # None while they are made
         self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
 
     def show(self, lesson: Lesson) -> None:
         self._lesson = lesson
+        self._about = lesson.words().about if lesson.is_exercise else ""
+        self._checks = ()
         self._desk.show(lesson)
         paths = self._paths(lesson)
         try:
@@ -116,6 +120,11 @@ class LabStage:
         copy = self._copies.pop(lesson.file, None)
         return dataclasses.replace(lesson, edited=copy) if copy else lesson
 
+    def judged(self, checks: Sequence[tuple[str, bool]] | None) -> None:
+        self._checks = None if checks is None else tuple(checks)
+        if self._lab and self._lesson:
+            self._lab.rename(self._subject(self._lesson))
+
     def step(self) -> None:
         if self._lab is None:
             return
@@ -124,6 +133,7 @@ class LabStage:
             if not self._lesson.edited:
                 self._say(f"the page edits a copy, {copy}; the lesson's own file stays as it is")
             self._lesson = dataclasses.replace(self._lesson, edited=copy)
+            self._checks = ()
             self._desk.show(self._lesson)
             self._lab.follow(self._paths(self._lesson), self._subject(self._lesson))
         self._lab.step()
@@ -145,7 +155,24 @@ class LabStage:
         """Return what the page says of a lesson."""
         of_all = f" of {self._count}" if self._count else ""
         title = f"{'Exercise' if lesson.is_exercise else 'Lesson'} {lesson.number}{of_all}: {lesson.title}"
-        return Subject(title, self._link(lesson), desk=True, turns=self._desk.edits is not None)
+        return Subject(
+            title,
+            self._link(lesson),
+            desk=True,
+            turns=self._desk.edits is not None,
+            about=self._about,
+            checks=self._checks or (),
+            verdict=self._verdict(lesson),
+        )
+
+    def _verdict(self, lesson: Lesson) -> str:
+        if self._checks is None:
+            return "The calls are made and checked ..."
+        if not lesson.is_exercise:
+            return ""
+        if not self._checks:
+            return "Edit what is wrong, then press Run again: the calls are made and checked."
+        return "Mended: all checks are green." if all(met for _, met in self._checks) else "Not mended yet."
 
     def _paths(self, lesson: Lesson) -> list[Path]:
         return [*(self._manifests or [lesson.folder / EXAMPLE]), lesson.path]

@@ -36,6 +36,12 @@ class Stage(Protocol):
     def edited(self, lesson: Lesson) -> Lesson:
         """Return the lesson with its copy where that was edited elsewhere since the last time, else as it is."""
 
+    def judged(self, checks: Sequence[tuple[str, bool]] | None) -> None:
+        """Take what the lesson's calls were judged by, in words and whether it is met, None while they run.
+
+        Who looks elsewhere than at the terminal is shown it.
+        """
+
     def step(self) -> None:
         """Look after everything; to be called many times a second."""
 

@@ -106,6 +106,15 @@ def test_the_steps(teach):
     assert "--expect" not in shown.split("Your guess: 2_")[0]
 
 
+def test_what_became_of_it_is_shown_elsewhere(teach):
+    """The stage is told when the calls begin, and by what they were judged; nothing where a key ended them."""
+    stage, _ = teach([(CALLS, "\n"), (END, "q")], one=WATCH)
+    assert stage.judgements == [None, [("✓ hello: 3 calls, expected 3", True)]]
+    endless = "  meshdemo watch http://127.0.0.1:3030/ -n 0 --expect hello=0"
+    stage, _ = teach([(CALLS, "\n"), ("$ meshdemo", "q")], one=endless)
+    assert stage.judgements == [None, []]
+
+
 def test_back(teach):
     """`b` goes back a step, and a guess can be taken back, too; nothing is before the first step."""
     keys = [(CALLS[:6], "b"), ("", "\n"), ("guess: _", "1"), ("guess: 1_", "\x7f"), ("guess: _", "b"), (ON, "q")]

@@ -11,7 +11,7 @@ from support import OF_THE_PAGE, ROOT, wait_until
 
 from meshdemo.lab.command import choose_engine
 from meshdemo.lab.lab import LabOptions
-from meshdemo.lessons.files.reading import find_lesson, read_lessons
+from meshdemo.lessons.files.reading import find_lesson, read_exercises, read_lessons
 from meshdemo.lessons.stages.lab_stage import LabStage, selected_logs
 
 LESSONS = read_lessons(ROOT / "k8s")
@@ -52,6 +52,21 @@ def test_istiod_shows_all(built_istiod):
 def test_whose_logs(tmp_path, words, expected):
     """`kubectl logs` shows the pods that it names, and with `-c istio-proxy` their sidecars."""
     assert selected_logs(["kubectl", "logs", *words.split()], cluster_of(tmp_path).pods) == expected
+
+
+def test_what_the_page_says_of_an_exercise():
+    """It says what the mesh should do, and what became of the calls; of a lesson the checks alone."""
+    stage = LabStage(choose_engine(istiod=False), LabOptions(), print, count=8)
+    checks = [("✓ 504: 3 calls, expected ..14", True), ("✗ over 1.9s: 1 calls, expected 0", False)]
+    exercise, lesson = find_lesson(read_exercises(ROOT / "k8s"), "timeout"), find_lesson(LESSONS, "timeout")
+    verdicts = []
+    for judged in ((), None, checks, checks[:1]):
+        stage.judged(judged)
+        verdicts.append(stage._subject(exercise).verdict.partition(" ")[0])
+        assert stage._subject(exercise).checks == tuple(judged or ())
+    assert verdicts == ["Edit", "The", "Not", "Mended:"]
+    assert stage._subject(lesson).checks == tuple(checks[:1])
+    assert stage._subject(lesson).verdict == ""
 
 
 @pytest.mark.thorough
