@@ -94,9 +94,9 @@ HOSTILE = {
     # Not YAML, or not what Kubernetes takes for YAML
     "a bracket that is not closed": ("a: [", "policy.yaml, line"),
     "a tab for indentation": ("a:\n\t- b", "policy.yaml, line 2: not YAML"),
-    "a NUL": ("a: \0", "policy.yaml: not YAML: special characters"),
+    "a NUL": ("a: \0", "policy.yaml: not YAML: control characters"),
     "an escape that is a NUL": (rule(rewrite={"uri": "/\0"}), "http[0].rewrite.uri: holds a NUL"),
-    "half a character": ('a: "\\ud800"', "policy.yaml, line 1: '\\ud800' is not Unicode"),
+    "half a character": ('a: "\\ud800"', "policy.yaml, line 1: not YAML: found invalid Unicode"),
     "a date that is none": ("a: 2026-13-45", "policy.yaml, line 1: apiVersion: is missing"),
     "a date that is said to be one": ("a: !!timestamp abc", "policy.yaml, line 1: not YAML"),
     "a number that is said to be one": ("a: !!int abc", "policy.yaml, line 1: not YAML: a value"),

@@ -11,9 +11,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from yaml._yaml import CParser
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
-# Aliases can make a small file a large document, even one without an end.
+# Aliases can make a small file a large document, even one without an end. Without any, objects such as those of a
+# cluster have a value in ten characters, and compact JSON one in five.
 _VALUE_LIMIT = 100_000
+_VALUE_LENGTH = 4
 _DEPTH_LIMIT = 100
 # So many characters count as one value more.
 _TEXT_UNIT = 64
@@ -76,7 +82,7 @@ def parse(text: str) -> list[tuple[int, Any]]:
 
 def compose(text: str) -> Iterator[yaml.Node]:
     """Yield the documents of YAML as nodes, which know where they stand; raise YAMLError, RecursionError."""
-    return (node for node in yaml.compose_all(text, _Yaml) if node is not None)
+    return (node for node in yaml.compose_all(text, _Yaml) if node is not None)  # type: ignore[arg-type]
 
 
 @functools.lru_cache(_REMEMBERED)
@@ -184,35 +190,58 @@ def _documents(text: str) -> list[tuple[int, Any]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        raise DocumentError(mark.line + 1 if mark else None, f"not YAML: {problem}") from None
+        # What ends too early is told of the line behind the last one.
+        line = min(mark.line, text.count("\n")) + 1 if mark else None
+        raise DocumentError(line, f"not YAML: {problem}") from None
     except RecursionError:
         raise DocumentError(None, "not YAML that can be read: it is nested too deeply") from None
     except (ValueError, ArithmeticError, TypeError, AttributeError, LookupError):
-        line = loader.line + 1 if loader else None  # what a tag promises is not what stands there
-        raise DocumentError(line, "not YAML: a value before this is not of the type it is said to be") from None
+        line = loader.line if loader else None  # what a tag promises is not what stands there
+        raise DocumentError(line, "not YAML: a value is not of the type it is said to be") from None
     finally:
         if loader:
             loader.dispose()
-    plain = [(line, _plain(document, line)) for line, document in documents]
+    most = _most_values(text)
+    plain = [(line, _plain(document, line, most)) for line, document in documents]
     return [(line, document) for line, document in plain if document is not None]
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML as kubectl reads it: no dates, no sets, no numbers to the base of 60, no key twice."""
+def _most_values(text: str) -> int:
+    return max(_VALUE_LIMIT, len(text) // _VALUE_LENGTH)
+
+
+class _Yaml(Composer, CParser, SafeConstructor, Resolver):
+    """YAML as kubectl reads it: no dates, no sets, no numbers to the base of 60, no key twice.
+
+    The parser is libyaml, in C, as in kubectl; PyYAML's own takes ten times as long.
+    """
 
     _count = _merged = 0
+    #: The line of the value that is being read, from 1.
+    line = 1
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
             (tag, _NUMBERS.get(tag.rpartition(":")[2], pattern))
             for tag, pattern in resolvers
             if not tag.endswith((":timestamp", ":value"))
         ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for first, resolvers in Resolver.yaml_implicit_resolvers.items()
     }
+
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._most = _most_values(text)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        self.line = node.start_mark.line + 1
+        return super().construct_object(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._count += 1
-        if self._count > _VALUE_LIMIT:
+        if self._count > self._most:
             raise yaml.composer.ComposerError(None, None, "holds too much", parent.start_mark if parent else None)
         return super().compose_node(parent, index)
 
@@ -238,7 +267,7 @@ class _Yaml(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, "only objects can be merged", each.start_mark)
                 self.flatten_mapping(each)
                 self._merged += len(each.value)
-                if self._merged > _VALUE_LIMIT:
+                if self._merged > self._most:
                     raise yaml.constructor.ConstructorError(None, None, "merges too much", node.start_mark)
                 for pair in each.value:
                     merged.setdefault(pair[0].value, pair)
@@ -250,9 +279,9 @@ for _tag in ("binary", "omap", "pairs", "set", "timestamp"):
     _Yaml.add_constructor(f"tag:yaml.org,2002:{_tag}", _Yaml.construct_undefined)  # type: ignore[type-var]
 
 
-def _plain(document: Any, line: int) -> Any:
-    """Return a document with strings as keys, and refuse what JSON cannot hold, or too much of it."""
-    left = _VALUE_LIMIT
+def _plain(document: Any, line: int, most: int) -> Any:
+    """Return a document with strings as keys, and refuse what JSON cannot hold, or more than `most` values of it."""
+    left = most
 
     def spend(amount: int) -> None:
         nonlocal left
@@ -261,23 +290,19 @@ def _plain(document: Any, line: int) -> Any:
             raise DocumentError(line, "holds too much: aliases can repeat a value endlessly")
 
     def plain(value: Any, depth: int) -> Any:
-        spend(1 if depth <= _DEPTH_LIMIT else _VALUE_LIMIT)
+        spend(1 if depth <= _DEPTH_LIMIT else most)
         if isinstance(value, dict):
-            return {unicode(_key(key, line)): plain(inner, depth + 1) for key, inner in value.items()}
+            return {counted(_key(key, line)): plain(inner, depth + 1) for key, inner in value.items()}
         if isinstance(value, list):
             return [plain(inner, depth + 1) for inner in value]
         if isinstance(value, str):
-            return unicode(value)
+            return counted(value)
         if isinstance(value, float) and not math.isfinite(value):
             raise DocumentError(line, f"{value} is not a number that JSON can hold")
         return value
 
-    def unicode(text: str) -> str:
+    def counted(text: str) -> str:
         spend(len(text) // _TEXT_UNIT)
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # half a character, which an escape can make
-            raise DocumentError(line, f"{shown(text)} is not Unicode") from None
         return text
 
     return plain(document, 0)

@@ -13,8 +13,8 @@ from pathlib import Path, PosixPath
 
 #: What `-f -` reads.
 STDIN = Path("-")
-#: An object that an API server stores may have some 1.5 MiB; a file of more than this is none of ours.
-LIMIT_BYTES = 2 * 1024 * 1024
+#: What is read out of a large cluster may have some megabytes; a file of more than this is none of ours.
+LIMIT_BYTES = 8 * 1024 * 1024
 #: How long a URL may take, in all.
 URL_SECONDS = 20.0
 #: How long a source is waited for without a word.

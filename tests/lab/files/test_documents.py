@@ -65,8 +65,8 @@ def test_aliases_and_merges():
         ("- .inf", 1, "inf is not a number that JSON can hold"),
         ("[1, " * 101 + "1" + "]" * 101, 1, "holds too much"),
         pytest.param("[" + "1, " * 100_000 + "1]", 1, "holds too much", marks=pytest.mark.thorough),
-        ("[" * 1500, None, "nested too deeply"),
-        ("a: \0", None, "special characters are not allowed"),
+        ("[" * 1500, 1, "exceeded maximum nesting depth"),
+        ("a: \0", None, "control characters are not allowed"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
@@ -82,6 +82,16 @@ def test_many_values(monkeypatch):
     monkeypatch.setattr(documents, "_VALUE_LIMIT", 1000)
     with pytest.raises(DocumentError, match=r"holds too much$"):
         parse("[" + "1, " * 1000 + "1]")
+
+
+def test_a_large_file(monkeypatch):
+    """What is read out of a large cluster is no more than its text has room for."""
+    monkeypatch.setattr(documents, "_VALUE_LIMIT", 100)
+    text = "items:\n" + "- {kind: Pod, metadata: {name: web}}\n" * 100
+    assert len(only(text)["items"]) == 100
+    monkeypatch.setattr(documents, "_VALUE_LENGTH", 40)
+    with pytest.raises(DocumentError, match="holds too much"):
+        parse(text)
 
 
 @pytest.mark.parametrize(
