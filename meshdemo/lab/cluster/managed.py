@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from meshdemo.lab.cluster.injected import without_sidecar
 from meshdemo.lab.files.kinds import NAMESPACE, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
 
@@ -12,15 +14,25 @@ from meshdemo.lab.files.manifest import Manifest
 _OWN_NAMESPACES = ("kube-", "local-path-storage")
 # Those whose objects are read for pods and Services.
 _MAKERS = {"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"}
-_KINDS = _MAKERS | {"Pod", "Service", "Endpoints", "EndpointSlice"}
+_WITH_PODS = _MAKERS | {"Pod"}
+_KINDS = _WITH_PODS | {"Service", "Endpoints", "EndpointSlice"}
 # What installs Istio itself.
 _ISTIOD_LABELS = {("app", "istiod"), ("istio", "pilot"), ("k8s-app", "istio-cni-node")}
 
 
 def without_managed(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Return the objects that are neither made by others of them nor a part of Kubernetes or Istio."""
+    """Return the objects that others of them do not make and that are no part of Kubernetes or Istio.
+
+    Their pods are without sidecars.
+    """
     makers = {(each.namespace, each.kind, each.name) for each in manifests if each.kind in _MAKERS}
-    return [each for each in manifests if each.kind not in _KINDS or not (_is_own(each) or _is_made(each, makers))]
+    kept = [each for each in manifests if each.kind not in _KINDS or not (_is_own(each) or _is_made(each, makers))]
+    return [_plain(each) if each.kind in _WITH_PODS else each for each in kept]
+
+
+def _plain(manifest: Manifest) -> Manifest:
+    document = without_sidecar(manifest)
+    return manifest if document is manifest.document else dataclasses.replace(manifest, document=document)
 
 
 def _is_own(manifest: Manifest) -> bool:

@@ -78,8 +78,8 @@ class Template:
     service_account: str
     grace_seconds: float
     containers: tuple[Container, ...]
-    #: Whether its pods have a sidecar, unless their namespace says that none has.
-    in_mesh: bool = True
+    #: Whether its pods have a sidecar; None where that is for their namespace to say.
+    in_mesh: bool | None = None
 
 
 @dataclass(frozen=True)

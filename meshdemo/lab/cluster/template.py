@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from meshdemo.lab.cluster.injected import PROXY_CONTAINER
 from meshdemo.lab.cluster.model import INJECT_LABEL
 from meshdemo.lab.cluster.pod_fields import OWN_CONTAINER, ROLES, container_type
 from meshdemo.lab.cluster.pods import Container, Probe, Template
@@ -13,8 +14,6 @@ from meshdemo.lab.files.documents import shown
 from meshdemo.lab.files.schema import Fields
 from meshdemo.serving import server
 
-# The name of the container that Istio adds to a pod: objects that come out of a cluster have it.
-_SIDECAR = "istio-proxy"
 # Variables that Python obeys, or that decide what a program loads, could run anything on this machine.
 _OBEYED = re.compile(
     r"PYTHON.*|LD_.*|DYLD_.*|BROWSER|PATH|HOME|SHELL|TMPDIR|GCONV_PATH|MALLOC_.*|GLIBC_TUNABLES|OPENSSL_.*|LOCPATH"
@@ -33,7 +32,7 @@ def read_template(fields: Fields, workload: str, behaviour: Behaviour | None = N
         args = container["args"]
         if container_type(container) is OWN_CONTAINER and args and args[0] in ROLES and not container["command"]:
             own.append(container)
-        elif container["name"] != _SIDECAR:
+        elif container["name"] != PROXY_CONTAINER:
             others.append(container)
     containers = [_container(container) for container in own]
     names = [container.name for container in containers]
@@ -44,14 +43,15 @@ def read_template(fields: Fields, workload: str, behaviour: Behaviour | None = N
     labels = fields["metadata"]["labels"]
     if others and not own:
         containers = [stand_in(others, workload, labels, behaviour or _behaviour(fields["metadata"]))]
-    inject = fields["metadata"]["annotations"].get(INJECT_LABEL)
+    inject = {labels.get(INJECT_LABEL), fields["metadata"]["annotations"].get(INJECT_LABEL)}
+    stays_outside = pod["hostNetwork"] is True or "false" in inject
     grace = pod["terminationGracePeriodSeconds"]
     return Template(
         labels=tuple(labels.items()),
         service_account=pod["serviceAccountName"] or pod["serviceAccount"] or "default",
         grace_seconds=30 if grace is None else grace,
         containers=tuple(containers),
-        in_mesh=not (pod["hostNetwork"] is True or "false" in (labels.get(INJECT_LABEL), inject)),
+        in_mesh=False if stays_outside else "true" in inject or None,
     )
 
 

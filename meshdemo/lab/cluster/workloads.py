@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TypeVar
 
 from meshdemo.lab.cluster.gateways import read_gateways
+from meshdemo.lab.cluster.injected import Injection, read_injection
 from meshdemo.lab.cluster.managed import without_managed
 from meshdemo.lab.cluster.model import ENDPOINTS, NETWORKS, POD_NETWORK, Cluster, Service
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
@@ -105,14 +106,13 @@ def read_cluster(
         (policies if (manifest.group, manifest.kind) in KINDS else unknown).append(manifest)
     notes = [f"not applied here, since only a cluster knows them: {_names(unknown)}"] if unknown else []
     notes += bounded
-    outside = {
-        manifest.name
-        for manifest in manifests
-        if manifest.kind == "Namespace" and manifest.labels.get("istio-injection") == "disabled"
-    }
+    injection = read_injection(manifests)
+    silent = {workload.namespace for workload in workloads if workload.template.in_mesh is None}
+    if outside := sorted(injection.unlabelled & silent):
+        notes.append(f"outside the mesh, since nothing asks for sidecars there: namespace {', '.join(outside)}")
     cluster = Cluster(
         workloads=tuple(workloads),
-        pods=tuple(_pods(workloads, networks, outside)),
+        pods=tuple(_pods(workloads, networks, injection)),
         services=tuple(services),
         gateways=tuple(read_gateways(policies)),
         policies=tuple(policies),
@@ -229,8 +229,8 @@ def addresses(pod: Pod) -> list[str]:
     return [pod.address, f"{network}.{int(number) + _MOST_PODS}"]
 
 
-def _pods(workloads: Sequence[Workload], networks: dict[str, int], outside: Set[str]) -> list[Pod]:
-    """Return the pods of workloads; those in the namespaces `outside` have no sidecar."""
+def _pods(workloads: Sequence[Workload], networks: dict[str, int], injection: Injection) -> list[Pod]:
+    """Return the pods of workloads."""
     pods: dict[str, Pod] = {}
     names = {workload.name for workload in workloads}
     for workload in workloads:
@@ -247,7 +247,7 @@ def _pods(workloads: Sequence[Workload], networks: dict[str, int], outside: Set[
                 containers=template.containers,
                 namespace=workload.namespace,
                 workload=workload.name,
-                in_mesh=template.in_mesh and workload.namespace not in outside,
+                in_mesh=injection.has_sidecar(workload.namespace, wanted=template.in_mesh),
             )
     return list(pods.values())
 

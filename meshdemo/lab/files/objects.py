@@ -67,9 +67,17 @@ def _objects(path: Path, line: int, document: Any, errors: list[ManifestError]) 
         return manifests
     group, slash, version = api_version.rpartition("/")
     name = _name(document, kind, f"{place}: {kind}", group if slash else "")
+    if kind == "Pod" and _has_ended(document):
+        return []
     manifest = Manifest(path, line, group, version, kind, name, _as_applied(document))
     _check_kind(manifest, api_version)
     return [manifest]
+
+
+def _has_ended(document: dict[str, Any]) -> bool:
+    """Return whether a pod that was read out of a cluster will not run again."""
+    status = document.get("status")
+    return isinstance(status, dict) and status.get("phase") in ("Succeeded", "Failed")
 
 
 def _as_applied(document: dict[str, Any]) -> dict[str, Any]:

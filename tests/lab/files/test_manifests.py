@@ -270,3 +270,10 @@ def test_what_a_cluster_adds(write):
     assert added in text
     (manifest,), _ = load(write("a.yaml", text))
     assert manifest.document == {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {}}
+
+
+@pytest.mark.parametrize(("phase", "count"), [("Running", 1), ("Succeeded", 0), ("Failed", 0)])
+def test_pods_that_have_ended(write, phase, count):
+    """A pod that comes out of a cluster and will not run again is none."""
+    text = "{apiVersion: v1, kind: Pod, metadata: {name: web}, status: {phase: %s}}\n"
+    assert len(load(write("a.yaml", text % phase))[0]) == count
