@@ -20,7 +20,7 @@ from meshdemo import bundled
 from meshdemo.console import signals, terminal
 from meshdemo.errors import StartError
 from meshdemo.lessons import listing
-from meshdemo.lessons.classroom import classroom
+from meshdemo.lessons.classroom import classroom, editing
 from meshdemo.lessons.files.reading import EXAMPLE, Lesson, find_lesson, read_exercises, read_lessons
 from meshdemo.lessons.running import promises
 from meshdemo.lessons.running.notes import Notes
@@ -70,7 +70,7 @@ def run_lessons(options: LessonOptions) -> int:
     with_keys = not options.check and terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout)
     try:
         if with_keys:
-            _teach(options, lessons, chosen[0])
+            _teach(options, chosen[0])
             return 0
         notes = Notes(functools.partial(click.echo, err=True))
         with _stage(options, lessons, notes) as stage:
@@ -79,17 +79,22 @@ def run_lessons(options: LessonOptions) -> int:
         return 128 + signalled.number
 
 
-def _teach(options: LessonOptions, lessons: list[Lesson], first: Lesson | None) -> None:
+def _teach(options: LessonOptions, first: Lesson | None) -> None:
     """Show lessons to a person, with Istio's own control plane from the lesson on for which that is asked for."""
     notes = Notes(functools.partial(click.echo, err=True))
     while first:
+        lessons = _read(options.folder, exercises=options.exercises)
         with _stage(options, lessons, notes) as stage:
             first = classroom.Classroom(stage, lessons, notes, None if options.folder else _EDITS).teach(first)
         options = dataclasses.replace(options, istiod=True)
 
 
 def _read(named: Path | None, *, exercises: bool) -> list[Lesson]:
-    return (read_exercises if exercises else read_lessons)(folder_of(named))
+    """Return the lessons or the exercises; of these the copies count that a person has edited."""
+    if not exercises:
+        return read_lessons(folder_of(named))
+    found = read_exercises(folder_of(named))
+    return found if named else [editing.with_copy(exercise, _EDITS) for exercise in found]
 
 
 def names_of(named: Path | None, *, exercises: bool) -> list[str]:

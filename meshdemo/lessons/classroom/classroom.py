@@ -230,22 +230,22 @@ class Classroom:
             visit.problem = str(error)
             return self._offer_editor(visit)
         if not visit.changes:
-            self._reader.show(
-                visit, [f"Nothing was changed in {visit.lesson.path}."], self._reader.keys_line(visit, "run again")
-            )
-            key = self._reader.wait_for("npreuq\n\r ")
-            return "r" if key in ENTER else key
+            return self._say(visit, f"Nothing was changed in {visit.lesson.path}.")
         return self._visit(visit, is_again=True)
 
     def _take_back(self, visit: Visit) -> str:
         """Go back to the lesson as it came, and run it again; return what leads away from it."""
         if not visit.lesson.edited or self._edits is None:
-            self._reader.show(visit, ["There is no edit to take back."], self._reader.keys_line(visit, "go on"))
-            key = self._reader.wait_for("npreuq\n\r ")
-            return "r" if key in ENTER else key
+            return self._say(visit, "There is no edit to take back.")
         visit.lesson = editing.take_back(visit.lesson, self._edits)
         visit.changes = []
         return self._visit(visit, is_again=True)
+
+    def _say(self, visit: Visit, line: str) -> str:
+        """Say something, and return what leads away from it; Enter runs the lesson again."""
+        self._reader.show(visit, [line], self._reader.keys_line(visit, "run again"))
+        key = self._reader.wait_for("npreuq\n\r ")
+        return "r" if key in ENTER else key
 
     def _offer_editor(self, visit: Visit) -> str:
         """Say what is wrong, with the lines around it, and offer the editor; return what leads away."""

@@ -19,6 +19,12 @@ from meshdemo.lessons.running import running
 from meshdemo.lessons.stages.stage import Stage
 
 
+def with_copy(lesson: Lesson, folder: Path) -> Lesson:
+    """Return the lesson with the copy of it that a person has edited before, as it is where there is none."""
+    copy = folder / lesson.file
+    return dataclasses.replace(lesson, edited=copy) if copy.is_file() else lesson
+
+
 def make_copy(lesson: Lesson, folder: Path | None) -> Lesson:
     """Return the lesson with a file that may be edited: a copy in `folder`; without one, its own.
 

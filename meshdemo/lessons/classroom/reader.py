@@ -171,8 +171,11 @@ class Reader:
                 return key
 
     def hint(self, visit: Visit) -> None:
-        """Show the hints given so far and one more, until a key; the last is what the lab says about one call."""
-        hints = visit.lesson.hints
+        """Show the hints given so far and one more, until a key; the last is what the lab says about one call.
+
+        With a file that it refuses no call is made: what it says of that stands on the page.
+        """
+        hints = [hint for hint in visit.lesson.hints if not (visit.problem and hint.startswith("`"))]
         visit.hints = min(visit.hints + 1, len(hints))
         given = [hint for hint in hints[: visit.hints] if not hint.startswith("`")]
         said = self._explain(hints[visit.hints - 1].strip("`")) if len(given) < visit.hints else []

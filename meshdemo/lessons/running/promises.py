@@ -64,7 +64,7 @@ def check(stage: Stage, lessons: Sequence[Lesson], notes: Notes) -> bool:
     """Run lessons one after the other, print what became of each, and return whether all promises were kept."""
     outcomes = []
     for lesson in lessons:
-        click.echo(f"{lesson.number}. {lesson.title} ({lesson.file})")
+        click.echo(_title(lesson))
         with notes.held() as lines:
             outcome = check_one(stage, lesson)
             if outcome.is_met or outcome.skipped:
@@ -231,4 +231,8 @@ def _print_summary(outcomes: Sequence[Outcome]) -> None:
     failed = [outcome.lesson for outcome in outcomes if not outcome.is_met and not outcome.skipped]
     click.echo(f"\nas promised: {met}, not: {len(failed)}, cannot be shown here: {skipped}")
     for lesson in failed:
-        click.echo(click.style(f"  not as promised: {lesson.number}. {lesson.title} ({lesson.file})", fg="red"))
+        click.echo(click.style(f"  not as promised: {_title(lesson)}", fg="red"))
+
+
+def _title(lesson: Lesson) -> str:
+    return f"{lesson.number}. {lesson.title} ({lesson.edited or lesson.file})"

@@ -1,5 +1,6 @@
 """Lessons at a terminal: what is shown step by step, and what the keys do."""
 
+import dataclasses
 import functools
 import os
 import pty
@@ -51,7 +52,7 @@ def teach(tcp_server, tmp_path, monkeypatch, capfd):
         stage.steps += [functools.partial(each, stage) for each in meanwhile]
         notes = Notes(print)
         stage.say = notes.say
-        lessons = write_lessons(tmp_path, **comments)
+        lessons = [dataclasses.replace(each, hints=run.hints) for each in write_lessons(tmp_path, **comments)]
         with os.fdopen(terminal) as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
             run.returned = Classroom(stage, lessons, notes, run.edits).teach(lessons[0])
@@ -61,6 +62,7 @@ def teach(tcp_server, tmp_path, monkeypatch, capfd):
         return stage, re.sub(r"\x1b\[[0-9;]*m", "", "".join([*shown, output, errors]))
 
     run.edits = tmp_path / "mine"
+    run.hints = ()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
     return run
@@ -243,6 +245,23 @@ def test_a_lesson_with_a_problem(teach):
     stage, shown = teach([(REFUSED, "n"), (CALLS, "q")], one="problem", two="Two.")
     assert "Error: the file has a problem" in shown
     assert stage.shown[-1] == "two"
+
+
+def test_hints(teach):
+    """Each `h` gives one hint more, the last of them what a call says."""
+    teach.hints = ("Look.", "`meshdemo call 127.0.0.1:1 --lab 1`")
+    keys = [(CALLS, "h"), ("1. Look.", "h"), ("$ meshdemo call", "x"), (CALLS, "q")]
+    _, shown = teach(keys, one="One.")
+    assert "no lab of yours " in shown
+
+
+def test_hints_for_what_is_refused(teach):
+    """With a file that is refused no call is made, since that would be one without it."""
+    teach.hints = ("Look.", "`meshdemo call 127.0.0.1:1 --lab 1`")
+    keys = [("h hint", "h"), ("1. Look.", "x"), ("h hint", "h"), ("1. Look.", "x"), ("h hint", "q")]
+    _, shown = teach(keys, one="problem")
+    assert "meshdemo call" not in shown
+    assert "next hint" not in shown
 
 
 def test_a_lesson_that_needs_istiod(teach):
