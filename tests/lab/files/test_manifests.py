@@ -108,8 +108,8 @@ def test_files_that_cannot_be_read(write, tmp_path):
 
 
 def test_large_files(write):
-    """A file of more than 2 MiB is none of ours."""
-    assert refusal(write("a.yaml", "#" * (2 * 1024**2 + 1))).endswith("a.yaml: holds more than 2 MiB")
+    """A file of more than 8 MiB is none of ours."""
+    assert refusal(write("a.yaml", "#" * (8 * 1024**2 + 1))).endswith("a.yaml: holds more than 8 MiB")
 
 
 def test_versions(write):

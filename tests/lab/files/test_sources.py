@@ -118,7 +118,7 @@ def test_download(address):
     assert sources.read(parse_source(f"{address}/a.yaml")) == TEXT
     with pytest.raises(SourceError, match=r"^is answered with 404 Not Found$"):
         download(f"{address}/missing")
-    with pytest.raises(SourceError, match=r"^holds more than 2 MiB$"):
+    with pytest.raises(SourceError, match=r"^holds more than 8 MiB$"):
         sources.read(parse_source(f"{address}/large"))
     with pytest.raises(SourceError, match=r"^cannot be read: there is no connection"):
         download("http://127.0.0.1:1/")
