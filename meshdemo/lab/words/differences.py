@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.words.wording import Words, describe, leaves
+from meshdemo.lab.words.terms import Words, leaves
+from meshdemo.lab.words.wording import describe
 
 _MOST_DIFFERENCES = 3
 

@@ -15,8 +15,10 @@ from meshdemo.lab.words.differences import describe_change
 from meshdemo.lab.words.wording import describe
 
 _LONGEST_WORDS = 300
+# More workloads than this are not named at once: all are when they run.
+_MOST_COUNTED = 12
 # A proxy is told at its start where Services are.
-_OF_PODS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "Service")
+_OF_PODS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout", "Pod", "Service")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,20 @@ class Change:
 
 def starting(cluster: Cluster) -> str:
     """Return the line that is said at once."""
-    counts = ", ".join(f"{workload.replicas} {workload.name}" for workload in cluster.workloads)
-    count = len(cluster.gateways)
-    gateways = f" and {count} gateway{'s' * (count > 1)}" if count else ""
-    names = [workload.name for workload in cluster.workloads if workload.stands_in]
-    which = "all" if len(names) == len(cluster.workloads) else ", ".join(names)
-    stand_ins = f", with stand-ins for the images of {which}" if names else ""
-    return f"starting {len(cluster.pods)} pods ({counts}){gateways}{stand_ins} ..."
+    workloads, pods, gateways = cluster.workloads, len(cluster.pods), len(cluster.gateways)
+    counts = ", ".join(f"{workload.replicas} {workload.name}" for workload in workloads)
+    if len(workloads) > _MOST_COUNTED:
+        counts = f"of {len(workloads)} workloads"
+    names = [workload.name for workload in workloads if workload.stands_in]
+    which = ", ".join(names)
+    if len(names) == len(workloads):
+        which = "all"
+    elif len(names) > _MOST_COUNTED:
+        which = f"{len(names)} of them"
+    parts = [f"starting {pods} pod{'s' * (pods != 1)} ({counts})"]
+    parts += [f" and {gateways} gateway{'s' * (gateways > 1)}"] if gateways else []
+    parts += [f", with stand-ins for the images of {which}"] if names else []
+    return f"{''.join(parts)} ..."
 
 
 def policies(cluster: Cluster, configuration: Configuration) -> list[str]:

@@ -107,6 +107,61 @@ def test_the_gateway_api():
     )
 
 
+def header(name, value):
+    return [{"name": name, "value": value}]
+
+
+FILTERS = {
+    "RequestHeaderModifier": (
+        {"set": header("x", "1"), "add": header("y", "2"), "remove": ["z"]},
+        "set request header x=1, add request header y=2, remove request header z",
+    ),
+    "ResponseHeaderModifier": ({"set": header("x", "1")}, "set response header x=1"),
+    "RequestRedirect": (
+        {
+            "scheme": "https",
+            "hostname": "b",
+            "port": 81,
+            "path": {"type": "ReplaceFullPath", "replaceFullPath": "/c"},
+            "statusCode": 301,
+        },
+        "redirect 301 to https://b:81, path becomes /c",
+    ),
+    "URLRewrite": (
+        {"hostname": "b", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+        "host becomes b, the path's beginning becomes /",
+    ),
+    "CORS": ({}, "CORS"),
+}
+
+
+@pytest.mark.parametrize(("kind", "values", "expected"), [(kind, *each) for kind, each in FILTERS.items()], ids=FILTERS)
+def test_filters_of_the_gateway_api(kind, values, expected):
+    """A filter is told with its values."""
+    field = "urlRewrite" if kind == "URLRewrite" else kind[0].lower() + kind[1:]
+    rule = {"filters": [{"type": kind, field: values}], "backendRefs": [{"name": "a"}]}
+    assert words(http_route(rule)) == f"a, {expected}"
+
+
+def test_connections():
+    """Rules for TCP and TLS are told like those for HTTP, and so are methods of gRPC."""
+    share = [
+        {"destination": {"host": "a", "subset": each}, "weight": weight} for each, weight in (("v1", 8), ("v2", 2))
+    ]
+    spec = {
+        "tls": [{"match": [{"sniHosts": ["a.example.com"], "port": 443}], **to("a")}],
+        "tcp": [{"match": [{"port": 9000}], "route": share}],
+    }
+    policy = _policy("networking.istio.io/v1", "VirtualService", spec)
+    assert words(policy) == "if TLS for a.example.com and port 443: a; if port 9000: 80 % v1, 20 % v2"
+    route = {
+        "rules": [{"matches": [{"method": {"service": "shop.Cart", "method": "Add"}}], "backendRefs": [{"name": "a"}]}]
+    }
+    assert words(_policy("gateway.networking.k8s.io/v1", "GRPCRoute", route)) == "if method shop.Cart/Add: a"
+    route = {"rules": [{"backendRefs": [{"name": "a"}]}]}
+    assert words(_policy("gateway.networking.k8s.io/v1", "TCPRoute", route)) == "a"
+
+
 CHANGES = {
     "weights": (
         virtual_service(
