@@ -25,7 +25,7 @@ from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
-from meshdemo.lab.files.sources import shown_path
+from meshdemo.lab.files.sources import given_paths, shown_path
 from meshdemo.lab.outside import Address, Outside
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.deployment import Pods
@@ -234,7 +234,7 @@ class Lab:
         """Return what runs here, for those who look for a lab."""
         return {
             "port": self._port,
-            "files": [shown_path(path) for path in self._readings.paths],
+            "files": [shown_path(path) for path in given_paths(self._readings.paths)],
             "pods": [pod.name for pod in self.state.pods],
             "addresses": [{"name": address.name, "url": address.url} for address in self.addresses()],
         }

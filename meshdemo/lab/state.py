@@ -26,7 +26,7 @@ from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.manifests import Loader, Say, unheard
-from meshdemo.lab.files.sources import shown_path
+from meshdemo.lab.files.sources import given_paths, shown_path
 from meshdemo.lab.xray.naming import name_rules
 
 # What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.
@@ -106,7 +106,8 @@ class Reader:
             kept, more = self._without_invalid(manifests, error)
             return self._files(kept, [*notes, *more])
         if not cluster.workloads:
-            raise ManifestError(self._all_files(), "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml")
+            problem = "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml"
+            raise ManifestError(self._all_files(), "; ".join([problem, *self.loader.passed_over, *cluster.notes]))
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
 
@@ -207,7 +208,7 @@ class Reader:
             raise ManifestError(self._all_files(), problem) from error
 
     def _all_files(self) -> str:
-        return ", ".join(shown_path(path) for path in self.loader.paths)
+        return ", ".join(shown_path(path) for path in given_paths(self.loader.paths))
 
 
 def _is_same(one: Pod, other: Pod) -> bool:

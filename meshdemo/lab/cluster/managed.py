@@ -13,7 +13,7 @@ from meshdemo.lab.files.manifest import Manifest
 # The namespaces of Kubernetes' own programs begin so.
 _OWN_NAMESPACES = ("kube-", "local-path-storage")
 # Those whose objects are read for pods and Services.
-_MAKERS = {"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"}
+_MAKERS = {"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Rollout"}
 _WITH_PODS = _MAKERS | {"Pod"}
 _KINDS = _WITH_PODS | {"Service", "Endpoints", "EndpointSlice"}
 # What installs Istio itself.
@@ -50,9 +50,9 @@ def _is_made(manifest: Manifest, makers: set[tuple[str, str, str]]) -> bool:
     owners = manifest.document["metadata"].get("ownerReferences")
     for owner in owners if isinstance(owners, list) else ():
         kind, name = _text(owner, "kind"), _text(owner, "name")
-        # A ReplicaSet that a Deployment made has its name with a hash behind it.
-        deployment = (manifest.namespace, "Deployment", name.rpartition("-")[0])
-        is_there = (manifest.namespace, kind, name) in makers or (kind == "ReplicaSet" and deployment in makers)
+        # A ReplicaSet that a Deployment or a Rollout made has its name with a hash behind it.
+        above = {(manifest.namespace, maker, name.rpartition("-")[0]) for maker in ("Deployment", "Rollout")}
+        is_there = (manifest.namespace, kind, name) in makers or (kind == "ReplicaSet" and bool(above & makers))
         if kind == "Job" or is_there or (kind == "Service" and manifest.kind == "EndpointSlice"):
             return True
     return False

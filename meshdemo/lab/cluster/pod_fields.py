@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.files.schema import Anything, Boolean, Fields, Integer, List, Map, Number, Object, Refused, Text, Type
@@ -18,14 +19,21 @@ PORT_NAME = Text(pattern=r"(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?", rule=
 PORT = Integer(1, 65535)
 
 
+@dataclass(frozen=True)
 class PortReference:
-    """A port by number or by name."""
+    """A port by number or by name; where 0 is `least`, it and an empty name mean the default."""
+
+    least: int = 1
 
     def check_names(self, value: object, place: str) -> None:
         """Do nothing: there are no fields below a value."""
 
     def parse(self, value: object, place: str) -> int | str:
-        return PORT_NAME.parse(value, place) if isinstance(value, str) else PORT.parse(value, place)
+        if value == "" and not self.least:
+            return 0
+        return (
+            PORT_NAME.parse(value, place) if isinstance(value, str) else Integer(self.least, 65535).parse(value, place)
+        )
 
 
 _PROBE = Object(
@@ -132,7 +140,8 @@ class _AnyPod:
         return (_POD if is_own else _OTHER_POD).parse(value, place)
 
 
-_ACCOUNT = Text(pattern=r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", rule="the name of a service account")
+# Without a name it is the default one.
+_ACCOUNT = Text(pattern=r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?", rule="the name of a service account")
 _POD_FIELDS: dict[str, Type] = {
     "containers": List(_AnyContainer(), least=1),
     "serviceAccountName": _ACCOUNT,

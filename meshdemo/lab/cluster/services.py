@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from meshdemo.lab.cluster.model import SERVICE_NETWORK, Cluster, Service, ServicePort
-from meshdemo.lab.cluster.pod_fields import LABELS, ONLY_HERE, PORT, PORT_NAME, PortReference
+from meshdemo.lab.cluster.pod_fields import LABELS, ONLY_HERE, PORT, PortReference
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, List, Object, Refused, Text, read
 
+# Longer ones than containers may have (Kubernetes, ServicePort).
+_PORT_NAME = Text(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", rule="the name of a port")
 _SERVICE = Object(
     {
         "type": Text(("ClusterIP", "LoadBalancer", "NodePort", "ExternalName")),
@@ -15,9 +17,9 @@ _SERVICE = Object(
         "ports": List(
             Object(
                 {
-                    "name": PORT_NAME,
+                    "name": _PORT_NAME,
                     "port": PORT,
-                    "targetPort": PortReference(),
+                    "targetPort": PortReference(0),
                     "appProtocol": Text(),
                     "protocol": Text(("TCP", "UDP", "SCTP")),
                     "nodePort": Anything(),

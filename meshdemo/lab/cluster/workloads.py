@@ -17,8 +17,9 @@ from meshdemo.lab.cluster.pods import Pod, Workload, matches, unique_name
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import read_template
+from meshdemo.lab.cluster.unknown import is_silent, names_of, notes_of
 from meshdemo.lab.files.errors import ManifestError, raise_all, suggestion
-from meshdemo.lab.files.kinds import GATEWAY_API, KINDS
+from meshdemo.lab.files.kinds import ARGO, KINDS
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
 
@@ -30,21 +31,12 @@ _MOST_PODS = 100
 _MOST_OF_EACH = 10
 _MOST_NAMES = 10
 
-# Objects that make no difference to calls on this machine, by group; of others only a cluster knows what they do.
-_SILENT = {
-    "": {"ServiceAccount", "Namespace", "ConfigMap", "Secret", "Event", "LimitRange", "Node", "PersistentVolume"}
-    | {"PersistentVolumeClaim", "ResourceQuota"},
-    "apps": {"ControllerRevision"},
-    GATEWAY_API: {"GatewayClass", "ReferenceGrant"},
-    "autoscaling": {"HorizontalPodAutoscaler"},
-    "kustomize.config.k8s.io": {"Kustomization", "Component"},
-    "policy": {"PodDisruptionBudget"},
-    "rbac.authorization.k8s.io": {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"},
-    "apiextensions.k8s.io": {"CustomResourceDefinition"},
-    "scheduling.k8s.io": {"PriorityClass"},
-    "storage.k8s.io": {"StorageClass"},
+_ROLLOUT = (ARGO, "Rollout")
+_RUN_PODS = {
+    ("", "Pod"),
+    _ROLLOUT,
+    *(("apps", kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")),
 }
-_RUN_PODS = {("", "Pod"), *(("apps", kind) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"))}
 _RUN = {("", "Service"), *ENDPOINTS, *_RUN_PODS}
 
 _SELECTOR = Object({"matchLabels": LABELS, "matchExpressions": Anything()})
@@ -72,6 +64,12 @@ _SPECS: dict[str, dict[str, Type]] = {
     },
     "DaemonSet": {**_COMMON, "updateStrategy": Anything()},
     "ReplicaSet": {**_COMMON, "replicas": _REPLICAS},
+    "Rollout": {
+        **_COMMON,
+        "replicas": _REPLICAS,
+        **dict.fromkeys(["strategy", "analysis", "progressDeadlineSeconds", "progressDeadlineAbort"], Anything()),
+        **dict.fromkeys(["paused", "restartAt", "rollbackWindow"], Anything()),
+    },
 }
 
 
@@ -98,13 +96,10 @@ def read_cluster(
     workloads = [with_ports(workload, services) for workload in read_ones if workload.template.containers]
     _check_stand_ins(workloads, options.stand_ins)
     workloads, bounded = _bounded(workloads, options.replicas)
-    policies: list[Manifest] = []
-    unknown: list[Manifest] = []
-    for manifest in manifests:
-        if (manifest.group, manifest.kind) in _RUN or manifest.kind in _SILENT.get(manifest.group, ()):
-            continue
-        (policies if (manifest.group, manifest.kind) in KINDS else unknown).append(manifest)
-    notes = [f"not applied here, since only a cluster knows them: {_names(unknown)}"] if unknown else []
+    policies = [each for each in manifests if _kind(each) in KINDS and _kind(each) not in _RUN and not is_silent(each)]
+    notes = notes_of([each for each in manifests if _kind(each) not in KINDS])
+    rollouts = [each for each in manifests if _kind(each) == _ROLLOUT]
+    notes += [f"run like Deployments, without their steps: {names_of(rollouts)}"] if rollouts else []
     notes += bounded
     injection = read_injection(manifests)
     silent = {workload.namespace for workload in workloads if workload.template.in_mesh is None}
@@ -129,6 +124,10 @@ def read_cluster(
     return cluster
 
 
+def _kind(manifest: Manifest) -> tuple[str, str]:
+    return manifest.group, manifest.kind
+
+
 def _selects(service: Service, workload: Workload) -> bool:
     """Return whether a Service selects the pods of a workload."""
     is_near = service.namespace == workload.namespace
@@ -144,16 +143,12 @@ def _read_each(
     """Return what the objects of some kinds are read as; what is wrong with others is added to `errors`."""
     found = []
     for manifest in manifests:
-        if (manifest.group, manifest.kind) in kinds:
+        if _kind(manifest) in kinds:
             try:
                 found.append(reader(manifest))
             except ManifestError as error:
                 errors.append(error)
     return found
-
-
-def _names(manifests: Iterable[Manifest]) -> str:
-    return ", ".join(manifest.label for manifest in manifests)
 
 
 def _workload(manifest: Manifest, stand_ins: Mapping[str, Behaviour]) -> Workload:
@@ -163,6 +158,9 @@ def _workload(manifest: Manifest, stand_ins: Mapping[str, Behaviour]) -> Workloa
         fields = Fields(parts, manifest.place, frozenset(parts))
         template = read_template(fields, manifest.name, stand_ins.get(name))
         return Workload(name, manifest.place, 1, template, "Pod", namespace=manifest.namespace)
+    if _kind(manifest) == _ROLLOUT and "workloadRef" in (manifest.document.get("spec") or {}):
+        problem = "is not supported here: give the Rollout the selector and the template of that workload"
+        raise ManifestError(f"{manifest.place}: spec.workloadRef", problem)
     spec = read(manifest, Object(_SPECS[manifest.kind], ("selector", "template")))
     labels = spec["template"]["metadata"]["labels"]
     selector = spec["selector"]

@@ -36,6 +36,10 @@ class ManifestError(Exception):
         return (self,)
 
 
+class NoObjectError(ManifestError):
+    """A document that does not look as if it was to be an object: it says neither what it is nor what it holds."""
+
+
 class SeveralError(ManifestError):
     """Several errors, each a line of `str()`, and the hint that all of them have in a last one."""
 

@@ -13,6 +13,7 @@ ISTIO = "networking.istio.io"
 SECURITY = "security.istio.io"
 TELEMETRY = "telemetry.istio.io"
 GATEWAY_API = "gateway.networking.k8s.io"
+ARGO = "argoproj.io"
 
 _ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
 #: The kinds that are known here, with the versions that Kubernetes, Istio and the Gateway API serve them in.
@@ -26,6 +27,7 @@ KINDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "Endpoints"): ("v1",),
     ("discovery.k8s.io", "EndpointSlice"): ("v1",),
     **{("apps", kind): ("v1",) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")},
+    (ARGO, "Rollout"): ("v1alpha1",),
     **{(ISTIO, kind): _ISTIO_VERSIONS for kind in ("VirtualService", "DestinationRule", "ServiceEntry", "Gateway")},
     **{(ISTIO, kind): _ISTIO_VERSIONS for kind in ("Sidecar", "WorkloadEntry", "WorkloadGroup")},
     (ISTIO, "EnvoyFilter"): ("v1alpha3",),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meshdemo.lab.files.errors import ManifestError, raise_all
-from meshdemo.lab.files.kinds import NAMESPACE
+from meshdemo.lab.files.kinds import KINDS, NAMESPACE
 from meshdemo.lab.files.manifest import Manifest, locate
 from meshdemo.lab.files.objects import parse_objects
+from meshdemo.lab.files.repositories import MOST_NAMED, Others
 from meshdemo.lab.files.sources import SILENT_SECONDS, SourceError, Sources, files_of, shown_path
 
 #: Takes a line for the person at the terminal.
@@ -19,10 +19,6 @@ Say = Callable[[str], object]
 
 # Of kinds without a namespace only those that are read; others make no difference.
 _CLUSTER_SCOPED = {"Namespace", "GatewayClass"}
-# How many files that are no manifests are named.
-_MOST_NAMED = 5
-_KIND = re.compile(r"""^(?:- |\s|[{,])*["']?kind["']?\s*:""", re.MULTILINE)
-_TEMPLATE = re.compile(r"\{\{[-\s]*(?:[.$]|if |include |range |with |template |end |define |/\*)")
 
 
 def unheard(_line: str) -> None:
@@ -58,6 +54,8 @@ class Loader:
         self._skip_invalid = skip_invalid
         #: The files as they were read last, by the name that a person gave.
         self.texts: dict[str, str] = {}
+        #: Notes on what was passed over then.
+        self.passed_over: tuple[str, ...] = ()
         self._manifests: list[Manifest] = []
 
     def anew(self) -> Loader:
@@ -76,37 +74,39 @@ class Loader:
         ManifestError with the places of all problems.
         """
         manifests: dict[tuple[str, str, str, str], Manifest] = {}
-        notes, others = [], []
+        notes = []
         errors: list[ManifestError] = []
+        read = {path: self._read(path) for path in files_of(self.paths)}
+        others = Others({path: text for path, text in read.items() if path not in self.paths and isinstance(text, str)})
         texts = {}
-        for path in files_of(self.paths):
-            try:
-                text = self._read(path)
-            except SourceError as error:
-                errors.append(ManifestError(shown_path(path), str(error)))
+        for path, text in read.items():
+            if isinstance(text, ManifestError):
+                errors.append(text)
+                continue
+            if path not in self.paths and others.has(path, text):
                 continue
             found, problems = parse_objects(path, text)
-            if path not in self.paths and not found and _is_no_manifest(text):
-                others.append(shown_path(path))
-                continue
             if found or not problems:
                 texts[shown_path(path)] = text
             errors += problems
             for manifest in (_in_namespace(each, self._namespace) for each in found):
                 earlier = manifests.pop(manifest.id, None)
-                if earlier is not None and earlier.document != manifest.document:
+                is_known = (manifest.group, manifest.kind) in KINDS
+                if earlier is not None and earlier.document != manifest.document and is_known:
                     notes.append(f"{earlier.place}: replaced by the one in {shown_path(manifest.path)}")
                 manifests[manifest.id] = manifest
         self.texts, self._manifests = texts, list(manifests.values())
         if not self._skip_invalid:
             raise_all(errors)
+        if len(notes) > MOST_NAMED:
+            notes[MOST_NAMED:] = [f"{len(notes) - MOST_NAMED} more objects are replaced by those of later files"]
         notes += [f"left out: {error}" for error in errors]
-        if others:
-            more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
-            notes.append(f"passed over, since they are no manifests: {', '.join(others[:_MOST_NAMED])}{more}")
-        return list(manifests.values()), notes
+        self.passed_over = tuple(others.notes())
+        return list(manifests.values()), [*notes, *self.passed_over]
 
-    def _read(self, path: Path) -> str:
+    def _read(self, path: Path) -> str | ManifestError:
+        """Return the text of a file, or why it cannot be read."""
+
         def tell() -> None:
             self.silent = path
             say_no_answer(path, self._say)
@@ -116,6 +116,8 @@ class Loader:
         timer.start()
         try:
             return self._sources.read(path)
+        except SourceError as error:
+            return ManifestError(shown_path(path), str(error))
         finally:
             timer.cancel()
             self.silent = None
@@ -128,8 +130,3 @@ def _in_namespace(manifest: Manifest, namespace: str) -> Manifest:
         return manifest
     document = {**manifest.document, "metadata": {**(metadata or {}), "namespace": namespace}}
     return dataclasses.replace(manifest, document=document)
-
-
-def _is_no_manifest(text: str) -> bool:
-    """Return whether a file without any object is something else: a template of Helm's, or without any kind."""
-    return bool(_TEMPLATE.search(text)) or not _KIND.search(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from meshdemo.lab.files import documents
 from meshdemo.lab.files.documents import not_a_string, shown
-from meshdemo.lab.files.errors import ManifestError, suggestion
+from meshdemo.lab.files.errors import ManifestError, NoObjectError, suggestion
 from meshdemo.lab.files.kinds import KINDS, NAME_LENGTH, NAMESPACE_RULE, is_name, is_namespace
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.sources import shown_path
@@ -46,8 +46,13 @@ def _objects(path: Path, line: int, document: Any, errors: list[ManifestError]) 
     """Return the object that a document is, or those of a List, of which what is wrong is added to `errors`."""
     place = f"{shown_path(path)}, line {line}"
     if not isinstance(document, dict):
-        raise ManifestError(place, f"{shown(document)} is not an object with apiVersion and kind")
-    api_version, kind = (_text(document, field, place) for field in ("apiVersion", "kind"))
+        raise NoObjectError(place, f"{shown(document)} is not an object with apiVersion and kind")
+    try:
+        api_version, kind = (_text(document, field, place) for field in ("apiVersion", "kind"))
+    except ManifestError as error:
+        # Helm's Chart.yaml has an apiVersion, and what CI systems read may have a kind.
+        is_meant = len(document.keys() & {"apiVersion", "kind", "metadata", "spec"}) > 1
+        raise error if is_meant else NoObjectError(error.place, error.problem) from None
     for field, text in (("apiVersion", api_version), ("kind", kind)):
         if not _WORD.fullmatch(text):
             raise ManifestError(f"{place}: {field}", f"{shown(text)} is not a valid {field}")
@@ -65,8 +70,14 @@ def _objects(path: Path, line: int, document: Any, errors: list[ManifestError]) 
             except ManifestError as error:
                 errors.append(error)
         return manifests
-    group, slash, version = api_version.rpartition("/")
-    name = _name(document, kind, f"{place}: {kind}", group if slash else "")
+    group, _, version = api_version.rpartition("/")
+    try:
+        name = _name(document, kind, f"{place}: {kind}", group)
+    except ManifestError:
+        if (group, kind) in KINDS:
+            raise
+        # What other tools read, such as a Kustomization, need not have names that an API server takes.
+        name, document = kind.lower(), {**document, "metadata": {}}
     if kind == "Pod" and _has_ended(document):
         return []
     manifest = Manifest(path, line, group, version, kind, name, _as_applied(document))
@@ -100,8 +111,6 @@ def _text(document: dict[str, Any], field: str, place: str) -> str:
 
 def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
     metadata = document.get("metadata")
-    if metadata is None and (group, kind) not in KINDS:
-        return kind.lower()  # of what other tools read, such as a Kustomization
     if not isinstance(metadata, dict):
         problem = "is missing" if metadata is None else f"{shown(metadata)} is not an object"
         raise ManifestError(f"{place}: metadata", problem)
@@ -124,15 +133,20 @@ def _name(document: dict[str, Any], kind: str, place: str, group: str) -> str:
 
 
 def _check_kind(manifest: Manifest, api_version: str) -> None:
-    """Refuse a kind or a version that its API does not have; what other APIs have is not known here."""
+    """Refuse a kind or a version that its API does not have; what other APIs have is not known here.
+
+    They may have kinds of the same names: a Service is also Knative's, a VirtualService also App Mesh's.
+    """
+    groups = {group for group, _ in KINDS}
     kinds = [kind for group, kind in KINDS if group == manifest.group]
     versions = KINDS.get((manifest.group, manifest.kind))
     if versions is None:
         near = suggestion(manifest.kind, kinds)
         elsewhere = [group for group, kind in KINDS if kind == manifest.kind]
+        is_other = "." in manifest.group and manifest.group not in groups and not suggestion(manifest.group, elsewhere)
         if near:
             raise ManifestError(f"{manifest.place}: kind", f"{shown(manifest.kind)} is unknown{near}")
-        if elsewhere:
+        if elsewhere and not is_other:
             right = f"{elsewhere[0]}/{KINDS[elsewhere[0], manifest.kind][0]}".removeprefix("/")
             raise ManifestError(
                 f"{manifest.place}: apiVersion", f"{shown(api_version)} has no {manifest.kind}, which is of {right}"

@@ -61,6 +61,12 @@ def shown_path(path: Path) -> str:
     return path.address if isinstance(path, Url) else str(path)
 
 
+def given_paths(paths: Iterable[Path]) -> list[Path]:
+    """Return paths as a person gave them: without the folders that `-R` has added."""
+    found = list(paths)
+    return [path for path in found if not (path.is_dir() and any(other in path.parents for other in found))]
+
+
 def folders_below(paths: Iterable[Path]) -> list[Path]:
     """Return paths with each folder followed by all folders in it, as `-R` means it."""
     found: list[Path] = []

@@ -87,10 +87,11 @@ def test_what_is_said_and_what_is_not():
         {"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant", "metadata": {"name": "a"}},
         {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}},
         {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"}},
-        {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "b"}},
+        {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "b"}},
+        *({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": f"c{each}"}} for each in range(3)),
     ]
     assert read(*documents(EXAMPLE), *objects).notes == (
-        "not applied here, since only a cluster knows them: CronJob/a, Thing/b",
+        "not applied here, since only a cluster knows them: CronJob/a, Service.serving.knative.dev/b, 3 of kind Thing",
     )
 
 
@@ -123,6 +124,16 @@ def test_what_makes_pods(kind, spec, pods):
     cluster = read(workload(kind, **spec))
     assert [pod.name for pod in cluster.pods] == pods
     assert {(pod.workload, pod.containers[0].stands_in) for pod in cluster.pods} == {("web", True)}
+
+
+def test_a_rollout():
+    """A Rollout runs as a Deployment does, which is said; one that refers to a Deployment is refused."""
+    rollout = {**workload(replicas=2, strategy={"canary": {"steps": []}}), "apiVersion": "argoproj.io/v1alpha1"}
+    cluster = read({**rollout, "kind": "Rollout"})
+    assert [pod.name for pod in cluster.pods] == ["web-1", "web-2"]
+    assert cluster.notes == ("run like Deployments, without their steps: Rollout/web",)
+    with pytest.raises(ManifestError, match=r"Rollout/web: spec\.workloadRef: is not supported here"):
+        read({**rollout, "kind": "Rollout", "spec": {"workloadRef": {"kind": "Deployment", "name": "web"}}})
 
 
 def test_a_bare_pod():
@@ -180,6 +191,13 @@ def test_protocols(port, protocol):
     (found,) = read({**service, "spec": {"ports": [{"port": 80, **port}]}}).services
     assert found.ports[0].protocol == protocol
     assert found.ports[0].target == 80
+
+
+@pytest.mark.parametrize("target", [0, "", None])
+def test_no_target_port(target):
+    """Without a target port, or with 0, it is that of the Service, whose ports may have longer names than pods'."""
+    (found,) = read(service("a", {"name": "a-name-of-twenty-or-more", "port": 80, "targetPort": target})).services
+    assert (found.ports[0].name, found.ports[0].target) == ("a-name-of-twenty-or-more", 80)
 
 
 @pytest.mark.parametrize(

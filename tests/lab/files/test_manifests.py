@@ -120,10 +120,27 @@ def test_versions(write):
     assert "is not served, only networking.istio.io/v1, " in refusal(write("a.yaml", text % "v2"))
 
 
-def test_foreign_kinds(write):
-    """A kind of an API that is not known here is an object like any other."""
-    text = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n"
-    assert load(write("a.yaml", text))[0][0].label == "Widget/a"
+@pytest.mark.parametrize(
+    ("api_version", "kind", "metadata", "label"),
+    [
+        ("example.com/v1", "Widget", "{name: a}", "Widget/a"),
+        ("example.com/v1", "Widget", "{name: A/b, namespace: '..'}", "Widget/widget"),
+        ("example.com/v1", "Widget", "[]", "Widget/widget"),
+        ("serving.knative.dev/v1", "Service", "{name: a}", "Service/a"),
+        ("appmesh.k8s.aws/v1beta2", "VirtualService", "{name: a}", "VirtualService/a"),
+    ],
+)
+def test_foreign_kinds(write, api_version, kind, metadata, label):
+    """A kind of an API that is not known here is an object like any other, whatever its name."""
+    text = f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {metadata}\n"
+    assert load(write("a.yaml", text))[0][0].label == label
+
+
+@pytest.mark.parametrize("api_version", ["v1", "app/v1", "networking.istio.oi/v1", "security.istio.io/v1"])
+def test_kinds_of_other_apis(write, api_version):
+    """A kind of the wrong API is refused, also where the API has a name that is nearly the right one."""
+    text = f"apiVersion: {api_version}\nkind: VirtualService\nmetadata: {{name: a}}\n"
+    assert f"'{api_version}' has no VirtualService, which is of networking" in refusal(write("a.yaml", text))
 
 
 def test_the_namespace_of_what_names_none(write):
@@ -213,29 +230,18 @@ def test_no_position(write):
     assert (str(error), error.line) == ("elsewhere.yaml: Service/a: spec: is odd", None)
 
 
-def test_a_repository(write, tmp_path):
-    """Of a folder, files that are no manifests are passed over and named in one note; a file by its name is not."""
-    write("a.yaml", SERVICE % "web")
-    write("values.yaml", "image:\n  tag: 1\n")
-    write("Chart.yaml", "apiVersion: v2\nname: chart\n")
-    write("template.yaml", "kind: Service\nmetadata:\n  name: {{ .Values.name }}\n{{- if .Values.more }}\n{{- end }}\n")
-    write("kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n")
-    manifests, notes = load(tmp_path)
-    assert [each.label for each in manifests] == ["Service/web", "Kustomization/kustomization"]
-    names = ", ".join(str(tmp_path / name) for name in ("Chart.yaml", "template.yaml", "values.yaml"))
-    assert notes == [f"passed over, since they are no manifests: {names}"]
+def test_a_file_that_is_named(write):
+    """A file that is given by its name is a manifest, whatever it holds."""
     with pytest.raises(ManifestError, match="kind: is missing"):
-        load(tmp_path / "Chart.yaml")
+        load(write("Chart.yaml", "apiVersion: v2\nname: chart\n"))
 
 
-@pytest.mark.parametrize(
-    "text", ["kind: Service\nmetadata: {name: a}\n", "apiVersion: v1\nkind: Servce\nx: [\n", SERVICE % "A"]
-)
-def test_mistakes_in_a_folder(write, tmp_path, text):
-    """What looks like a manifest is one, and its mistakes are said."""
-    write("a.yaml", text)
-    with pytest.raises(ManifestError):
-        load(tmp_path)
+def test_many_replaced(write):
+    """Of many objects that later files replace only the first are named."""
+    text = "---\n".join(SERVICE % f"web{number}" for number in range(8))
+    _, notes = load(write("a.yaml", text), write("b.yaml", text.replace("spec: {}", "spec: {type: NodePort}")))
+    assert len(notes) == 6
+    assert notes[-1] == "3 more objects are replaced by those of later files"
 
 
 def test_all_problems_at_once(write, tmp_path):

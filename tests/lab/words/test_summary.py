@@ -1,5 +1,7 @@
 """What a lab says in words."""
 
+import dataclasses
+
 import pytest
 from lab_support import EXAMPLE, K8S, manifest
 from support import documents
@@ -21,6 +23,13 @@ def test_the_start():
     """The first line says how many pods of what are started, and of gateways."""
     assert summary.starting(cluster()) == "starting 7 pods (1 proxy, 3 webserverv1, 3 webserverv2) ..."
     assert summary.starting(cluster("istio/ingress.yaml")).endswith(") and 1 gateway ...")
+
+
+def test_the_start_of_many():
+    """Many workloads are counted; all are named once they run."""
+    web = cluster().workloads[1]
+    many = [dataclasses.replace(web, name=f"web{number}") for number in range(13)]
+    assert summary.starting(dataclasses.replace(cluster(), workloads=many)) == "starting 7 pods (of 13 workloads) ..."
 
 
 @pytest.mark.parametrize(
