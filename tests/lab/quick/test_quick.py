@@ -269,6 +269,9 @@ def test_nothing_but_policies(tmp_path):
         configure(cluster_without)
 
 
+EMPTY_SUBSET = manifest(
+    "DestinationRule", {"host": "webserver", "subsets": [{"name": "a", "labels": {"version": "v9"}}]}
+)
 REFUSED = {
     "a host that is not there": (
         [virtual_service(to(), hosts=["nowhere"])],
@@ -300,7 +303,7 @@ REFUSED = {
         "DestinationRule/webserver: spec.host: no Service",
     ),
     "labels that no pod has": (
-        [manifest("DestinationRule", {"host": "webserver", "subsets": [{"name": "a", "labels": {"version": "v9"}}]})],
+        [EMPTY_SUBSET, virtual_service({"route": [{"destination": {"host": "webserver", "subset": "a"}}]})],
         r"spec.subsets\[0\].labels: nothing .* the labels 'version=v9', only .*, did you mean version=v",
     ),
 }
@@ -312,6 +315,14 @@ def test_refused(tmp_path, manifests, problem):
     with pytest.raises(MissingError, match=problem) as error:
         configure(cluster_of(tmp_path, *manifests))
     assert "--istiod" not in str(error.value)
+
+
+def test_an_empty_subset_that_nothing_is_sent_to(tmp_path):
+    """An application's files define the subsets of all its versions, also of those that do not run."""
+    found = configure(cluster_of(tmp_path, EMPTY_SUBSET))
+    assert found.notes == ()
+    empty = [each for each in found.resources["proxy-1"].endpoints if "|a|" in each["cluster_name"]]
+    assert [each.get("endpoints", []) for each in empty] == [[]]
 
 
 def test_ports_for_something_else(tmp_path):

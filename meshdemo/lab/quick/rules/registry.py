@@ -74,6 +74,24 @@ class Registry:
             if destination.subset not in names:
                 problem = f"no DestinationRule for {short_name(destination.host)} defines the subset"
                 raise missing(f"{place}.subset", problem, destination.subset, names)
+            self._check_subset(host, destination.subset)
+
+    def _check_subset(self, host: Host, name: str) -> None:
+        """Raise ManifestError where calls are sent to a subset that nothing is in, though something is behind the host.
+
+        A subset that nothing is sent to may be empty: the files of an application define those of all its versions.
+        """
+        policy = self.policy_for(host.name)
+        rules = [each for each in self.policies if policy and each.host == policy.host]
+        for rule in sorted(rules, key=lambda each: each.name):
+            for index, subset in ((index, subset) for index, subset in enumerate(rule.subsets) if subset.name == name):
+                endpoints = [endpoint for port in host.ports for endpoint in port.endpoints]
+                if endpoints and not any(_has(endpoint, subset.labels) for endpoint in endpoints):
+                    known = [text for each in endpoints for text in _label_texts(each.labels)]
+                    wanted = ", ".join(_label_texts(subset.labels))
+                    problem = f"nothing behind {short_name(rule.host)} has the labels"
+                    raise missing(f"{rule.place}.subsets[{index}].labels", problem, wanted, known)
+                return
 
     def find(self, name: str, place: str) -> Host:
         """Return a host, or raise ManifestError."""
@@ -219,14 +237,7 @@ def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
                 raise refused(policy.place, problem)
         if is_wildcard(policy.host):
             continue
-        host = registry.find(policy.host, f"{policy.place}.host")
-        for index, subset in enumerate(policy.subsets):
-            chosen = [port for port in host.ports for endpoint in port.endpoints if _has(endpoint, subset.labels)]
-            if not chosen and any(port.endpoints for port in host.ports):
-                known = [text for port in host.ports for each in port.endpoints for text in _label_texts(each.labels)]
-                wanted = ", ".join(_label_texts(subset.labels))
-                problem = f"nothing behind {short_name(policy.host)} has the labels"
-                raise missing(f"{policy.place}.subsets[{index}].labels", problem, wanted, known)
+        registry.find(policy.host, f"{policy.place}.host")
 
 
 def _passes_through(policy: HostPolicy) -> bool:
