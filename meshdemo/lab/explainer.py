@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import ssl
 import time
 import uuid
@@ -164,14 +165,7 @@ class Explainer:
         parts = urlsplit(wish.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         at = self._where(pod, host, port) if pod else (host, port)
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            # What a gateway shows is one that the lab's own files made.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            connection = http.client.HTTPSConnection(*at, timeout=CALL_SECONDS, context=context)
-        else:
-            connection = http.client.HTTPConnection(*at, timeout=CALL_SECONDS)
+        connection = http.client.HTTPConnection(*at, timeout=CALL_SECONDS)
         names = {name.lower() for name, _ in wish.headers}
         request_id = next((value for name, value in wish.headers if name.lower() == "x-request-id"), str(uuid.uuid4()))
         own = {"host": parts.netloc, "user-agent": f"meshdemo/{__version__}", "accept": "application/json"}
@@ -183,6 +177,8 @@ class Explainer:
         text, error, local = "", None, ""
         started = time.monotonic()
         try:
+            if parts.scheme == "https":
+                connection.sock = _begin_tls(at, host)
             connection.putrequest(wish.method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in (*((name, value) for name, value in own.items() if name not in names), *wish.headers):
                 connection.putheader(name, value)
@@ -224,6 +220,13 @@ class Explainer:
         """Return the id by which a call was logged: a gateway gives one of its own to what comes from outside."""
         found: list[Record] = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_SETTLE_SECONDS)
         return request_id if found or not local else self._lab.records.id_of(local) or request_id
+
+
+def _begin_tls(at: tuple[str, int], host: str) -> ssl.SSLSocket:
+    """Return a connection that asks for a host by TLS; its certificate is one that the lab's own files made."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(socket.create_connection(at, CALL_SECONDS), server_hostname=host)
 
 
 def _read_ids(body: Any) -> list[str]:

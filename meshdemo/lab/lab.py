@@ -33,6 +33,7 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
+from meshdemo.lab.pods.tls import make_context
 from meshdemo.lab.readings import Readings
 from meshdemo.lab.request_log import RequestLog
 from meshdemo.lab.state import Reader, State
@@ -116,6 +117,7 @@ class Lab:
                 access_log=options.access_log,
                 environment={"DRAIN_SECONDS": str(options.drain_seconds), "ACCESS_LOG": str(options.access_log)},
                 proxy_environment={"CHANGES_FILE": str(self._marks.path), "LAB_SOCKET": str(self.door.path)},
+                tls=functools.cache(lambda: make_context(guard.folder)),
             )
             #: All pods, and what is reached from outside, for those who look at them.
             self.outside = Outside(

@@ -55,6 +55,11 @@ class ServicePort:
         """Return whether it is said to be for something else than HTTP without TLS."""
         return self.protocol in _NOT_HTTP
 
+    @property
+    def is_for_tls(self) -> bool:
+        """Return whether callers are to begin TLS with the pod itself, which the mesh passes on as it is."""
+        return self.protocol in ("https", "tls")
+
 
 @dataclass(frozen=True)
 class Service:

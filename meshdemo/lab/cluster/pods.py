@@ -53,6 +53,8 @@ class Container:
     content: str = ""
     #: The ports of a stand-in at which it says a line to whoever connects, since they are not for HTTP.
     lines_at: tuple[int, ...] = ()
+    #: Those of them at which it speaks TLS with who begins that, since they are for it.
+    tls_at: tuple[int, ...] = ()
 
     @property
     def role(self) -> str:

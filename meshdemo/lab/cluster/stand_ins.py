@@ -87,7 +87,7 @@ def stand_in(containers: Sequence[Fields], workload: str, labels: Mapping[str, s
 def with_ports(workload: Workload, services: Sequence[Service]) -> Workload:
     """Return a workload whose stand-ins answer at the ports that Services name by number as well, at one at least.
 
-    At a port that no Service has for HTTP, and one for something else, they answer with a line.
+    At a port that no Service has for HTTP, and one for something else, they answer with a line, or in TLS.
     """
     if not workload.stands_in:
         return workload
@@ -96,14 +96,17 @@ def with_ports(workload: Workload, services: Sequence[Service]) -> Workload:
     ports = {number: (name, number) for name, number in container.ports}
     for_http: set[int | None] = set()
     for_others: set[int | None] = set()
+    for_tls: set[int | None] = set()
     for service_port in _ports_before(template, workload.namespace, services):
         if isinstance(service_port.target, int):
             ports.setdefault(service_port.target, ("", service_port.target))
         number = next((number for name, number in ports.values() if service_port.target in (name, number)), None)
         (for_others if service_port.is_for_tcp else for_http).add(number)
+        for_tls |= {number} if service_port.is_for_tls else set()
     found = tuple(ports.values()) or (("", server.DEFAULT_PORT),)
     lines = tuple(number for _, number in found if number in for_others - for_http)
-    container = dataclasses.replace(container, ports=found, lines_at=lines)
+    tls = tuple(number for number in lines if number in for_tls)
+    container = dataclasses.replace(container, ports=found, lines_at=lines, tls_at=tls)
     return dataclasses.replace(workload, template=dataclasses.replace(template, containers=(container,)))
 
 

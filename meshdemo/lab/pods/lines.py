@@ -6,17 +6,34 @@ import socket
 import socketserver
 import threading
 
-# How long a caller may keep a connection open without a word.
-_IDLE_SECONDS = 60.0
-_READ_BYTES = 65536
+#: How long a caller may keep a connection open without a word, and how much is read at a time.
+IDLE_SECONDS = 60.0
+READ_BYTES = 65536
+
+
+class LineHandler(socketserver.BaseRequestHandler):
+    """Says `line`, and takes whatever is said."""
+
+    line = b""
+
+    def handle(self) -> None:
+        """Say it to one who has connected."""
+        self.request.settimeout(IDLE_SECONDS)
+        self.request.sendall(self.line)
+        self.request.shutdown(socket.SHUT_WR)
+        while self.request.recv(READ_BYTES):
+            pass
 
 
 class LineServer:
-    """Says `line` to each who connects to a port of loopback, from `start` to `stop`, and takes whatever they say."""
+    """Says `line` to each who connects to a port of loopback, from `start` to `stop`.
 
-    def __init__(self, port: int, line: str) -> None:
+    A `handler` of another class does what it does, with `attributes`.
+    """
+
+    def __init__(self, port: int, line: str, handler: type[LineHandler] = LineHandler, **attributes: object) -> None:
         self._port = port
-        self._handler = type("Handler", (_Handler,), {"line": f"{line}\n".encode()})
+        self._handler = type("Handler", (handler,), {"line": f"{line}\n".encode(), **attributes})
         self._server: _Server | None = None
 
     def start(self) -> None:
@@ -40,14 +57,3 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a caller that has gone."""
-
-
-class _Handler(socketserver.BaseRequestHandler):
-    line = b""
-
-    def handle(self) -> None:
-        self.request.settimeout(_IDLE_SECONDS)
-        self.request.sendall(self.line)
-        self.request.shutdown(socket.SHUT_WR)
-        while self.request.recv(_READ_BYTES):
-            pass

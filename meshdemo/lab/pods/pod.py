@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster
-from meshdemo.lab.cluster.pods import Pod, Template
+from meshdemo.lab.cluster.pods import Container, Pod, Template
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.endpoints import HOST, Where
@@ -21,8 +22,11 @@ from meshdemo.lab.envoy.standalone import Secrets
 from meshdemo.lab.pods.lines import LineServer
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Replica, Say
+from meshdemo.lab.pods.tls import TlsServer
 
 _SIDECAR = "/istio-proxy"
+# What a container answers with: its program, or servers of the lab for ports where no HTTP is spoken.
+_APPS = ("app", "line", "tls")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class PodContext:
     environment: Mapping[str, str]
     #: Variables of every proxy, whatever its manifest says.
     proxy_environment: Mapping[str, str]
+    #: Returns how stand-ins speak TLS.
+    tls: Callable[[], ssl.SSLContext]
 
 
 @dataclass(frozen=True)
@@ -69,17 +75,13 @@ class RunningPod:
         self.pod = wanted.pod
         self._around = around
         book = around.ports
-        # A stand-in listens once for all its ports where HTTP is spoken, and once for all others.
+        # A stand-in listens once for all its ports where HTTP is spoken, once for those of TLS, once for all others.
         apps = {
-            port: book.get((key, "line" if port in container.lines_at else "app", container.port))
+            port: book.get((key, _kind_of(container, port), container.port))
             for container in self.pod.containers
             for port in container.listens
         }
-        self._lines = [
-            LineServer(book.get((key, "line", container.port)), f"{container.content} on {self.pod.hostname}")
-            for container in self.pod.containers
-            if container.lines_at
-        ]
+        self._lines = [server for container in self.pod.containers for server in self._servers(container)]
         inbound = {number: book.get((key, "in", number)) for number in apps} if wanted.takes_inbound else {}
         outbound = {name: book.get((key, "out", name)) for name in wanted.listens}
         http1 = frozenset(
@@ -97,6 +99,15 @@ class RunningPod:
             folder = around.folder / key
             self.sidecar = Sidecar(self.pod.name, folder, around.process_group, around.say, around.plane, log)
         self.replicas = [self._replica(number) for number in range(len(self.pod.containers))]
+
+    def _servers(self, container: Container) -> Iterator[LineServer]:
+        """Yield what answers at ports of a stand-in that are not for HTTP."""
+        book, line = self._around.ports, f"{container.content} on {self.pod.hostname}"
+        if set(container.lines_at) - set(container.tls_at):
+            yield LineServer(book.get((self.key, "line", container.port)), line)
+        if container.tls_at:
+            inner = book.get((self.key, "app", container.port))
+            yield TlsServer(book.get((self.key, "tls", container.port)), line, self._around.tls(), inner)
 
     def _replica(self, number: int) -> Replica:
         container = self.pod.containers[number]
@@ -181,10 +192,16 @@ class RunningPod:
             self.sidecar.stop()
             self._around.plane.remove(self.sidecar.subscriber)
             shutil.rmtree(self.sidecar.folder, ignore_errors=True)
-        apps = self.ports.apps
-        for kind, numbers in (("app", apps), ("line", apps), ("in", self.ports.inbound), ("out", self.ports.outbound)):
-            for number in numbers:
-                self._around.ports.release((self.key, kind, number))
+        keys: list[tuple[str, str | int]] = [(kind, number) for kind in _APPS for number in self.ports.apps]
+        keys += [("in", number) for number in self.ports.inbound]
+        keys += [("out", name) for name in self.ports.outbound]
+        for kind, number in keys:
+            self._around.ports.release((self.key, kind, number))
+
+
+def _kind_of(container: Container, port: int) -> str:
+    """Return which of the servers of a container answers at a port."""
+    return "tls" if port in container.tls_at else "line" if port in container.lines_at else "app"
 
 
 def sidecar_name(pod: str) -> str:

@@ -96,16 +96,18 @@ def test_of_what_is_no_stand_in(name, image, problem):
 
 
 def test_ports_that_are_not_for_http():
-    """A stand-in says a line where Services say that something else than HTTP is spoken, by name or appProtocol."""
+    """A stand-in says a line where Services say that something else than HTTP is spoken, in TLS where that is TLS."""
     cluster = read(
         workload(ports=[{"name": "db", "containerPort": 27017}, {"containerPort": 8080}, {"containerPort": 9999}]),
         service("a", {"name": "mongo", "port": 1, "targetPort": "db"}, {"name": "http", "port": 2, "targetPort": 8080}),
         service("b", {"name": "x", "port": 3, "targetPort": 3306, "appProtocol": "mysql"}, {"name": "y", "port": 4}),
         service("c", {"name": "tcp-too", "port": 8080}),
+        service("d", {"name": "https", "port": 443}, {"name": "x", "port": 444, "appProtocol": "TLS"}),
     )
     (container,) = cluster.pods[0].containers
-    assert container.listens == (27017, 8080, 9999, 3306, 4)
-    assert container.lines_at == (27017, 3306)
+    assert container.listens == (27017, 8080, 9999, 3306, 4, 443, 444)
+    assert container.lines_at == (27017, 3306, 443, 444)
+    assert container.tls_at == (443, 444)
     assert container.content == "web"
 
 

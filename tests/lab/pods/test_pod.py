@@ -12,6 +12,7 @@ from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
+from meshdemo.lab.pods.tls import make_context
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def around(tmp_path):
         False,
         {"DRAIN_SECONDS": "3", "ACCESS_LOG": "False"},
         {"CHANGES_FILE": "c"},
+        lambda: make_context(tmp_path),
     )
     plane.close()
 
