@@ -87,40 +87,39 @@ def virtual_service(name, weights):
 @contextlib.contextmanager
 def lab(objects, policy, engine, checkout=ROOT):
     """Run a lab of a checkout, and yield its process, its port, and the lines that it has said so far."""
-    with tempfile.TemporaryDirectory(prefix="sizes-") as folder, socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-        unused.close()
+    with tempfile.TemporaryDirectory(prefix="sizes-") as folder:
         path = Path(folder, "all.yaml")
         path.write_text(yaml.safe_dump_all(objects))
-        own = checkout / ".venv/bin/python"
-        command = [
-            str(own) if own.exists() else sys.executable,
-            "-m",
-            "meshdemo",
-            "up",
-            "--port",
-            str(port),
-            "--drain-seconds",
-            "0",
-        ]
-        command += ["-f", str(path), "-f", str(policy), *ENGINES[engine]]
-        environment = {**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": folder}
-        lines = []
-        process = subprocess.Popen(
-            command,
-            env=environment | {"PYTHONUNBUFFERED": "1"},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,
-        )
-        threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True).start()
-        try:
-            yield process, port, lines
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
+        with running([path, policy], ENGINES[engine], folder, checkout) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def running(files, options, folder, checkout=ROOT):
+    """Run a lab with files, its temporary ones in a folder; yield its process, its port and the lines that it says."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    own = checkout / ".venv/bin/python"
+    program = [str(own) if own.exists() else sys.executable, "-m", "meshdemo"]
+    command = [*program, "up", "--port", str(port), "--drain-seconds", "0", *options]
+    command += [word for file in files for word in ("-f", str(file))]
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": folder, "PYTHONUNBUFFERED": "1"}
+    lines = []
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True).start()
+    try:
+        yield process, port, lines
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
 
 
 def wait_until_ready(process, port, lines):
