@@ -12,42 +12,25 @@ from meshdemo.errors import StartError
 from meshdemo.options import (
     Group,
     fault_options,
-    filenames_option,
     istiod_option,
+    manifest_options,
     option,
-    recursive_option,
     up_options,
 )
-from meshdemo.parameters import WholeNumber
 from meshdemo.serving import server
 
 if TYPE_CHECKING:
+    from meshdemo.lab.options import ManifestOptions
     from meshdemo.roles.webserver import Faults
     from meshdemo.serving.server import ServeOptions
+
+# How many web servers of each version there are without manifests.
+DEFAULT_REPLICAS = 3
 
 
 @click.command("up")
 @up_options
-@option(
-    "--replicas",
-    type=WholeNumber(1, 50),
-    default=3,
-    help="Web servers of each version, from 1 to 50; with -f the most pods of each workload.",
-)
-@filenames_option
-@recursive_option
-@option("-n", "--namespace", metavar="NAME", help="Namespace of objects that name none, instead of default; needs -f.")
-@option(
-    "--stand-in",
-    "stand_ins",
-    multiple=True,
-    metavar="WORKLOAD:SETTING=VALUE",
-    help="How a workload's stand-in behaves: fail-ratio, status, delay or calls, as in reviews-v2:fail-ratio=0.5. "
-    "Repeatable.",
-)
-@option(
-    "--skip-invalid", is_flag=True, help="Go on without objects that cannot be, or are not supported, and name them."
-)
+@manifest_options
 @istiod_option
 @option("--dry-run", is_flag=True, help="Print the Envoy configuration for the manifests, and run nothing.")
 @option(
@@ -62,12 +45,7 @@ def up_command(
     /,
     serving: ServeOptions,
     faults: Faults,
-    replicas: int,
-    filenames: tuple[str, ...],
-    recursive: bool,
-    namespace: str | None,
-    stand_ins: tuple[str, ...],
-    skip_invalid: bool,
+    manifests: ManifestOptions,
     istiod: bool,
     dry_run: bool,
     allow_code: bool,
@@ -80,31 +58,22 @@ def up_command(
     With -f it runs what the manifests describe instead: each replica is a process, and a real Envoy is the sidecar, as
     in meshdemo up -f k8s/example.yaml -f k8s/istio/split.yaml. Edit a file, and the change is applied.
     """
-    if filenames:
-        _up_with_manifests(
-            ctx,
-            filenames,
-            serving,
-            istiod=istiod,
-            dry_run=dry_run,
-            allow_code=allow_code,
-            recursive=recursive,
-            namespace=namespace,
-            stand_ins=stand_ins,
-            skip_invalid=skip_invalid,
-        )
+    if manifests.filenames:
+        _up_with_manifests(ctx, manifests, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code)
         return
     needing = {
         "--dry-run": dry_run,
         "--istiod": istiod,
         "--allow-code": allow_code,
-        "--namespace": namespace,
-        "--stand-in": stand_ins,
-        "--skip-invalid": skip_invalid,
+        "--namespace": manifests.namespace,
+        "--stand-in": manifests.stand_ins,
+        "--skip-invalid": manifests.skip_invalid,
     }
     for name in (name for name, value in needing.items() if value):
         raise click.UsageError(f"{name} needs -f: without manifests there is no Envoy.")
     from meshdemo.roles import local
+
+    replicas = manifests.replicas or DEFAULT_REPLICAS
 
     def started(port: int, service_port: int) -> None:
         url, interfaces = server.url_of(serving.host, port), server.interfaces_of(serving.host)
@@ -130,16 +99,12 @@ def _echo_urls(url: str) -> None:
 
 def _up_with_manifests(
     ctx: click.Context,
-    filenames: tuple[str, ...],
+    manifests: ManifestOptions,
     serving: ServeOptions,
     *,
     istiod: bool,
     dry_run: bool,
     allow_code: bool,
-    recursive: bool,
-    namespace: str | None,
-    stand_ins: tuple[str, ...],
-    skip_invalid: bool,
 ) -> None:
     """Run the lab, which needs packages of its own."""
     if ctx.get_parameter_source("host") is click.core.ParameterSource.COMMANDLINE:
@@ -148,20 +113,7 @@ def _up_with_manifests(
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option_name = next(parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
             raise click.UsageError(f"{option_name} cannot be combined with -f: the manifests say it.")
-    has_replicas = ctx.get_parameter_source("replicas") is click.core.ParameterSource.COMMANDLINE
-    command = import_lab("-f")
-    command.up(
-        filenames,
-        serving,
-        istiod=istiod,
-        dry_run=dry_run,
-        allow_code=allow_code,
-        recursive=recursive,
-        namespace=namespace,
-        replicas=ctx.params["replicas"] if has_replicas else None,
-        stand_ins=stand_ins,
-        skip_invalid=skip_invalid,
-    )
+    import_lab("-f").up(manifests, serving, istiod=istiod, dry_run=dry_run, allow_code=allow_code)
     server.exit_process()
 
 

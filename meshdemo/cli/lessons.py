@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo.options import filenames_option, istiod_option, option, port_option, recursive_option
+from meshdemo.options import cluster_option, istiod_option, manifest_options, option, port_option
+
+if TYPE_CHECKING:
+    from meshdemo.lab.options import ManifestOptions
 
 
 def _complete_lesson(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -36,7 +40,7 @@ def _complete_lesson(ctx: click.Context, _parameter: click.Parameter, incomplete
     help="Copy the lessons to a new folder, to edit them there and run them with --folder.",
 )
 @istiod_option
-@option("--cluster", is_flag=True, help="Run on the cluster of kubectl's current context instead of in the lab.")
+@cluster_option
 @port_option
 @click.pass_context
 def lesson_command(
@@ -66,9 +70,9 @@ def lesson_command(
 
 @click.command("check")
 @click.argument("policies", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="POLICY...")
-@filenames_option
-@recursive_option
+@manifest_options
 @istiod_option
+@cluster_option
 @option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JUnit XML to this file.")
 @option("--write", is_flag=True, help="Propose calls for the rules of the policies, for a person to read and keep.")
 @click.pass_context
@@ -76,9 +80,9 @@ def check_command(
     ctx: click.Context,
     /,
     policies: tuple[Path, ...],
-    filenames: tuple[str, ...],
-    recursive: bool,
+    manifests: ManifestOptions,
     istiod: bool,
+    cluster: bool,
     junit: Path | None,
     write: bool,
 ) -> None:
@@ -92,4 +96,4 @@ def check_command(
     """
     from meshdemo.lessons.checking import CheckOptions, check_policies
 
-    ctx.exit(check_policies(CheckOptions(policies, filenames, recursive, istiod, junit, write)))
+    ctx.exit(check_policies(CheckOptions(policies, manifests, istiod, junit, write, cluster)))

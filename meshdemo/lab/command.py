@@ -28,6 +28,7 @@ from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.kinds import NAMESPACE, NAMESPACE_RULE, is_namespace
 from meshdemo.lab.files.sources import folders_below, parse_source
 from meshdemo.lab.istiod import Istiod, build
+from meshdemo.lab.options import ManifestOptions
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.words import summary
 from meshdemo.serving.server import ServeOptions
@@ -37,15 +38,22 @@ _PROGRESS_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
-def paths_of(filenames: Sequence[str], *, recursive: bool = False) -> list[Path]:
-    """Return the files that `-f` names: as with kubectl several by commas, URLs, and `-` for standard input."""
-    paths = [parse_source(name) for filename in filenames for name in filename.split(",") if name]
-    return folders_below(paths) if recursive else paths
+def find_paths(manifests: ManifestOptions, say: Callable[[str], object]) -> list[Path]:
+    """Return the files that `-f` names: as with kubectl several by commas, URLs, and `-` for standard input.
+
+    For those that are not here they are those that come with meshdemo.
+    """
+    paths = [parse_source(name) for filename in manifests.filenames for name in filename.split(",") if name]
+    return [_here_or_bundled(path, say) for path in (folders_below(paths) if manifests.recursive else paths)]
 
 
-def files_of(filenames: Sequence[str], say: Callable[[str], object], *, recursive: bool = False) -> list[Path]:
-    """Return the same, with the files that come with meshdemo for those that are not here."""
-    return [_here_or_bundled(path, say) for path in paths_of(filenames, recursive=recursive)]
+def read_options(manifests: ManifestOptions) -> ReadOptions:
+    """Return how manifests are to be read; raise UsageError for what cannot be."""
+    namespace = manifests.namespace
+    if namespace is not None and not is_namespace(namespace):
+        raise click.UsageError(f"-n {shown(namespace)} is not {NAMESPACE_RULE}.")
+    stand_ins = dict(map(_parse_stand_in, manifests.stand_ins))
+    return ReadOptions(namespace or NAMESPACE, manifests.replicas, stand_ins, manifests.skip_invalid)
 
 
 def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
@@ -56,26 +64,12 @@ def _here_or_bundled(path: Path, say: Callable[[str], object]) -> Path:
     return bundled_path or path
 
 
-def up(
-    filenames: Sequence[str],
-    serving: ServeOptions,
-    *,
-    istiod: bool,
-    dry_run: bool,
-    allow_code: bool,
-    recursive: bool = False,
-    namespace: str | None = None,
-    replicas: int | None = None,
-    stand_ins: Sequence[str] = (),
-    skip_invalid: bool = False,
-) -> None:
+def up(manifests: ManifestOptions, serving: ServeOptions, *, istiod: bool, dry_run: bool, allow_code: bool) -> None:
     """Run the lab until a signal, or print what it would run; raise UsageError or StartError in one line."""
-    if namespace is not None and not is_namespace(namespace):
-        raise click.UsageError(f"-n {shown(namespace)} is not {NAMESPACE_RULE}.")
-    reading = ReadOptions(namespace or NAMESPACE, replicas, dict(map(_parse_stand_in, stand_ins)), skip_invalid)
+    reading = read_options(manifests)
     options = lab.LabOptions(serving.port, serving.drain_seconds, serving.access_log, reading)
     say = functools.partial(click.echo, err=True)
-    paths = files_of(filenames, say, recursive=recursive)
+    paths = find_paths(manifests, say)
     try:
         engine = choose_engine(istiod=istiod, allow_code=allow_code)
         if dry_run:

@@ -25,7 +25,7 @@ from meshdemo.lab.envoy.original import needs_services
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.files.manifests import Loader, Say, unheard
+from meshdemo.lab.files.manifests import Loader, Say, note_of, unheard
 from meshdemo.lab.files.sources import given_paths, shown_path
 from meshdemo.lab.xray.naming import name_rules
 
@@ -35,11 +35,15 @@ _FORMER = "former"
 
 @dataclass(frozen=True)
 class Files:
-    """What the files say at one moment: their objects, the cluster that these make, and notes, a line each."""
+    """What the files say at one moment: their objects, the cluster that these make, and notes, a line each.
+
+    `left_out` says what is wrong with the objects that are left out.
+    """
 
     manifests: tuple[Manifest, ...]
     cluster: Cluster
     notes: tuple[str, ...]
+    left_out: tuple[ManifestError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,30 +99,32 @@ class Reader:
         """Read the files; raise ManifestError with the places of all problems."""
         with self._any_defect_said():
             manifests, notes = self.loader.load()
-            return self._files(manifests, notes)
+            return self._files(manifests, notes, self.loader.left_out)
 
-    def _files(self, manifests: Sequence[Manifest], notes: Sequence[str]) -> Files:
+    def _files(
+        self, manifests: Sequence[Manifest], notes: Sequence[str], left_out: Sequence[ManifestError] = ()
+    ) -> Files:
         """Return objects with the cluster that they make; raise ManifestError."""
         try:
             cluster = read_cluster(manifests, self._networks, self._options)
             check_texts(cluster)
         except ManifestError as error:
-            kept, more = self._without_invalid(manifests, error)
-            return self._files(kept, [*notes, *more])
+            kept = self._without_invalid(manifests, error)
+            return self._files(kept, [*notes, *map(note_of, error.errors)], [*left_out, *error.errors])
         if not cluster.workloads:
             problem = "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml"
             raise ManifestError(self._all_files(), "; ".join([problem, *self.loader.passed_over, *cluster.notes]))
         cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
-        return Files(tuple(manifests), cluster, (*notes, *cluster.notes))
+        return Files(tuple(manifests), cluster, (*notes, *cluster.notes), tuple(left_out))
 
-    def _without_invalid(self, manifests: Sequence[Manifest], error: ManifestError) -> tuple[list[Manifest], list[str]]:
-        """Return the objects that an error is not about, and notes on the others; raise it where all have to be."""
+    def _without_invalid(self, manifests: Sequence[Manifest], error: ManifestError) -> list[Manifest]:
+        """Return the objects that an error is not about; raise it where all have to be."""
         places = [f"{each.place}: " for each in error.errors]
         kept = [each for each in manifests if not any(place.startswith(f"{each.place}: ") for place in places)]
         if not self._options.skip_invalid or len(kept) == len(manifests):
             raise error
         self.loader.locate(error)
-        return kept, [f"left out: {each}" for each in error.errors]
+        return kept
 
     def configure(self, files: Files, running: Iterable[Pod] = ()) -> State:
         """Return the state with its configuration; raise ManifestError.
@@ -133,9 +139,10 @@ class Reader:
             try:
                 return State(files, cluster, self._configured(cluster))
             except ManifestError as error:
-                kept, more = self._without_invalid(files.manifests, error)
+                kept = self._without_invalid(files.manifests, error)
                 own = [note for note in files.notes if note not in files.cluster.notes]
-                fewer = self._files(kept, [*own, *more])
+                notes = [*own, *map(note_of, error.errors)]
+                fewer = self._files(kept, notes, [*files.left_out, *error.errors])
         return self.configure(fewer, running)
 
     def _configured(self, cluster: Cluster) -> Configuration:

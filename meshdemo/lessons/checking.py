@@ -7,122 +7,99 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo.console import signals, terminal
+from meshdemo.console import signals
 from meshdemo.errors import StartError
-from meshdemo.escaping import printable
-from meshdemo.lessons.command import folder_of, import_lab
+from meshdemo.lessons.command import ending, folder_of, import_lab, open_cluster
 from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.files.reading import EXAMPLE, Lesson
-from meshdemo.lessons.running import promises
+from meshdemo.lessons.outcomes import Check, FileOutcome, is_passed, print_outcome, print_summary, write_junit
+from meshdemo.lessons.running import one_call, promises
 from meshdemo.lessons.running.notes import Notes
-from meshdemo.lessons.running.promises import Verdict, format_seen
-from meshdemo.lessons.stages.stage import Stage
+from meshdemo.lessons.stages.stage import Stage, UnusableStageError
+
+if TYPE_CHECKING:
+    from meshdemo.lab.options import ManifestOptions
+    from meshdemo.lessons.stages.lab_stage import LabStage
 
 _SUFFIXES = (".yaml", ".yml")
 _PROGRAMS = (("meshdemo", "call"), ("meshdemo", "watch"))
 
 
 @dataclass(frozen=True)
-class Check:
-    """What became of one expectation; `verdict` is None where it did not come to that, with the `problem`.
-
-    `command` is as one types it, `line` where it stands in the file, from 1.
-    """
-
-    command: str
-    line: int
-    verdict: Verdict | None = None
-    problem: str = ""
-
-    @property
-    def is_met(self) -> bool:
-        """Return whether it is as expected."""
-        return self.verdict is not None and self.verdict.met
-
-    @property
-    def reason(self) -> str:
-        """Return what was seen instead, or why nothing was."""
-        if self.verdict is None:
-            return self.problem
-        return f"{self.verdict.subject}: {format_seen(self.verdict)}, expected {self.verdict.range}"
-
-
-@dataclass
-class FileOutcome:
-    """What became of the expectations of a file, in how many seconds."""
-
-    path: Path
-    checks: list[Check] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def is_met(self) -> bool:
-        """Return whether all is as expected; a file that expects nothing is none."""
-        return bool(self.checks) and all(each.is_met for each in self.checks)
-
-
-@dataclass(frozen=True)
 class CheckOptions:
-    """What was asked for: policies, the manifests below them, the engine, and where JUnit XML goes."""
+    """What was asked for: policies, the manifests below them, the engine or the cluster, and where JUnit XML goes."""
 
     policies: tuple[Path, ...]
-    filenames: tuple[str, ...]
-    recursive: bool
+    manifests: ManifestOptions
     istiod: bool
     junit: Path | None
     write: bool = False
+    cluster: bool = False
 
 
 def check_policies(options: CheckOptions) -> int:
-    """Check what was asked for in a lab, and return the exit status; raise StartError in one line."""
+    """Check what was asked for, and return the exit status; raise StartError or UsageError in one line."""
+    if options.cluster:
+        _check_combination(options)
     files = find_files(options.policies)
-    lab, lab_stage = import_lab("meshdemo check")
     notes = Notes(functools.partial(click.echo, err=True))
-    manifests = lab.files_of(
-        options.filenames or [str(folder_of(None) / EXAMPLE)], notes.say, recursive=options.recursive
-    )
-    engine = lab.choose_engine(istiod=options.istiod)
-    stage = lab_stage.LabStage(engine, lab_stage.LabOptions(0, access_log=True), notes.say, manifests)
     try:
-        with signals.raising(signal.SIGHUP):
-            if options.write:
-                write_commands(stage, files, manifests, notes)
-                return 0
+        if options.write:
+            with ending(_lab_stage(options, notes)) as lab:
+                write_commands(lab, files, notes)
+            return 0
+        with ending(open_cluster(None, 0, notes) if options.cluster else _lab_stage(options, notes)) as stage:
             outcomes = check(stage, files, notes)
     except signals.Signalled as signalled:
         return 128 + signalled.number
-    finally:
-        stage.close()
     if options.junit:
         write_junit(outcomes, options.junit)
-    return 0 if outcomes and all(each.is_met for each in outcomes) else 1
+    return 0 if is_passed(outcomes) else 1
 
 
-def write_commands(stage: Stage, files: Sequence[Path], manifests: Sequence[Path], notes: Notes) -> None:
+def _lab_stage(options: CheckOptions, notes: Notes) -> LabStage:
+    lab, lab_stage = import_lab("meshdemo check")
+    reading = lab.read_options(options.manifests)
+    manifests = lab.find_paths(options.manifests, notes.say) or [folder_of(None) / EXAMPLE]
+    engine = lab.choose_engine(istiod=options.istiod)
+    lab_options = lab_stage.LabOptions(0, access_log=True, reading=reading)
+    stage: LabStage = lab_stage.LabStage(engine, lab_options, notes.say, manifests)
+    return stage
+
+
+def _check_combination(options: CheckOptions) -> None:
+    """Raise UsageError for options that a cluster has no use for."""
+    of_lab = {
+        **{"-f": options.manifests.filenames, "-R": options.manifests.recursive, "-n": options.manifests.namespace},
+        **{"--stand-in": options.manifests.stand_ins, "--replicas": options.manifests.replicas},
+        **{"--skip-invalid": options.manifests.skip_invalid, "--istiod": options.istiod, "--write": options.write},
+    }
+    for name in (name for name, value in of_lab.items() if value):
+        raise click.UsageError(
+            f"--cluster cannot be combined with {name}, which is for the lab: on a cluster policies are tested on what "
+            "runs in kubectl's current namespace."
+        )
+
+
+def write_commands(stage: LabStage, files: Sequence[Path], notes: Notes) -> None:
     """Print calls for the rules of each file, with what is seen of them now as what they expect."""
-    # These need the lab's packages, of which check_policies has said what is missing.
-    from meshdemo.lab.cluster.workloads import read_cluster
-    from meshdemo.lab.files.manifests import Loader
-    from meshdemo.lessons import proposing
+    from meshdemo.lessons import proposing  # which needs the lab's packages
 
     for path in files:
         click.echo(f"# {path}")
         with notes.held() as lines:
             stage.show(read_file(path))
             lines.clear()
-        loaded, _ = Loader([*manifests, path]).load()
-        own = [each for each in loaded if each.path == path]
-        for proposal in proposing.propose(own, read_cluster(loaded)):
+        own = [each for each in stage.files.manifests if each.path == path]
+        for proposal in proposing.propose(own, stage.files.cluster):
             if isinstance(proposal, str):
                 click.echo(f"# {proposal}")
                 continue
@@ -173,13 +150,13 @@ def check(stage: Stage, files: Sequence[Path], notes: Notes) -> list[FileOutcome
                 continue
             with notes.held() as lines:
                 outcome = FileOutcome(path, list(_checks(stage, lesson, commands)))
-                if outcome.is_met:
+                if not outcome.has_failed:
                     lines.clear()
         outcomes.append(dataclasses.replace(outcome, seconds=time.monotonic() - begun))
-        _print_outcome(outcomes[-1])
+        print_outcome(outcomes[-1])
     for path in no_tests:
         click.echo(f"{path} is no test: the comment that it begins with has no command.")
-    _print_summary(outcomes, time.monotonic() - started)
+    print_summary(outcomes, time.monotonic() - started)
     return outcomes
 
 
@@ -197,57 +174,17 @@ def _checks(stage: Stage, lesson: Lesson, commands: Sequence[Command]) -> Iterat
         stage.show(lesson)
         for each in commands:
             command, line = promises.format_pipeline(each.pipeline), each.line
-            verdicts = promises.run(stage, each).verdicts
-            if not verdicts:
+            if reason := stage.why_not_judged(each):
+                yield Check(command, line, not_judged=reason)
+                continue
+            result = promises.run(stage, each) if stage.explains or each.is_watch else one_call.run(stage, each)
+            if not result.verdicts and not result.not_judged:
                 raise StartError("it expects nothing: add --expect.")
-            for verdict in verdicts:
+            for verdict in result.verdicts:
                 yield Check(command, line, verdict)
+            for subject in result.not_judged:
+                yield Check(command, line, not_judged="only a lab explains a call", subject=subject)
+    except UnusableStageError:
+        raise
     except StartError as error:
         yield Check(command, line, problem=str(error))
-
-
-def _print_outcome(outcome: FileOutcome) -> None:
-    marks = terminal.marks_for(sys.stdout)
-    click.echo(outcome.path)
-    shown = ""
-    for each in outcome.checks:
-        if each.verdict and each.is_met:
-            click.echo(promises.format_verdict(each.verdict))
-            continue
-        if each.command != shown:
-            shown = each.command
-            click.echo(f"   {printable(shown)}")
-        text = f"   {marks.unmet} {outcome.path}:{each.line}: {printable(each.reason)}"
-        click.echo(click.style(text, fg="red", bold=True))
-
-
-def _print_summary(outcomes: Sequence[FileOutcome], seconds: float) -> None:
-    checks = [each for outcome in outcomes for each in outcome.checks]
-    failed = sum(not each.is_met for each in checks)
-    counts = f"{len(checks) - failed} passed" + (f", {failed} failed" if failed else "")
-    color = "red" if failed or not checks else "green"
-    files = f"{len(outcomes)} file{'' if len(outcomes) == 1 else 's'}"
-    click.echo(click.style(f"\n{counts} in {seconds:.1f} s ({files})", fg=color, bold=True))
-
-
-def write_junit(outcomes: Sequence[FileOutcome], target: Path) -> None:
-    """Write outcomes as JUnit XML, a suite for each file; raise StartError where that cannot be written."""
-    root = ElementTree.Element("testsuites")
-    for outcome in outcomes:
-        name = printable(str(outcome.path))
-        suite = ElementTree.SubElement(root, "testsuite", {"name": name, "time": f"{outcome.seconds:.3f}"})
-        for each in outcome.checks:
-            subject = f"{each.command} {each.verdict.subject if each.verdict else ''}".strip() or "is applied"
-            place = {"name": printable(subject), "classname": name, "file": name, "line": str(each.line)}
-            case = ElementTree.SubElement(suite, "testcase", place)
-            if not each.is_met:
-                kind = "failure" if each.verdict else "error"
-                ElementTree.SubElement(case, kind, {"message": printable(each.reason)})
-        suite.set("tests", str(len(outcome.checks)))
-        for attribute, kind in (("failures", "failure"), ("errors", "error")):
-            suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
-    ElementTree.indent(root)
-    try:
-        ElementTree.ElementTree(root).write(target, "utf-8", xml_declaration=True)
-    except OSError as error:
-        raise StartError(f"{target} cannot be written: {(error.strerror or str(error)).lower()}.") from None

@@ -8,11 +8,11 @@ import importlib
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from meshdemo.lessons.stages.cluster_stage import ClusterStage
     from meshdemo.lessons.stages.lab_stage import LabStage
     from meshdemo.lessons.stages.stage import Stage
+
+AnyStage = TypeVar("AnyStage", bound="LabStage | ClusterStage")
 
 # Where edits are kept, so that the lessons stay as they are.
 _EDITS = Path("meshdemo-lessons")
@@ -135,10 +137,16 @@ def _list(lessons: list[Lesson]) -> None:
     click.echo("\n".join(format_list(lessons, need_istiod)))
 
 
+def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> AbstractContextManager[Stage]:
+    """Return where lessons are to be shown, which ends afterwards."""
+    if options.cluster:
+        return ending(open_cluster(lessons[0].folder, options.port, notes))
+    return ending(_lab_stage(options, lessons, notes))
+
+
 @contextmanager
-def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Iterator[Stage]:
-    """Yield where lessons are to be shown, and end it afterwards, also after a signal, which raises Signalled."""
-    stage = _cluster_stage(options, lessons, notes) if options.cluster else _lab_stage(options, lessons, notes)
+def ending(stage: AnyStage) -> Iterator[AnyStage]:
+    """Yield a stage, and end it afterwards, also after a signal, which raises Signalled."""
     try:
         with signals.raising(signal.SIGHUP):
             yield stage
@@ -146,10 +154,11 @@ def _stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> Itera
         stage.close()
 
 
-def _cluster_stage(options: LessonOptions, lessons: list[Lesson], notes: Notes) -> ClusterStage:
+def open_cluster(folder: Path | None, port: int, notes: Notes) -> ClusterStage:
+    """Return the cluster as a stage for the lessons of a folder, None for policies; ask a person before."""
     from meshdemo.lessons.stages.cluster_stage import ClusterStage
 
-    stage = ClusterStage(lessons[0].folder, options.port, notes.say)
+    stage = ClusterStage(folder, port, notes.say)
     click.echo(stage.plan())
     if terminal.is_terminal(sys.stdin) and terminal.is_terminal(sys.stdout):
         click.confirm("Go on?", abort=True)

@@ -11,8 +11,11 @@ from support import http_response, replying
 
 from meshdemo.cli import main
 from meshdemo.errors import StartError
-from meshdemo.lessons import checking
+from meshdemo.lab.cluster.options import ReadOptions
+from meshdemo.lab.cluster.stand_ins import Behaviour
+from meshdemo.lessons import checking, outcomes
 from meshdemo.lessons.running.notes import Notes
+from meshdemo.lessons.stages import lab_stage
 
 WATCH = "#   meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0"
 
@@ -29,16 +32,16 @@ def check(tcp_server, tmp_path, monkeypatch, capsys):
         spoken = []
         notes = Notes(spoken.append)
         stage.say = notes.say
-        outcomes = checking.check(stage, checking.find_files([checking.Path()]), notes)
-        return outcomes, capsys.readouterr().out.splitlines(), spoken
+        found = checking.check(stage, checking.find_files([checking.Path()]), notes)
+        return found, capsys.readouterr().out.splitlines(), spoken
 
     return run
 
 
 def test_what_is_as_expected(check):
     """Each expectation has its line, and the last line counts them."""
-    outcomes, lines, spoken = check(good=f"# About.\n#\n{WATCH} --expect hello=3 --expect p95=..60s\n")
-    assert [each.is_met for each in outcomes] == [True]
+    found, lines, spoken = check(good=f"# About.\n#\n{WATCH} --expect hello=3 --expect p95=..60s\n")
+    assert [not each.has_failed for each in found] == [True]
     assert lines[:2] == ["good.yaml", "   ✓ hello: 3 calls, expected 3"]
     assert lines[-1].startswith("2 passed in ")
     assert lines[-1].endswith(" s (1 file)")
@@ -48,10 +51,10 @@ def test_what_is_as_expected(check):
 def test_what_is_not_as_expected(check):
     """The place of the command is named, a number of lines below the first, and the others go on."""
     second = "#   meshdemo watch \\\n#     http://127.0.0.1:3030/ -n 1 --expect bye=1\n"
-    outcomes, lines, spoken = check(
+    found, lines, spoken = check(
         bad=f"# About.\n#\n{WATCH} --expect hello=3\n{second}", good=f"{WATCH} --expect hello=3\n"
     )
-    assert [each.is_met for each in outcomes] == [False, True]
+    assert [not each.has_failed for each in found] == [False, True]
     assert lines[:4] == [
         "bad.yaml",
         "   ✓ hello: 3 calls, expected 3",
@@ -77,8 +80,8 @@ def test_what_is_not_as_expected(check):
 )
 def test_what_cannot_be_checked(check, text, reason):
     """A file that is refused, or expects nothing, or would run something else has failed, with the reason."""
-    outcomes, lines, _ = check(bad=f"{text}\n")
-    assert [each.is_met for each in outcomes] == [False]
+    found, lines, _ = check(bad=f"{text}\n")
+    assert [not each.has_failed for each in found] == [False]
     assert any(reason in line and line.startswith("   ✗ ") for line in lines), lines
 
 
@@ -90,13 +93,39 @@ def test_nothing_runs_where_one_command_is_not_run(check):
 
 def test_files_that_are_no_tests(check):
     """They are named, and a folder with nothing else has not passed."""
-    outcomes, lines, _ = check(plain="a: 1\n", words="# Only words.\n")
-    assert outcomes == []
+    found, lines, _ = check(plain="a: 1\n", words="# Only words.\n")
+    assert found == []
     assert lines[:2] == [
         "plain.yaml is no test: the comment that it begins with has no command.",
         "words.yaml is no test: the comment that it begins with has no command.",
     ]
     assert lines[-1].startswith("0 passed in ")
+
+
+def test_what_is_not_judged(check, tmp_path):
+    """What nobody can tell is marked, and has neither passed nor failed; nothing else is no success."""
+    nobody = "#   meshdemo watch http://nobody/ --expect hello=3"
+    found, lines, _ = check(mixed=f"{WATCH} --expect hello=3\n{nobody}\n")
+    assert lines[-4:-2] == [
+        "   meshdemo watch http://nobody/ --expect hello=3",
+        "   - mixed.yaml:2: not judged: nobody is there.",
+    ]
+    assert lines[-1].startswith("1 passed, 1 not judged in ")
+    assert outcomes.is_passed(found)
+    (tmp_path / "mixed.yaml").unlink()
+    found, _, _ = check(alone=f"{nobody}\n")
+    assert not outcomes.is_passed(found)
+
+
+@pytest.mark.parametrize(
+    "words", ["-f x.yaml", "-n shop", "--stand-in a:delay=2", "--skip-invalid", "--replicas 2", "--istiod", "--write"]
+)
+def test_what_is_for_the_lab(tmp_path, words):
+    """A cluster has its own application and its own control plane."""
+    (tmp_path / "a.yaml").write_text("")
+    result = CliRunner().invoke(main, ["check", str(tmp_path), "--cluster", *words.split()])
+    assert result.exit_code == 2
+    assert f"--cluster cannot be combined with {words.split()[0]}, which is for the lab" in result.output
 
 
 def test_files_of_folders(tmp_path):
@@ -114,13 +143,19 @@ def test_files_of_folders(tmp_path):
         checking.find_files([tmp_path / "absent"])
 
 
+# The attributes that Jenkins takes (xunit-plugin, junit-10.xsd).
+ALLOWED = {
+    "testsuite": {"name", "file", "time", "tests", "failures", "errors", "skipped"},
+    "testcase": {"name", "classname"},
+}
+
+
 def test_junit(check, tmp_path):
     """A suite for each file, a case for each expectation, with its place; failures apart from what was not run."""
-    outcomes, _, _ = check(
-        bad=f"{WATCH} --expect hello=3 --expect bye=1\n", wrong=f"{WATCH} --expect hello=3\nproblem\n"
-    )
-    checking.write_junit(outcomes, tmp_path / "out.xml")
-    bad, wrong = ElementTree.parse(tmp_path / "out.xml").getroot()  # noqa: S314
+    found, _, _ = check(bad=f"{WATCH} --expect hello=3 --expect bye=1\n", wrong=f"{WATCH} --expect hello=3\nproblem\n")
+    target = tmp_path / "new" / "out.xml"
+    outcomes.write_junit(found, target)
+    bad, wrong = ElementTree.parse(target).getroot()  # noqa: S314
     assert {name: bad.get(name) for name in ("name", "tests", "failures", "errors")} == {
         "name": "bad.yaml",
         "tests": "2",
@@ -128,12 +163,14 @@ def test_junit(check, tmp_path):
         "errors": "0",
     }
     kept, broken = bad
-    assert (kept.get("name").endswith(" hello"), kept.get("file"), kept.get("line")) == (True, "bad.yaml", "1")
-    assert [each.get("message") for each in broken] == ["bye: 0 calls, expected 1"]
+    assert kept.get("name").endswith(" hello")
+    assert [(each.get("message"), each.text) for each in broken] == [("bad.yaml:1: bye: 0 calls, expected 1",) * 2]
+    for element in (bad, wrong, *bad, *wrong):
+        assert set(element.keys()) <= ALLOWED[element.tag]
     assert wrong.get("errors") == "1"
-    assert wrong.find("testcase/error").get("message") == "the file has a problem at wrong.yaml:2."
-    with pytest.raises(StartError, match="cannot be written: no such file or directory"):
-        checking.write_junit(outcomes, tmp_path / "absent" / "out.xml")
+    assert wrong.find("testcase/error").get("message") == ("wrong.yaml:1: the file has a problem at wrong.yaml:2.")
+    with pytest.raises(StartError, match="cannot be written: "):
+        outcomes.write_junit(found, target / "out.xml")
 
 
 RULE = """
@@ -144,6 +181,46 @@ metadata:
 spec:
   hosts: [webserver]
   http: [{route: [{destination: {host: webserverv2}}]}]
+"""
+SHOP = """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {selector: {app: reviews}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: reviews}}
+  template:
+    metadata: {labels: {app: reviews}}
+    spec: {containers: [{name: reviews, image: "reviews:1"}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: client}
+spec:
+  selector: {matchLabels: {app: client}}
+  template:
+    metadata: {labels: {app: client}}
+    spec: {containers: [{name: client, image: "client:1"}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: broken}
+spec: {selector: {app: broken}, ports: [{port: 123456}]}
+"""
+CALL = "#   meshdemo call --from client http://reviews:9080/"
+RULE_OF_REVIEWS = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: reviews
+spec:
+  hosts: [reviews]
+  http: [{route: [{destination: {host: reviews}}]}]
 """
 COMMAND = "#   meshdemo watch http://127.0.0.1:3030/ -n 5 --rate 0 --expect 'Webserver V2=5'"
 
@@ -158,6 +235,43 @@ def test_the_command_in_a_lab(tmp_path):
     assert f"✗ {tmp_path / 'bad.yaml'}:1: Webserver V2: 0 calls, expected 5" in result.output
     assert "1 passed, 1 failed in " in result.output
     assert junit.read_text().count("<failure") == 1
+
+
+def test_options_of_manifests(tmp_path, monkeypatch):
+    """How manifests are read can be said as for `up`."""
+    readings = []
+
+    def make_stage(_engine, options, _say, manifests):
+        readings.append((options.reading, manifests))
+        return StageDouble(0)
+
+    monkeypatch.setattr(lab_stage, "LabStage", make_stage)
+    (tmp_path / "policy.yaml").write_text("# No test.\n")
+    words = "-f a.yaml,b.yaml -n shop --stand-in reviews:status=503 --skip-invalid --replicas 2"
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "policy.yaml"), *words.split()])
+    assert result.exit_code == 1, result.output
+    behaviour = Behaviour({"status": "503"})
+    paths = [checking.Path("a.yaml"), checking.Path("b.yaml")]
+    assert readings == [(ReadOptions("shop", 2, {"reviews": behaviour}, skip_invalid=True), paths)]
+
+
+@pytest.mark.thorough
+def test_stand_ins_and_invalid_objects(tmp_path):
+    """Stand-ins behave as they are told, what is invalid is left out of the manifests, and never of the policy."""
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    (tmp_path / "good.yaml").write_text(f"{CALL} --expect pod=reviews-1 --expect status=503\n{RULE_OF_REVIEWS}")
+    (tmp_path / "bad.yaml").write_text(f"{CALL} --expect status=503\n{RULE_OF_REVIEWS.replace('http:', 'htp:')}")
+    (tmp_path / "secure.yaml").write_text(
+        f"{CALL} --expect status=403\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+        "metadata: {name: nobody}\nspec: {}\n"
+    )
+    words = "--stand-in reviews:status=503 --skip-invalid --replicas 1"
+    files = [str(tmp_path / f"{name}.yaml") for name in ("good", "bad", "secure")]
+    result = CliRunner().invoke(main, ["check", *files, "-f", str(tmp_path / "shop.yaml"), *words.split()])
+    assert result.exit_code == 1, result.output
+    assert "2 passed, 2 failed in " in result.output
+    assert "spec.htp: unknown field, did you mean http?" in result.output
+    assert "secure.yaml: AuthorizationPolicy/nobody: only --istiod applies it" in result.output
 
 
 @pytest.mark.thorough

@@ -10,6 +10,7 @@ class StageDouble:
     """Remembers what was shown; the proxy's port is that of a server of the test."""
 
     where = "on a stage"
+    explains = True
     page = None
 
     def __init__(self, port, say=lambda line: None):
@@ -56,6 +57,9 @@ class StageDouble:
 
     def why_not(self, lesson):
         return "it takes more than this." if "too much" in lesson.path.read_text() else None
+
+    def why_not_judged(self, command):
+        return "nobody is there." if any("nobody" in word for word in command.pipeline[-1]) else None
 
 
 def write_lessons(folder, **comments):

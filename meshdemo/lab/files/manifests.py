@@ -30,6 +30,11 @@ def say_no_answer(path: Path, say: Say) -> None:
     say(f"{shown_path(path)} gives no answer for {SILENT_SECONDS:g} s; it is waited for, and edits with it")
 
 
+def note_of(error: ManifestError) -> str:
+    """Return the note on an object that is left out for an error."""
+    return f"left out: {error}"
+
+
 class Loader:
     """Reads the files of `paths` again and again; what cannot be read twice is read once (see Sources).
 
@@ -56,6 +61,8 @@ class Loader:
         self.texts: dict[str, str] = {}
         #: Notes on what was passed over then.
         self.passed_over: tuple[str, ...] = ()
+        #: What was wrong with what was left out then.
+        self.left_out: list[ManifestError] = []
         self._manifests: list[Manifest] = []
 
     def anew(self) -> Loader:
@@ -100,7 +107,8 @@ class Loader:
             raise_all(errors)
         if len(notes) > MOST_NAMED:
             notes[MOST_NAMED:] = [f"{len(notes) - MOST_NAMED} more objects are replaced by those of later files"]
-        notes += [f"left out: {error}" for error in errors]
+        self.left_out = errors
+        notes += map(note_of, errors)
         self.passed_over = tuple(others.notes())
         return list(manifests.values()), [*notes, *self.passed_over]
 

@@ -26,7 +26,11 @@ _ROW = re.compile(r"^\| (?P<title>[^|]+) \| `(?P<file>[\w/-]+\.yaml)` \|")
 # "### Nobody answers: `subset.yaml`", and below it hints, "1. Look at ...".
 _EXERCISE = re.compile(r"^### (?P<title>.+): `(?P<file>[\w-]+\.yaml)`$")
 _HINT = re.compile(r"^\d+\. (?P<hint>.+)$")
-_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
+# A port of this machine.
+_PORT = re.compile(r"(?:(?<=\b127\.0\.0\.1:)|(?<=\blocalhost:))\d+")
+# What `meshdemo watch` calls without a URL, and its options without a value.
+_WATCHED_URL = "http://127.0.0.1:3030/"
+_WATCH_FLAGS = frozenset({"--keep-alive", "--no-keep-alive", "--why", "--json"})
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,26 @@ class Lesson:
 
 
 def replace_ports(command: Sequence[str], ports: Mapping[int, int]) -> list[str]:
-    """Return a command with other ports on 127.0.0.1, where `ports` has them by those that the lessons name."""
-    return [_PORT.sub(lambda match: str(ports.get(int(match[0]), match[0])), word) for word in command]
+    """Return a command with other ports of this machine, where `ports` has them by those that the lessons name."""
+    words = _with_url(command)
+    return [_PORT.sub(lambda match: str(ports.get(int(match[0]), match[0])), word) for word in words]
+
+
+def ports_of(command: Sequence[str]) -> set[int]:
+    """Return the ports of this machine that a command names."""
+    return {int(port) for word in _with_url(command) for port in _PORT.findall(word)}
+
+
+def _with_url(command: Sequence[str]) -> list[str]:
+    """Return a command with the URL that it calls, also where that is the default of `meshdemo watch`."""
+    words = list(command)
+    rest = iter(words[2:] if words[:2] == ["meshdemo", "watch"] else ["other"])
+    for word in rest:
+        if not word.startswith("-"):
+            return words
+        has_value_behind = word not in _WATCH_FLAGS and (len(word) == 2 or (word[:2] == "--" and "=" not in word))
+        next(rest, None) if has_value_behind else None
+    return [*words, _WATCHED_URL]
 
 
 def read_lessons(folder: Path) -> list[Lesson]:

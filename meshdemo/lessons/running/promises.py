@@ -97,12 +97,16 @@ def check_one(stage: Stage, lesson: Lesson) -> Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a command: of a watch its report, as `--json` writes it; of any other what it printed."""
+    """What came of a command: of a watch its report, as `--json` writes it; of any other what it printed.
+
+    `not_judged` are expectations that nobody can judge there.
+    """
 
     command: Command
     verdicts: list[Verdict] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
+    not_judged: tuple[str, ...] = ()
 
 
 def run(stage: Stage, command: Command, look: running.Look = running.pause, heading: Sequence[str] = ()) -> Result:
@@ -123,11 +127,14 @@ def _call(stage: Stage, command: Command, look: running.Look) -> Result:
     if stage.translate(command.pipeline[-1]) is None:
         return Result(command)
     report = explain(stage, command, look)
-    verdicts = []
-    for each in report["expectations"]:
-        subject, _, value = each["expectation"].partition("=")
-        verdicts.append(Verdict(subject, value, ", ".join(each["seen"]) or None, "", each["met"]))
+    verdicts = [call_verdict(each["expectation"], each["seen"], met=each["met"]) for each in report["expectations"]]
     return Result(command, verdicts, output="\n".join(format_short(report, _EXPLANATION_WIDTH, terminal.Marks())))
+
+
+def call_verdict(expectation: str, seen: Sequence[str], *, met: bool) -> Verdict:
+    """Return what became of an expectation of one call, such as `status=403`."""
+    subject, _, value = expectation.partition("=")
+    return Verdict(subject, value, ", ".join(seen) or None, "", met)
 
 
 def explain(stage: Stage, command: Command, look: running.Look = running.pause) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from meshdemo.console import signals
 from meshdemo.console.processes import end_process
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
-from meshdemo.lessons.files.reading import EXAMPLE, Lesson, replace_ports
+from meshdemo.lessons.files.comment import Command
+from meshdemo.lessons.files.reading import EXAMPLE, Lesson, ports_of, replace_ports
 from meshdemo.lessons.stages.port_forward import PortForward
 
 # What lessons call the proxy's address by.
@@ -42,15 +43,19 @@ _NO_SIDECAR = (
 
 
 class ClusterStage:
-    """Lessons on the context and the namespace that kubectl has when this begins. `say` takes lines for the person."""
+    """Lessons on the context and the namespace that kubectl has when this begins. `say` takes lines for the person.
+
+    With a `folder` its example is brought; without, policies are applied to what is there.
+    """
 
     where = "on the cluster"
+    explains = False
     page: str | None = None
 
-    def __init__(self, folder: Path, port: int, say: Callable[[str], object]) -> None:
+    def __init__(self, folder: Path | None, port: int, say: Callable[[str], object]) -> None:
         if shutil.which("kubectl") is None:
             raise StartError("--cluster runs kubectl, which is not installed.")
-        self._example = folder / EXAMPLE
+        self._example = folder and folder / EXAMPLE
         self._port = port
         self._say = say
         self._scope: tuple[str, ...] = ()
@@ -60,32 +65,35 @@ class ClusterStage:
         # Named in every call: another terminal may change the current ones meanwhile.
         self._scope = ("--context", self.context, "--namespace", self.namespace)
         self._shown_at = datetime.now(UTC)
-        self._example_is_there = False
+        self._is_prepared = False
+        self._has_front = False
         self._ours: list[str] = []
         self._of_lesson: list[str] = []
         self._forwards: dict[tuple[str, ...], PortForward] = {}
 
     def plan(self) -> str:
         """Return what will be done, and to which context."""
+        example = f"  apply {self._example}, unless it is there already;\n" if self._example else ""
         return (
             f"kubectl's context is {self.context}, its namespace {self.namespace}. meshdemo will do this there:\n"
-            f"  apply {self._example}, unless it is there already;\n"
-            "  apply each lesson in place of the one before, and forward ports;\n"
+            f"{example}"
+            f"  apply each {'lesson' if self._example else 'policy'} in place of the one before, and forward ports;\n"
             "  at the end, delete what it has applied, and nothing else."
         )
 
     def show(self, lesson: Lesson) -> None:
         self._end_forwards()
         self._delete(self._of_lesson)
-        if not self._example_is_there:
-            self._bring_example()
+        if not self._is_prepared:
+            self._prepare()
         self._bring(lesson.path, self._of_lesson)
         until = time.monotonic() + _SPREAD_SECONDS
         while time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
         self._shown_at = datetime.now(UTC)
-        self._forward(("service/proxy", f"{self._port or ''}:80"))
-        self.page = f"http://127.0.0.1:{self._front_port}/ui"
+        if self._has_front:
+            self._forward(("service/proxy", f"{self._port or ''}:80"))
+            self.page = f"http://127.0.0.1:{self._front_port}/ui"
 
     def translate(self, command: Sequence[str]) -> list[str] | None:
         if tuple(command[:2]) == ("kubectl", "port-forward"):
@@ -94,7 +102,7 @@ class ClusterStage:
         if tuple(command[:2]) == ("meshdemo", "call"):
             return None  # only the lab can explain a call
         if command[0] != "kubectl" or len(command) == 1:
-            return replace_ports(command, {_FRONT: self._front_port})
+            return replace_ports(command, {_FRONT: self._front_port} if self._has_front else {})
         words = ["kubectl", *self._scope, *command[1:]]
         if command[1] == "logs":  # what former lessons have left there does not count
             words += ["--since-time", self._shown_at.strftime("%Y-%m-%dT%H:%M:%SZ")]
@@ -119,6 +127,17 @@ class ClusterStage:
     def why_not(self, lesson: Lesson) -> str | None:  # noqa: ARG002
         return None
 
+    def why_not_judged(self, command: Command) -> str | None:
+        words = command.pipeline[-1]
+        if any(word.partition("=")[0] == "--from" for word in words):
+            return "only in a lab anything calls from a pod"
+        ports = ports_of(words)
+        if others := sorted(ports - {_FRONT}):
+            return f"127.0.0.1:{others[0]} is not forwarded: only 127.0.0.1:{_FRONT} is, to the Service proxy"
+        if ports and not self._has_front:
+            return f"127.0.0.1:{_FRONT} is the Service proxy, and namespace {self.namespace} has none"
+        return None
+
     def close(self) -> None:
         """Take back what was applied, and end what forwards ports; raise StartError for what could not be deleted.
 
@@ -141,24 +160,31 @@ class ClusterStage:
     def _front_port(self) -> int:
         return next(forward.ports[0] for words, forward in self._forwards.items() if words[0] == "service/proxy")
 
-    def _bring_example(self) -> None:
-        names = self._names(self._example)
+    def _prepare(self) -> None:
+        """Bring the example, find out what stands in front, and say where that has no sidecar."""
+        if self._example:
+            self._bring_example(self._example)
+        self._has_front = self._example is not None or bool(self._present(["service/proxy"]))
+        if self._has_front:
+            containers = self._kubectl("get", "pods", "--selector", "app=proxy", "--output", f"jsonpath={_CONTAINERS}")
+            if "istio-proxy" not in containers.split():
+                self._say(_NO_SIDECAR.format(namespace=self.namespace))
+        self._is_prepared = True
+
+    def _bring_example(self, example: Path) -> None:
+        names = self._names(example)
         there = self._present(names)
         if there and there != set(names):
             missing = ", ".join(name for name in names if name not in there)
             raise StartError(
-                f"only part of {self._example} is there: {missing} is missing in namespace {self.namespace}. "
+                f"only part of {example} is there: {missing} is missing in namespace {self.namespace}. "
                 "First apply it, or delete it."
             )
         if there:
-            self._say(f"{self._example} is there already, and stays as it is")
+            self._say(f"{example} is there already, and stays as it is")
         else:
-            self._apply(self._example, names, self._ours)
+            self._apply(example, names, self._ours)
         self._wait_for_pods(names)
-        containers = self._kubectl("get", "pods", "--selector", "app=proxy", "--output", f"jsonpath={_CONTAINERS}")
-        if "istio-proxy" not in containers.split():
-            self._say(_NO_SIDECAR.format(namespace=self.namespace))
-        self._example_is_there = True
 
     def _bring(self, path: Path, ours: list[str]) -> None:
         """Apply a file of which nothing is there yet, and wait for its pods."""

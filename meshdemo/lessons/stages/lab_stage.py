@@ -11,19 +11,24 @@ from pathlib import Path
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
+from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifests import Loader
+from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.page_view import Subject
 from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
+from meshdemo.lab.state import Files, Reader, State
+from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.files.reading import EXAMPLE, Lesson, replace_ports
 from meshdemo.lessons.stages.desk import FRONT, Desk, find_scene
+from meshdemo.lessons.stages.stage import UnusableStageError
 
 # Where the lessons' commands look for the gateways' port 80.
 _GATEWAY_SHIFT = 8000
@@ -44,6 +49,7 @@ class LabStage:
     """
 
     where = "in the lab"
+    explains = True
 
     def __init__(
         self,
@@ -83,8 +89,12 @@ class LabStage:
                 self._lab.follow(paths, dataclasses.replace(self._subject(lesson), link=""))
                 self._wait(self._lab)
             self._lab.follow(paths, self._subject(lesson))  # with the ports that its proxies have now
-        except (ManifestError, EnvoyError) as error:
+        except EnvoyError as error:  # no policy is to blame for it
+            raise UnusableStageError(str(error)) from None
+        except ManifestError as error:
+            self._check_manifests()
             raise StartError(str(error)) from None
+        self._check_applied(lesson, self._lab.state)
         self._logs.clear()
 
     def translate(self, command: Sequence[str]) -> list[str] | None:
@@ -139,7 +149,18 @@ class LabStage:
         self._lab.step()
 
     def why_not(self, lesson: Lesson) -> str | None:
-        return reason_for_istiod(self._paths(lesson)) if self._engine.name == "quick" else None
+        is_exact = self._engine.name != "quick" or self._options.reading.skip_invalid
+        return None if is_exact else reason_for_istiod(self._paths(lesson), self._options.reading)
+
+    def why_not_judged(self, command: Command) -> str | None:  # noqa: ARG002
+        return None
+
+    @property
+    def files(self) -> Files:
+        """Return what the files say that are applied now; to be called once a lesson is shown."""
+        if self._lab is None:
+            raise LookupError("nothing is shown")
+        return self._lab.state.files
 
     def close(self) -> None:
         """End the lab."""
@@ -191,6 +212,27 @@ class LabStage:
             self._lab = None
             raise
 
+    def _check_manifests(self) -> None:
+        """Raise UnusableStageError where something is wrong with what runs instead of the example, without a lesson."""
+        reader = Reader(self._manifests, self._engine, options=self._options.reading)
+        try:
+            if self._manifests:
+                reader.configure(reader.read())
+        except ManifestError as error:
+            raise UnusableStageError(str(error)) from None
+
+    def _check_applied(self, lesson: Lesson, state: State) -> None:
+        """Raise StartError where something of the lesson's own file is left out, as --skip-invalid lets others be."""
+        file = shown_path(lesson.path)
+        for error in state.files.left_out:
+            if f"{error.place}:".startswith(f"{file}:"):
+                raise StartError(str(error))
+        if self._options.reading.skip_invalid:
+            places = {each.id: each.place for each in state.files.manifests if each.path == lesson.path}
+            for part in state.configuration.not_in_force:
+                if part.needs_istiod and part.policy in places:
+                    raise StartError(f"{places[part.policy]}: {part.reason}")
+
     def _wait(self, lab: Lab) -> None:
         deadline = time.monotonic() + _IN_FORCE_SECONDS
         while not lab.is_settled:
@@ -227,11 +269,11 @@ def needs_istiod(lesson: Lesson) -> str | None:
     return reason_for_istiod([lesson.folder / EXAMPLE, lesson.path])
 
 
-def reason_for_istiod(paths: Sequence[Path]) -> str | None:
+def reason_for_istiod(paths: Sequence[Path], reading: ReadOptions = DEFAULT_OPTIONS) -> str | None:
     """Return why only Istio's own control plane shows what files say as it is, None when the quick engine does, too."""
     try:
-        manifests, _ = Loader(paths).load()
-        configuration = quick.configure(read_cluster(manifests))
+        manifests, _ = Loader(paths, namespace=reading.namespace).load()
+        configuration = quick.configure(read_cluster(manifests, options=reading))
     except ManifestError as error:
         return str(error) if isinstance(error, UnsupportedError) else None
     return configuration.notes[0] if any(each.needs_istiod for each in configuration.not_in_force) else None

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from meshdemo.errors import StartError
+from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.files.reading import Lesson
+
+
+class UnusableStageError(StartError):
+    """The stage itself cannot be, whatever is shown there."""
 
 
 class Stage(Protocol):
@@ -16,6 +22,8 @@ class Stage(Protocol):
 
     #: What is said of it at the start of each lesson, such as "in the lab".
     where: str
+    #: Whether it explains what `meshdemo call` does.
+    explains: bool
 
     @property
     def page(self) -> str | None:
@@ -47,3 +55,6 @@ class Stage(Protocol):
 
     def why_not(self, lesson: Lesson) -> str | None:
         """Return why a lesson cannot be shown here, None when it can."""
+
+    def why_not_judged(self, command: Command) -> str | None:
+        """Return why nobody can tell here whether a command meets what it expects, None where one can."""

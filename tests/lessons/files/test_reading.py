@@ -5,7 +5,7 @@ from support import ROOT
 
 from meshdemo.errors import StartError
 from meshdemo.lessons.files.comment import Command
-from meshdemo.lessons.files.reading import find_lesson, read_lessons, replace_ports
+from meshdemo.lessons.files.reading import find_lesson, ports_of, read_lessons, replace_ports
 
 GUIDE = """# Lessons
 
@@ -150,3 +150,21 @@ def test_replace_ports():
     """Only ports of 127.0.0.1 that are known are replaced."""
     command = ["watch", "http://127.0.0.1:3030/3030", "http://127.0.0.1:9/", "-n", "3030"]
     assert replace_ports(command, {3030: 4040}) == ["watch", "http://127.0.0.1:4040/3030", *command[2:]]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("meshdemo watch -n 5 --rate=0 --why", "http://127.0.0.1:4040/"),
+        ("meshdemo watch --keep-alive localhost:3030/x -n 5", "localhost:4040/x"),
+        ("meshdemo watch --header a:b http://elsewhere/", "http://elsewhere/"),
+        ("meshdemo call localhost:3030", "localhost:4040"),
+        ("curl -s http://127.0.0.1:3030/", "http://127.0.0.1:4040/"),
+    ],
+)
+def test_where_a_command_calls(command, expected):
+    """A machine has two names for itself, and a watch without a URL calls it, too."""
+    words = replace_ports(command.split(), {3030: 4040})
+    assert expected in words
+    assert len(words) == len(command.split()) + (command.split()[-1] == "--why")
+    assert ports_of(command.split()) == ({3030} if "4040" in expected else set())

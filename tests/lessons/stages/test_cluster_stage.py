@@ -70,6 +70,17 @@ class Cluster:
             self.command(*arguments), env=self.environment, capture_output=True, text=True, cwd=ROOT, timeout=60
         )
 
+    def check(self, comment, *arguments):
+        """Check a policy with a comment; return the process, and its lines without the path."""
+        policy = self.folder.parent / "policy.yaml"
+        policy.write_text("".join(f"# {line}\n" for line in comment) + LESSON)
+        program = IMPATIENT.format(limit=self.limit)
+        done = subprocess.run(
+            [sys.executable, "-c", program, "check", str(policy), "--cluster", *arguments],
+            env=self.environment, capture_output=True, text=True, cwd=ROOT, timeout=60,
+        )  # fmt: skip
+        return done, done.stdout.replace(f"{policy.parent}/", "").splitlines()
+
     def start(self, *arguments):
         process = subprocess.Popen(
             self.command(*arguments), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -408,3 +419,44 @@ def test_bad_usage(cluster):
     done = cluster.run("one", "--istiod")
     assert done.returncode == 2
     assert "--cluster cannot be combined with --istiod" in done.stderr
+
+
+def test_a_policy_is_checked(cluster, tmp_path):
+    """What runs there stays; what only a lab could tell is marked, and neither passed nor failed."""
+    cluster.set("objects", "service/proxy")
+    junit = tmp_path / "out.xml"
+    call = "meshdemo call -H 'end-user: jason' localhost:3030/x"
+    commands = [
+        WATCH,
+        f"  {call} --expect status=200 --expect tries=1",
+        "  meshdemo watch --from proxy http://webserver/ --expect hello=100",
+        "  meshdemo call http://127.0.0.1:8080/ --expect status=200",
+    ]
+    done, lines = cluster.check(commands, "--junit", str(junit))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert lines[0] == "kubectl's context is kind-test, its namespace default. meshdemo will do this there:"
+    assert lines[3:-2] == [
+        "policy.yaml",
+        "   ✓ hello: 3 calls, expected 3",
+        "   ✓ status: 200, expected 200",
+        f"   {call} --expect status=200 --expect tries=1",
+        "   - policy.yaml:2: tries=1: not judged: only a lab explains a call",
+        "   meshdemo watch --from proxy http://webserver/ --expect hello=100",
+        "   - policy.yaml:3: not judged: only in a lab anything calls from a pod",
+        "   meshdemo call http://127.0.0.1:8080/ --expect status=200",
+        "   - policy.yaml:4: not judged: 127.0.0.1:8080 is not forwarded: only 127.0.0.1:3030 is, to the Service proxy",
+    ]
+    assert lines[-1].startswith("2 passed, 3 not judged in ")
+    assert junit.read_text().count("<skipped message=") == 3
+    assert [call.split()[0] for call in cluster.calls()] == ["apply", "port-forward", "ended:", "delete"]
+    assert cluster.lines("objects") == ["service/proxy"]
+
+
+@pytest.mark.thorough
+def test_a_policy_of_which_nothing_can_be_judged(cluster):
+    """Where nothing stands in front, nothing is called, and that has not passed."""
+    done, lines = cluster.check([WATCH])
+    assert done.returncode == 1
+    assert "not judged: 127.0.0.1:3030 is the Service proxy, and namespace default has none" in lines[-3]
+    assert lines[-1].startswith("0 passed, 1 not judged in ")
+    assert cluster.is_clean()
