@@ -46,13 +46,20 @@ def with_access_log(value: Any, headers: Iterable[str] = ()) -> Any:
     if not isinstance(value, dict):
         return value
     value = {key: with_access_log(inner, headers) for key, inner in value.items()}
-    kind = str(value.get("@type", ""))
-    if kind.endswith(".HttpConnectionManager"):
+    if str(value.get("@type", "")).endswith(".HttpConnectionManager"):
         routes = value["rds"]["route_config_name"] if "rds" in value else value.get("route_config", {}).get("name", "")
         value["access_log"] = [*value.get("access_log", []), _access_log(routes, headers)]
-    if kind.endswith(".http.router.v3.Router"):
-        value["upstream_log"] = [*value.get("upstream_log", []), _access_log("", ())]
+        value["http_filters"] = [_with_upstream_log(each, routes) for each in value.get("http_filters", [])]
     return value
+
+
+def _with_upstream_log(http_filter: Resource, routes: str) -> Resource:
+    """Return a filter; where it is the router, each try is logged: on the stream of the requests, for the same tags."""
+    router = http_filter.get("typed_config", {})
+    if not str(router.get("@type", "")).endswith(".http.router.v3.Router"):
+        return http_filter
+    logs = [*router.get("upstream_log", []), _access_log(routes, ())]
+    return {**http_filter, "typed_config": {**router, "upstream_log": logs}}
 
 
 def with_text_log(value: Any) -> Any:

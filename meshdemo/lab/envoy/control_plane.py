@@ -58,12 +58,13 @@ class ControlPlane:
         self._subscribers: dict[str, Subscriber] = {}
         self._answers = threading.Condition()
         self._nonces = itertools.count(1)
-        #: Are called with each entry of the Envoys' access logs, and the name of its pod or gateway.
-        self.hearers: list[Callable[[str, Any], object]] = []
+        #: Are called with the name of a pod or gateway and each message of its Envoy's access logs, as it came.
+        self.hearers: list[Callable[[str, bytes], object]] = []
         discovery = api("envoy.service.discovery.v3.discovery_pb2")
         access_log = api("envoy.service.accesslog.v3.als_pb2")
         self._cluster_type = api("envoy.config.cluster.v3.cluster_pb2").Cluster
         self._response_type = discovery.DiscoveryResponse
+        self._log_message_type = access_log.StreamAccessLogsMessage
         self._log_response_type = access_log.StreamAccessLogsResponse
         serve = grpc.stream_stream_rpc_method_handler(
             self._serve,
@@ -71,8 +72,7 @@ class ControlPlane:
             response_serializer=discovery.DiscoveryResponse.SerializeToString,
         )
         hear = grpc.stream_unary_rpc_method_handler(
-            self._hear_log,
-            request_deserializer=access_log.StreamAccessLogsMessage.FromString,
+            self._hear_log,  # what it hears stays as it comes: nobody may ask for it
             response_serializer=access_log.StreamAccessLogsResponse.SerializeToString,
         )
         self._server = grpc.server(ThreadPoolExecutor(_MOST_STREAMS), options=_KEEPALIVE)
@@ -271,15 +271,14 @@ class ControlPlane:
             self._send(subscriber)
             self._answers.notify_all()
 
-    def _hear_log(self, requests: Any, _context: Any) -> Any:
-        """Hear what one Envoy logs."""
+    def _hear_log(self, messages: Any, _context: Any) -> Any:
+        """Hear what one Envoy logs; the first message of a stream says which one it is."""
         name = ""
         with contextlib.suppress(grpc.RpcError):  # the stream has ended
-            for message in requests:
-                name = message.identifier.node.id or name
-                for entry in message.http_logs.log_entry:
-                    for hear in self.hearers:
-                        hear(name, entry)
+            for message in messages:
+                name = name or self._log_message_type.FromString(message).identifier.node.id
+                for hear in self.hearers:
+                    hear(name, message)
         return self._log_response_type()
 
 

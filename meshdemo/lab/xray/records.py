@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,8 @@ from meshdemo.lab.envoy.messages import api
 
 #: How many requests are kept; the oldest goes first.
 MOST_CALLS = 10_000
+#: How much of the logs is kept while nobody asks: some 6 kB for each of so many requests, which few come to.
+MOST_BYTES = 64 * 1024 * 1024
 # A request that comes through more Envoys, or is tried more often, loses its first records.
 _MOST_RECORDS = 200
 # Among how many of the last requests one is looked for whose x-request-id is not known.
@@ -162,38 +164,39 @@ def _address(address: Any) -> str:
 class Records:
     """The records of the last requests, by their x-request-id.
 
-    They are kept as they came, and read when somebody asks for them: most are never asked for.
+    What the Envoys log is kept as it came, and read when somebody asks: most of it nobody ever asks for.
     """
 
-    def __init__(self, most_calls: int = MOST_CALLS) -> None:
+    def __init__(self, most_calls: int = MOST_CALLS, most_bytes: int = MOST_BYTES) -> None:
         self._most_calls = most_calls
+        self._most_bytes = most_bytes
+        self._unread: deque[tuple[str, bytes]] = deque()
+        self._unread_bytes = 0
         self._kept: OrderedDict[str, list[tuple[str, bytes]]] = OrderedDict()
         self._changed = threading.Condition()
+        self._message_type = api("envoy.service.accesslog.v3.als_pb2").StreamAccessLogsMessage
         self._entry_type = api("envoy.data.accesslog.v3.accesslog_pb2").HTTPAccessLogEntry
 
-    def hear(self, envoy: str, entry: Any) -> None:
-        """Take an entry of the log of an Envoy; the oldest request goes where there are too many."""
-        request_id = entry.request.request_id
-        if not request_id:
-            return
-        data = entry.SerializeToString()
+    def hear(self, envoy: str, message: bytes) -> None:
+        """Take a message of an Envoy (StreamAccessLogsMessage); the oldest one goes where nobody reads for long."""
         with self._changed:
-            entries = self._kept.setdefault(request_id, [])
-            entries.append((envoy, data))
-            del entries[:-_MOST_RECORDS]
-            if len(self._kept) > self._most_calls:
-                self._kept.popitem(last=False)
+            self._unread.append((envoy, message))
+            self._unread_bytes += len(message)
+            while self._unread_bytes > self._most_bytes:
+                self._unread_bytes -= len(self._unread.popleft()[1])
             self._changed.notify_all()
 
     def of(self, request_id: str) -> list[Record]:
         """Return what there is of one request."""
         with self._changed:
+            self._sort()
             entries = list(self._kept.get(request_id, ()))
         return self._read(entries)
 
     def id_of(self, downstream: str) -> str | None:
         """Return the x-request-id of the request that came by a connection just now, by the caller's end of it."""
         with self._changed:
+            self._sort()
             recent = [(key, list(self._kept[key])) for key in itertools.islice(reversed(self._kept), _RECENT)]
         for request_id, entries in recent:
             if any(each.downstream == downstream and not each.is_try for each in self._read(entries)):
@@ -204,11 +207,13 @@ class Records:
         self, request_id: str, is_complete: Callable[[list[Record]], bool], *, settle_seconds: float, seconds: float
     ) -> list[Record]:
         """Return the records of a request when they are complete and no more have come for a while, or time is over."""
-        now = time.monotonic()
-        deadline, settled_at = now + seconds, now + settle_seconds
         records: list[Record] = []
         with self._changed:
+            self._sort()  # which may take its time after many calls
+            now = time.monotonic()
+            deadline, settled_at = now + seconds, now + settle_seconds
             while True:
+                self._sort()
                 entries, now = self._kept.get(request_id, []), time.monotonic()
                 if len(entries) != len(records):
                     records, settled_at = self._read(entries), now + settle_seconds
@@ -216,6 +221,19 @@ class Records:
                 if now >= wake_at:
                     return records
                 self._changed.wait(wake_at - now)
+
+    def _sort(self) -> None:
+        """Put what nobody has read yet to its requests; the oldest request goes where there are too many."""
+        for envoy, message in self._unread:
+            for entry in self._message_type.FromString(message).http_logs.log_entry:
+                if request_id := entry.request.request_id:
+                    entries = self._kept.setdefault(request_id, [])
+                    entries.append((envoy, entry.SerializeToString()))
+                    del entries[:-_MOST_RECORDS]
+                    if len(self._kept) > self._most_calls:
+                        self._kept.popitem(last=False)
+        self._unread.clear()
+        self._unread_bytes = 0
 
     def _read(self, entries: Iterable[tuple[str, bytes]]) -> list[Record]:
         return [read_record(envoy, self._entry_type.FromString(data)) for envoy, data in entries]

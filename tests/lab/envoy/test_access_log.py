@@ -7,12 +7,12 @@ ROUTER = f"{TYPE}filters.http.router.v3.Router"
 
 
 def test_access_logs():
-    """Each request and each try is logged, beside what a policy wants, with the routes and the headers they look at."""
+    """Requests and tries are logged, on one stream, beside what a policy wants, with routes and what these look at."""
     manager = {
         "@type": "type.googleapis.com/x.HttpConnectionManager",
         "access_log": [{"name": "a"}],
         "rds": {"route_config_name": "80"},
-        "http_filters": [{"typed_config": {"@type": ROUTER}}],
+        "http_filters": [{"name": "b"}, {"typed_config": {"@type": ROUTER}}],
     }
     found = with_access_log([manager], ["end-user"])[0]
     first, log = found["access_log"]
@@ -20,7 +20,10 @@ def test_access_logs():
     assert log["typed_config"]["additional_request_headers_to_log"] == ["end-user", "x-request-id"]
     tags = log["typed_config"]["common_config"]["custom_tags"]
     assert {"tag": "routes", "literal": {"value": "80"}} in tags
-    (of_tries,) = found["http_filters"][0]["typed_config"]["upstream_log"]
+    other, router = found["http_filters"]
+    assert other == {"name": "b"}
+    (of_tries,) = router["typed_config"]["upstream_log"]
+    assert of_tries["typed_config"]["common_config"] == log["typed_config"]["common_config"]
     assert of_tries["typed_config"]["additional_request_headers_to_log"] == ["x-request-id"]
     assert manager["access_log"] == [{"name": "a"}]
 

@@ -6,6 +6,7 @@ from meshdemo.lab.envoy.messages import api
 from meshdemo.lab.xray.records import Record, Records, read_record
 
 LOG = api("envoy.data.accesslog.v3.accesslog_pb2")
+SERVICE = api("envoy.service.accesslog.v3.als_pb2")
 
 
 def entry(request_id="1", kind="DownstreamEnd", status=200):
@@ -31,6 +32,13 @@ def entry(request_id="1", kind="DownstreamEnd", status=200):
     return made
 
 
+def message(*entries):
+    """Return what an Envoy sends of some entries."""
+    made = SERVICE.StreamAccessLogsMessage()
+    made.http_logs.log_entry.extend(entries)
+    return made.SerializeToString()
+
+
 def test_an_entry():
     """An entry has all that an explanation needs, with Envoy's own short names for what went wrong."""
     found = read_record("proxy-1", entry())
@@ -53,9 +61,20 @@ def test_the_oldest_goes():
     """So many requests are kept, and no more."""
     records = Records(2)
     for number in "123":
-        records.hear("proxy-1", entry(number))
+        records.hear("proxy-1", message(entry(number)))
     kept = [records.wait(number, bool, settle_seconds=0, seconds=0) for number in "123"]
     assert [len(each) for each in kept] == [0, 1, 1]
+
+
+def test_what_nobody_reads():
+    """Of what nobody asks for so much is kept, and no more; what somebody has asked for stays."""
+    size = len(message(entry("1"), entry("2")))
+    records = Records(most_bytes=2 * size)
+    records.hear("proxy-1", message(entry("0")))
+    assert len(records.of("0")) == 1
+    for pair in ("12", "34", "56"):
+        records.hear("proxy-1", message(*map(entry, pair)))
+    assert [len(records.of(number)) for number in "0123456"] == [1, 0, 0, 1, 1, 1, 1]
 
 
 def test_a_request_by_its_connection():
@@ -64,7 +83,7 @@ def test_a_request_by_its_connection():
     made = entry("by-the-gateway")
     made.common_properties.downstream_direct_remote_address.socket_address.address = "127.0.0.1"
     made.common_properties.downstream_direct_remote_address.socket_address.port_value = 40001
-    records.hear("gateway", made)
+    records.hear("gateway", message(made))
     assert records.id_of("127.0.0.1:40001") == "by-the-gateway"
     assert records.id_of("127.0.0.1:40002") is None
 
@@ -72,7 +91,7 @@ def test_a_request_by_its_connection():
 def test_waiting():
     """Who waits gets what comes until nothing more does, or what there is when the time is over."""
     records = Records()
-    threading.Timer(0.02, lambda: records.hear("proxy-1", entry())).start()
+    threading.Timer(0.02, lambda: records.hear("proxy-1", message(entry()))).start()
     (found,) = records.wait("1", bool, settle_seconds=0.01, seconds=5)
     assert isinstance(found, Record)
     assert records.wait("1", lambda found: len(found) == 2, settle_seconds=0, seconds=0.01) == [found]
