@@ -79,6 +79,14 @@ CASES = [
     ("gateway-api/mirror", "/", (), [ROUTE(0)], ["a copy to webserverv2-", "which nobody sees"]),
 ]
 WITH_ISTIOD = [
+    # By this id Istio's Envoys sample the request for traces, as one of a hundred, and mark the id.
+    (
+        "istio/split",
+        "/",
+        ("x-request-id: 00000000-0000-4000-8000-000000000000",),
+        [RULE(0)],
+        ["no AuthorizationPolicy"],
+    ),
     ("istio/retries-by-status", "/status/503", (), [RULE(0), "tries=3"], ["retries: up to 2 on gateway-error"]),
     ("istio/retries-by-status", "/status/500", (), [RULE(0), "tries=1"], ["500 is not tried again"]),
     ("istio/retries-twice", "/failsometimes", (), [RULE(1), "tries=3"], ["to inner:80", "retries: up to 2 on 5xx"]),

@@ -21,6 +21,9 @@ MOST_BYTES = 64 * 1024 * 1024
 _MOST_RECORDS = 200
 # Among how many of the last requests one is looked for whose x-request-id is not known.
 _RECENT = 200
+# An Envoy that samples a request for traces says so in its x-request-id, which is a UUID: one digit of it is another
+# one then (Envoy, UuidRequestIdConfig, pack_trace_reason). By Istio's default that is one request of a hundred.
+_UUID_LENGTH, _MARK_AT, _MARKS, _NO_MARK = 36, 14, "9ab", "4"
 _UPSTREAM = ("UpstreamEnd", "UpstreamPeriodic", "UpstreamPoolReady")
 # Envoy's flags as the message names them, and as its text log does (Envoy, access log, RESPONSE_FLAGS).
 _FLAGS = {
@@ -161,6 +164,12 @@ def _address(address: Any) -> str:
     return f"{at.address}:{at.port_value}" if at.address else ""
 
 
+def _without_mark(request_id: str) -> str:
+    """Return an id as it is where no Envoy has marked it."""
+    is_marked = len(request_id) == _UUID_LENGTH and request_id[_MARK_AT] in _MARKS
+    return f"{request_id[:_MARK_AT]}{_NO_MARK}{request_id[_MARK_AT + 1 :]}" if is_marked else request_id
+
+
 class Records:
     """The records of the last requests, by their x-request-id.
 
@@ -190,7 +199,7 @@ class Records:
         """Return what there is of one request."""
         with self._changed:
             self._sort()
-            entries = list(self._kept.get(request_id, ()))
+            entries = list(self._kept.get(_without_mark(request_id), ()))
         return self._read(entries)
 
     def id_of(self, downstream: str) -> str | None:
@@ -214,7 +223,7 @@ class Records:
             deadline, settled_at = now + seconds, now + settle_seconds
             while True:
                 self._sort()
-                entries, now = self._kept.get(request_id, []), time.monotonic()
+                entries, now = self._kept.get(_without_mark(request_id), []), time.monotonic()
                 if len(entries) != len(records):
                     records, settled_at = self._read(entries), now + settle_seconds
                 wake_at = min(deadline, settled_at) if is_complete(records) else deadline
@@ -226,7 +235,7 @@ class Records:
         """Put what nobody has read yet to its requests; the oldest request goes where there are too many."""
         for envoy, message in self._unread:
             for entry in self._message_type.FromString(message).http_logs.log_entry:
-                if request_id := entry.request.request_id:
+                if request_id := _without_mark(entry.request.request_id):
                     entries = self._kept.setdefault(request_id, [])
                     entries.append((envoy, entry.SerializeToString()))
                     del entries[:-_MOST_RECORDS]

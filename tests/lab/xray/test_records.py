@@ -77,6 +77,15 @@ def test_what_nobody_reads():
     assert [len(records.of(number)) for number in "0123456"] == [1, 0, 0, 1, 1, 1, 1]
 
 
+def test_a_request_that_is_traced():
+    """An Envoy that samples a request for traces marks its id; whoever knows the id without the mark finds it."""
+    sent, marked = (f"00000000-0000-{digit}000-8000-000000000000" for digit in "49")
+    records = Records()
+    records.hear("proxy-1", message(entry(marked), entry("9" * 15)))
+    assert [len(records.of(each)) for each in (sent, marked, "9" * 15)] == [1, 1, 1]
+    assert len(records.wait(sent, bool, settle_seconds=0, seconds=0)) == 1
+
+
 def test_a_request_by_its_connection():
     """A request whose x-request-id nobody knows is found by the caller's end of its connection."""
     records = Records()
