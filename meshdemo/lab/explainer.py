@@ -99,14 +99,20 @@ class Explainer:
     def flags(self, request_ids: Any) -> dict[str, str | None]:
         """Return by x-request-id with which flag an Envoy answered a call itself, empty for one without a flag.
 
-        It is None where no Envoy did; calls that none has logged are left out. Raise DoorError.
+        It is None where no Envoy did; calls that none has logged, or not all of them, are left out. Raise DoorError.
         """
         if not isinstance(request_ids, list) or not all(isinstance(each, str) for each in request_ids):
             raise DoorError(400, "flags are asked for by a list of x-request-ids")
         scene, found = self._scene(), {}
+        deadline = time.monotonic() + _CERTAIN_SECONDS
         for request_id in request_ids[:_MOST_FLAGS]:
-            records = self._lab.records.of(request_id)
-            if any(not each.is_try for each in records):
+            records = self._lab.records.wait(
+                request_id,
+                lambda records: not records or is_complete(records, scene),
+                settle_seconds=0,
+                seconds=deadline - time.monotonic(),
+            )
+            if is_complete(records, scene):
                 call = join(Call(request_id, "GET", "http://elsewhere/", None, None, 0.0), records, scene)
                 hop = next((hop for hop in call.hops if hop.reason), None)
                 found[request_id] = _flag_of(hop) if hop else None

@@ -7,6 +7,7 @@ from support import get, wait_until
 
 from meshdemo.errors import StartError
 from meshdemo.lab import explainer
+from meshdemo.lab.envoy.messages import api
 from meshdemo.lab_socket import LabSocketError, ask
 from meshdemo.watching import command as watch
 
@@ -295,6 +296,18 @@ def test_flags(explain, running):
     wait_until(lambda: ask(running.lab.door.path, "POST", "/flags", ids) == expected, "the log")
     with pytest.raises(LabSocketError, match="a list of x-request-ids"):
         ask(running.lab.door.path, "POST", "/flags", {"a": 1})
+
+
+def test_flags_of_a_call_that_is_not_logged_whole(running, monkeypatch):
+    """Of a call nothing is told before all its Envoys have logged it: a later one may have answered."""
+    monkeypatch.setattr(explainer, "_CERTAIN_SECONDS", 0.05)
+    message = api("envoy.service.accesslog.v3.als_pb2").StreamAccessLogsMessage()
+    entry = message.http_logs.log_entry.add()
+    entry.request.request_id = "half"
+    entry.response.response_code.value = 403
+    entry.response.response_code_details = "via_upstream"
+    running.lab.records.hear("proxy-1", message.SerializeToString())
+    assert ask(running.lab.door.path, "POST", "/flags", ["half"]) == {}
 
 
 @pytest.mark.parametrize(
