@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -195,6 +195,8 @@ class Explainer:
             status, headers, text = response.status, tuple(response.getheaders()), data.decode("utf-8", "replace")
         except TimeoutError:
             error = f"no answer for {CALL_SECONDS:g} s"
+        except ssl.SSLError as problem:
+            error = f"no TLS there: {(problem.reason or 'it failed').lower().replace('_', ' ')}"
         except (OSError, http.client.HTTPException) as problem:
             error = (getattr(problem, "strerror", None) or str(problem) or type(problem).__name__).lower()
         finally:
@@ -209,11 +211,24 @@ class Explainer:
         Each is host and port, empty and 0 for any, and host and port to connect to instead. Raise DoorError.
         """
         pod = self._pod(name)
-        ways = []
+        ways = list(self._ways_to_pods(pod.pod.namespace))
         for pattern, target in pod.wanted.rules or self._lab.rules_of_caller(pod.pod):
             host, _, port = pattern.rpartition(":")
             ways.append([host, int(port or 0), HOST, target if isinstance(target, int) else pod.ports.outbound[target]])
         return {"pod": pod.pod.name, "connect_to": ways}
+
+    def _ways_to_pods(self, namespace: str) -> Iterator[list[str | int]]:
+        """Yield the ways to each pod by its address or its name here, past Services and the sidecar of the caller.
+
+        In a cluster that goes through the sidecar as it is (PassthroughCluster). A Service of the name comes first.
+        """
+        services = {name for service in self._lab.state.cluster.services for name in service.names_from(namespace)}
+        for each in self._lab.pods.present:
+            for number in each.ports.apps:
+                to = each.port_of(number)
+                for host in (each.pod.address, each.pod.name):
+                    if each.is_ready and to and host not in services:
+                        yield [host, number, HOST, to]
 
     def _where(self, pod: RunningPod, host: str, port: int) -> tuple[str, int]:
         """Return where the program of a pod connects for a host and port."""

@@ -124,6 +124,23 @@ def test_a_call_from_a_pod_that_calls_nobody(explain, running):
     assert {pod.key for pod in running.lab.pods.present} == before
 
 
+def test_a_call_of_a_pod(explain, running):
+    """A pod is called by its name or address past Services and their rules, and knows its own port alone."""
+    policy = virtual_service({"fault": {"abort": {"httpStatus": 418, "percentage": {"value": 100}}}, **TO})
+    address = next(pod.address for pod in running.lab.state.pods if pod.name == "webserverv2-2")
+    for host in ("webserverv2-2", address):
+        answer = explain(policy, origin="proxy", url=f"http://{host}:3030/")["answer"]
+        assert (answer["status"], answer["version"]) == (200, "Webserver V2")
+        assert "webserverv2-2" in answer["body"]
+    assert explain(policy, origin="proxy", url="http://webserverv2-2:9/")["answer"]["status"] != 200
+
+
+def test_a_call_over_tls(explain):
+    """Where nobody speaks TLS, that is said as people say it."""
+    answer = explain(virtual_service(TO), origin="proxy", url="https://webserverv2-2:3030/")["answer"]
+    assert answer["error"] == "no TLS there: wrong version number"
+
+
 def test_a_watch_from_a_pod(explain, running):
     """`watch --from` calls as the program of a pod would, one that calls nobody otherwise, too."""
     explain(K8S / "istio" / "header.yaml")

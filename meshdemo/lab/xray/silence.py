@@ -55,7 +55,13 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
     if found.protocol not in _HTTP:
         by = f"appProtocol {found.app_protocol}" if found.app_protocol else f"its name, {found.name}"
         words = f"port {number} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"
-        return Hop(**{**vars(hop), "notes": (words, "name it http, or begin its name with http-")})
+        advice = "name it http, or begin its name with http-"
+        if urlsplit(url).scheme == "https":
+            behind = [each for pod, _ in scene.cluster.endpoints(service, found) for each in pod.containers]
+            advice = "the program speaks TLS itself"
+            if any(each.stands_in for each in behind):
+                advice = f"what stands in speaks no TLS, it says a line to tcp://{service.name}:{number}"
+        return Hop(**{**vars(hop), "notes": (words, advice)})
     return None
 
 
