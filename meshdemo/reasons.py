@@ -64,7 +64,7 @@ REASONS = (
         _RESET + r"((local |remote )?connection failure|connection timeout)\b",
         "UF",
         "connection failed",
-        "the pod was not reached",
+        "not reached, or TLS failed",
     ),
     Reason(
         503,

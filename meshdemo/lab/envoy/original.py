@@ -33,6 +33,8 @@ _LOOK_UP_HOST: Resource = {
     },
 }
 _ANY_ADDRESS = "0.0.0.0"
+# What stands between the name of such a cluster and where its copy leads.
+_TO = " to "
 
 #: Addresses with their ports.
 Addresses = Sequence[tuple[str, int]]
@@ -57,6 +59,11 @@ def service_names(cluster: Cluster, namespace: str) -> Names:
                 for name in (pod.address, *(f"{pod.hostname}.{name}" for name in names)):
                     found[name, port] = [(pod.address, port)]
     return found
+
+
+def name_of_original(cluster: str) -> str:
+    """Return the engine's name of a cluster that calls left by."""
+    return cluster.partition(_TO)[0]
 
 
 def leads_on(cluster: Resource) -> bool:
@@ -183,7 +190,7 @@ class OriginalDestinations:
     def _cluster_for(self, name: str, target: Addresses | str, port: int) -> str:
         """Return the name of a cluster that is like another one, and leads to a host or to one of some addresses."""
         addresses = [(target, port)] if isinstance(target, str) else target
-        copy = f"{name} to {','.join(f'{address}:{number}' for address, number in addresses)}"
+        copy = f"{name}{_TO}{','.join(f'{address}:{number}' for address, number in addresses)}"
         assignment = {
             "cluster_name": copy,
             "endpoints": [

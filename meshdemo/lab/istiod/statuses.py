@@ -77,17 +77,26 @@ def _unsaid(policy: Manifest, cluster: Cluster) -> Iterator[_Found]:
     parents = spec.get("parentRefs") or ()
     for index, parent in enumerate(parents):
         name, namespace = parent.get("name", ""), parent.get("namespace") or policy.namespace
+        kind = parent.get("kind") or "Gateway"
         is_there = (GATEWAY_API, "Gateway", namespace, name) in gateways
-        if (parent.get("kind") or "Gateway") == "Gateway" and not is_there:
+        missing = _missing_port(policy, parent, cluster) if kind == "Service" else ""
+        if kind == "Gateway" and not is_there:
+            missing = f"there is no Gateway {name}{suggestion(name, gateways.values())}"
+        if missing:
             field = f"spec.parentRefs[{index}]"
-            part = field if len(parents) > 1 else ""
-            yield field, part, "", f"there is no Gateway {name}{suggestion(name, gateways.values())}"
+            yield field, field if len(parents) > 1 else "", "", missing
     for field, backend in _backends(spec):
-        host = f"{backend.get('name')}.{backend.get('namespace') or policy.namespace}.{DOMAIN}"
-        service, port = cluster.service(host), backend.get("port")
-        if service and port and not service.port(port):
-            known = ", ".join(str(each.number) for each in service.ports)
-            yield field, field, "", f"Service {service.name} has no port {port}, but {known}"
+        if missing := _missing_port(policy, backend, cluster):
+            yield field, field, "", missing
+
+
+def _missing_port(policy: Manifest, reference: Mapping[str, Any], cluster: Cluster) -> str:
+    """Return what is wrong where a reference is to a port that a Service does not have, else an empty string."""
+    host = f"{reference.get('name')}.{reference.get('namespace') or policy.namespace}.{DOMAIN}"
+    service, port = cluster.service(host), reference.get("port")
+    if not service or not port or service.port(port):
+        return ""
+    return f"Service {service.name} has no port {port}, but {', '.join(str(each.number) for each in service.ports)}"
 
 
 def _parent(policy: Manifest, wanted: Mapping[str, Any]) -> str:

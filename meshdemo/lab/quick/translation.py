@@ -131,7 +131,7 @@ def _rule_sets(
     virtual_services = [read_virtual_service(manifest) for manifest in _of_kind(cluster, ISTIO, "VirtualService")]
     istio_gateways = {f"{NAMESPACE}/{manifest.name}" for manifest in _of_kind(cluster, ISTIO, "Gateway")}
     routing.check_hosts(virtual_services, registry, istio_gateways)
-    services = [service.host for service in cluster.services]
+    services = {service.host: [port.number for port in service.ports] for service in cluster.services}
     attachments = []
     for manifest in _of_kind(cluster, GATEWAY_API, "HTTPRoute"):
         attached, of_route = read_http_route(manifest, listeners, services)

@@ -12,6 +12,7 @@ from typing import Any
 
 from meshdemo.lab.envoy.access_log import OBJECT_TAG, ROUTES_TAG
 from meshdemo.lab.envoy.messages import api
+from meshdemo.lab.envoy.original import name_of_original
 
 #: How many requests are kept; the oldest goes first.
 MOST_CALLS = 10_000
@@ -128,7 +129,7 @@ def read_record(envoy: str, entry: Any) -> Record:
         routes=tags.get(ROUTES_TAG, ""),
         route=common.route_name,
         object=tags.get(OBJECT_TAG, ""),
-        cluster=common.upstream_cluster,
+        cluster=name_of_original(common.upstream_cluster),
         status=status or None,
         flags=_flags(common.response_flags),
         details=response.response_code_details,

@@ -83,14 +83,16 @@ def test_backends(message, field):
 
 
 def test_what_istio_does_not_say():
-    """A Gateway that is not there has no status to write, and a port that a backend lacks no condition."""
-    route = http_route({"backendRefs": [{"name": "webserver", "port": 8080}]}, parents=[{"name": "webb"}])
+    """A Gateway that is not there has no status to write, and a port that a Service lacks no condition."""
+    parents = [{"name": "webb"}, SERVICE, {**SERVICE, "port": 81}]
+    route = http_route({"backendRefs": [{"name": "webserver", "port": 8080}]}, parents=parents)
     assert read(route) == (
         [
             "spec.parentRefs[0]: there is no Gateway webb, did you mean web?",
+            "spec.parentRefs[2]: Service webserver has no port 81, but 80",
             "spec.rules[0].backendRefs[0]: Service webserver has no port 8080, but 80",
         ],
-        ["", "spec.rules[0].backendRefs[0]"],
+        ["spec.parentRefs[0]", "spec.parentRefs[2]", "spec.rules[0].backendRefs[0]"],
     )
 
 

@@ -17,7 +17,7 @@ from meshdemo.lab.quick.rules.model import (
     StringMatch,
 )
 
-SERVICES = ["webserver.default.svc.cluster.local", "webserverv1.default.svc.cluster.local"]
+SERVICES = {f"{name}.default.svc.cluster.local": [80] for name in ("webserver", "webserverv1")}
 V1 = {"name": "webserverv1", "port": 80}
 V2 = {"name": "webserverv2", "port": 80}
 
@@ -280,6 +280,16 @@ def test_refused(fields, problem):
     with pytest.raises(ManifestError, match=problem) as error:
         read_http_route(route, LISTENERS, SERVICES)
     assert str(error.value).startswith("policy.yaml: HTTPRoute/r: spec")
+
+
+def test_a_port_that_a_parent_lacks():
+    """A route for a port that its Service does not have is for no call, and this is said."""
+    route = http_route(
+        {"backendRefs": [V1]}, parents=[{"group": "", "kind": "Service", "name": "webserver", "port": 81}]
+    )
+    attachments, (advice,) = read_http_route(route, LISTENERS, SERVICES)
+    assert attachments == []
+    assert advice.endswith("spec.parentRefs[0].port: not in force: webserver has no port 81, only 80")
 
 
 def test_a_route_without_parents():

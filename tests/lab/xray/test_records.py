@@ -20,6 +20,7 @@ def entry(request_id="1", kind="DownstreamEnd", status=200):
     common.response_flags.upstream_connection_failure = True
     common.response_flags.unauthorized_details.reason = 1
     common.route_name = "testers"
+    common.upstream_cluster = "outbound|80||webserver.default.svc.cluster.local to 10.96.0.3:80"
     common.custom_tags["routes"] = "80"
     common.custom_tags["object"] = "/apis/x"
     made.request.request_id = request_id
@@ -43,6 +44,7 @@ def test_an_entry():
     """An entry has all that an explanation needs, with Envoy's own short names for what went wrong."""
     found = read_record("proxy-1", entry())
     assert (found.envoy, found.is_try, found.method, found.path) == ("proxy-1", False, "GET", "/v2?x=1")
+    assert found.cluster == "outbound|80||webserver.default.svc.cluster.local"
     assert (found.routes, found.route, found.object) == ("80", "testers", "/apis/x")
     assert (found.flags, found.status) == (("UF", "UAEX"), 200)
     assert (found.started, found.milliseconds, found.upstream) == (1.5, 2.5, "127.0.0.1:20001")

@@ -6,7 +6,7 @@ The rules of all routes for one host and parent are put in one order.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshdemo.lab.files.documents import shown
@@ -57,9 +57,12 @@ class Attachment:
 
 
 def read_http_route(
-    manifest: Manifest, listeners: Sequence[Listener], services: Iterable[str]
+    manifest: Manifest, listeners: Sequence[Listener], services: Mapping[str, Sequence[int]]
 ) -> tuple[list[Attachment], list[str]]:
-    """Return what a route does at each of its parents, and advice on parents that do not take it."""
+    """Return what a route does at each of its parents, and advice on parents that do not take it.
+
+    `services` are the ports of each Service, by its full name.
+    """
     spec = read(manifest, _SCHEMA)
     names = [rule.name for group in spec["rules"] for rule in group[:1] if rule.name]
     if len(set(names)) < len(names):
@@ -73,6 +76,13 @@ def read_http_route(
         group, kind = parent["group"] if parent["group"] is not None else GATEWAY_API, parent["kind"] or "Gateway"
         if (group, kind) in (("", "Service"), ("core", "Service")):
             attached = [_at_service(manifest, parent, rules, services)]
+            ports = services[kinds.full_name(parent["name"])]
+            if parent["port"] not in (None, *ports):
+                attached = []
+                known = ", ".join(map(str, ports))
+                advice.append(
+                    f"{parent.place}.port: not in force: {parent['name']} has no port {parent['port']}, only {known}"
+                )
             for name in ("hostnames",) if spec["hostnames"] else ():
                 advice.append(f"{spec.place}.{name}: has no meaning where the parent is a Service")
         elif (group, kind) == (GATEWAY_API, "Gateway"):
