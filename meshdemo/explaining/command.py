@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from meshdemo import bundled
 from meshdemo.console import terminal
 from meshdemo.errors import StartError
 from meshdemo.escaping import printable
@@ -92,7 +93,7 @@ def find_lab(port: int | None, url: str | None = None) -> Path:
         problem = "several labs run: choose one with --lab" if labs else "no lab of yours runs"
     if len(found) == 1:
         return found[0]
-    known = ", ".join(f"{lab['port']} ({', '.join(lab['files'])})" for lab in labs.values())
+    known = ", ".join(f"{lab['port']} ({', '.join(map(bundled.shown, lab['files']))})" for lab in labs.values())
     raise StartError(f"{problem}: {known}." if known else "no lab of yours runs: start one with meshdemo up -f.")
 
 

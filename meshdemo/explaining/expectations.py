@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from meshdemo.explaining.words import Object, name_rule
 
+# Subjects that may be named without the number of the rule.
+_OF_RULES = ("rule", "decided-by")
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -35,7 +38,8 @@ class Verdict:
     def is_met(self) -> bool:
         """Whether one of what was seen is what was expected."""
         pattern = ".*".join(map(re.escape, self.expectation.value.split("*")))
-        return any(re.fullmatch(pattern, each, re.DOTALL) for each in self.seen)
+        numberless = [each.partition("[")[0] for each in self.seen if self.expectation.subject in _OF_RULES]
+        return any(re.fullmatch(pattern, each, re.DOTALL) for each in (*self.seen, *numberless))
 
 
 def parse_expectation(text: str) -> Expectation:
@@ -73,14 +77,12 @@ def _version(call: Object) -> Iterator[str]:
 
 
 def _rules(field: str) -> Callable[[Object], Iterator[str]]:
-    """Return what yields the rule of each hop, with the number of its match and without."""
+    """Return what yields the rule of each hop."""
 
     def find(call: Object) -> Iterator[str]:
         for hop in call["hops"]:
             if rule := hop[field]:
                 yield name_rule(rule)
-                if rule["rule"] is not None:
-                    yield f"{rule['kind']}/{rule['name']}"
 
     return find
 

@@ -62,7 +62,7 @@ def test_what_is_met(text):
     [
         ("status=200", ("403",)),
         ("pod=webserverv1-*", ("webserverv2-1",)),
-        ("rule=VirtualService/webserver[0]", ("VirtualService/webserver[1]", "VirtualService/webserver")),
+        ("rule=VirtualService/webserver[0]", ("VirtualService/webserver[1]",)),
         ("tries=1", ("2",)),
         ("version=Webserver V", ("Webserver V2",)),
     ],

@@ -92,8 +92,9 @@ def result_pages(
         block = fit_command(f"$ {_without_promises(result.command)}", columns)[:2]
         block += list(_rows(result, columns, marks))
         for verdict in result.verdicts:
-            line = format_verdict(verdict).strip()
-            block.append(f"{line}; you guessed {guess}" if guess and verdict is answer else line)
+            line = format_verdict(verdict).strip() + (f"; you guessed {guess}" if guess and verdict is answer else "")
+            fits = terminal.width_of(click.unstyle(line)) <= columns
+            block += [line] if fits else terminal.wrap(click.unstyle(line), columns)
         if result.report.get("interrupted"):
             block.append(f"You ended it after {result.report['requests']} calls.")
         blocks.append([_fit(line, columns) for line in block])

@@ -55,6 +55,16 @@ def test_a_result():
     assert text.index("Expect about") < text.index("Why\n")
 
 
+def test_a_long_promise_is_not_cut():
+    """A promise that has no room in one line goes on in the next."""
+    long = Verdict("rule", "VirtualService/webserver[1]", ", ".join(["VirtualService/webserver[1]"] * 2), "", True)
+    text = result_text([Result(WATCH, [long], REPORT)])
+    assert (
+        "✓ rule: VirtualService/webserver[1], VirtualService/webserver[1], expected\n  VirtualService/webserver[1]"
+        in text
+    )
+
+
 def test_a_result_in_a_narrow_window():
     """No line is wider than the window."""
     found = pages.result_pages(SPLIT, SPLIT.words(), [Result(WATCH, [V1, V2], REPORT)], "60", [], 39, 9, Marks())
