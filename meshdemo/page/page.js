@@ -111,7 +111,7 @@ function drawState({ total, failed, groups }) {
     : allFailed ? `Every call fails: ${top}.`
     : limited ? limit.text
     : document.hidden ? "Calling once a second while the page is hidden."
-    : `Calling ${settings.path}`;
+    : `Calling ${settings.path}${settings.header ? ` with ${settings.header}` : ""}`;
   setText($("state"), text);
   $("problem").hidden = !problem;
   setText($("problem"), problem);

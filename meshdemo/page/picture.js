@@ -40,13 +40,16 @@ function drawFlows({ groups, total, now }) {
   while (thick > 1 && (sum(shown, low.group, thick) > height || (withPods && sum(pods, low.pod, thick) > height))) thick -= 0.02 * height;
   const boxes = { proxy: [1, Math.min(5 * rem, 0.17 * width)], group: withPods ? [0.36 * width, Math.min(13 * rem, 0.32 * width)] : [width - 15 * rem, 15 * rem - 1], pod: [width - Math.min(11 * rem, 0.28 * width) - 1, Math.min(11 * rem, 0.28 * width)] };
   const parts = [];
-  // Names begin alike and differ at the end, reasons at the beginning: what is too long is cut in the middle.
+  // A name that is too long goes on in a second line where its box is high enough. Else it is cut in the middle: names
+  // begin alike and differ at the end, reasons at the beginning.
   const box = ([x, boxWidth], y, boxHeight, text, className, prefix = "") => {
     parts.push(svg("rect", { x, y: y - boxHeight / 2, width: boxWidth, height: boxHeight, rx: 4, class: "box " + className }));
     const letters = Math.floor((boxWidth / rem - 0.8) / 0.57) - prefix.length;
     const half = Math.max(1, Math.floor((letters - 1) / 2));
     const cut = text.length <= letters ? text : text.slice(0, half) + "…" + text.slice(-half);
-    parts.push(svg("text", { x: x + 0.4 * rem, y: y + 0.32 * rem, class: `on ${className} ${boxHeight < 1.2 * rem ? "small" : ""}` }, prefix + cut));
+    const two = cut !== text && !prefix && boxHeight >= 2.4 * rem ? wrapped(text, letters) : [];
+    const lines = two.length === 2 ? two : [prefix + cut];
+    lines.forEach((line, index) => parts.push(svg("text", { x: x + 0.4 * rem, y: y + (0.32 + 1.1 * (index - (lines.length - 1) / 2)) * rem, class: `on ${className} ${boxHeight < 1.2 * rem ? "small" : ""}` }, line)));
   };
   // Two bands, the failed part below; `y1` and `y2` are the upper edges.
   const flow = (x1, y1, x2, y2, counted, className) => {

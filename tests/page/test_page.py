@@ -148,6 +148,20 @@ def test_answers_of_the_mesh_are_segments_of_their_own(show):
 
 
 @in_browser
+@pytest.mark.thorough
+def test_a_reason_is_not_cut_where_there_is_room(show):
+    """In the picture a long reason goes on in a second line where its box is high enough, else its middle is cut."""
+    faults = [by_mesh(503, "fault filter abort")] * 6
+    page = show([*EVEN, *faults], "?rate=50", viewport={"width": 920, "height": 700})
+    answers(page, 40)
+    texts = page.locator("#flows text").all_text_contents()
+    assert "fault injected (FI)" in " ".join(texts)
+    assert "fault injected (FI)" not in texts
+    page.set_viewport_size({"width": 340, "height": 700})
+    wait_until(lambda: "…" in "".join(page.locator("#flows text").all_text_contents()), "the other width")
+
+
+@in_browser
 def test_nothing_answered_is_said_in_words(show):
     """When every call fails the state says so with the reason, and the figures turn."""
     page = show(SCENES["all dead"])
@@ -500,6 +514,7 @@ def test_the_address_holds_the_scene(program, open_page, tcp_server):
     url = program("proxy", "--port", "0", "--proxy-url", backend.url).url
     page = open_page(url, "?rate=50&path=/a%3Fb=c&header=end-user:tester&window=30&big")
     wait_until(lambda: requests, "a call")
+    assert page.inner_text("#state") == "Calling /a?b=c with end-user:tester"
     assert requests[0].startswith(b"GET /a?b=c ")
     assert b"end-user: tester\r\n" in requests[0]
     assert page.input_value("#rate") == page.inner_text("#rate-shown") == "50"

@@ -47,6 +47,11 @@ SCENE = {
                 line(14, "spec:"),
                 line(22, "          weight: 75", weight(0, 75), changed=True),
                 line(26, "          weight: 25", weight(1, 25)),
+                line(
+                    26,
+                    "        http2MaxRequests: 2",
+                    {**weight(0, 2), "path": "spec.trafficPolicy.connectionPool.http.http2MaxRequests"},
+                ),
                 *(line(number, f"            subset: <b>v{number}</b>") for number in range(27, 60)),
             ],
             "more": False,
@@ -378,6 +383,11 @@ def test_its_place(show_lab, lab, width, height, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     is_wide = width > 1000
     assert page.is_visible("#policies") == is_wide
+    if is_wide:  # a number stands beside its name, though the slider needs room
+        heights = page.locator("#policies li > :first-child").evaluate_all(
+            "all => all.map((each) => each.clientHeight)"
+        )
+        assert max(heights) == min(heights)
     page.click("#dots .fine >> nth=0")
     wait_until(lambda: page.is_visible("#whole"), "the whole")
     for selector in (
