@@ -45,6 +45,7 @@ from meshdemo.lab.xray.records import Records
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
 _POD_SECONDS = 1
+_NOT_APPLIED = "not applied, the last good state stays: "
 # How long who has seen a scene waits for another one.
 _SCENE_SECONDS = 2
 
@@ -176,7 +177,7 @@ class Lab:
             try:
                 look()
             except (ManifestError, EnvoyError) as error:
-                refusal = self._refuse(f"not applied, the last good state stays: {error}", error)
+                refusal = self._refuse(f"{_NOT_APPLIED}{error}", error)
             except Exception as error:  # such as a full disk; whatever it is, it must not end the lab
                 refusal = Refusal(f"meshdemo itself failed and goes on, please report it: {error!r}")
             if refusal and refusal != self._refusal:
@@ -262,7 +263,7 @@ class Lab:
     @property
     def problem(self) -> str | None:
         """Return why the files as they are now are not in force."""
-        return self._refusal.problem if self._refusal else None
+        return self._refusal.problem.removeprefix(_NOT_APPLIED) if self._refusal else None
 
     def _refuse(self, problem: str, error: Exception) -> Refusal:
         """Return what is said of an error in the files, with the text that it is about."""

@@ -150,8 +150,8 @@ def check(stage: Stage, files: Sequence[Path], notes: Notes) -> list[FileOutcome
                 continue
             with notes.held() as lines:
                 outcome = FileOutcome(path, list(_checks(stage, lesson, commands)))
-                if not outcome.has_failed:
-                    lines.clear()
+                known = [each.problem for each in outcome.checks if each.problem]
+                lines[:] = [line for line in lines if outcome.has_failed and not any(map(line.endswith, known))]
         outcomes.append(dataclasses.replace(outcome, seconds=time.monotonic() - begun))
         print_outcome(outcomes[-1])
     for path in no_tests:
@@ -187,4 +187,4 @@ def _checks(stage: Stage, lesson: Lesson, commands: Sequence[Command]) -> Iterat
     except UnusableStageError:
         raise
     except StartError as error:
-        yield Check(command, line, problem=str(error))
+        yield Check(command, line, problem=str(error).removeprefix(f"{command}: "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -101,6 +102,13 @@ def print_summary(outcomes: Sequence[FileOutcome], seconds: float) -> None:
     click.echo(click.style(f"\n{shown} in {seconds:.1f} s ({files})", fg=color, bold=True))
 
 
+def _title(check: Check) -> str:
+    """Return what an expectation is of, and the call without what else is expected of that."""
+    expected = f"{check.verdict.subject}={check.verdict.range}" if check.verdict else check.subject
+    call = re.sub(r" --expect[ =]('[^']*'|\S)+", "", check.command) if expected else check.command
+    return ": ".join(filter(None, (expected, call))) or "is applied"
+
+
 def write_junit(outcomes: Sequence[FileOutcome], target: Path) -> None:
     """Write outcomes as JUnit XML, a suite for each file; raise StartError where that cannot be written.
 
@@ -112,9 +120,7 @@ def write_junit(outcomes: Sequence[FileOutcome], target: Path) -> None:
         place = {"name": name, "file": name, "time": f"{outcome.seconds:.3f}"}
         suite = ElementTree.SubElement(root, "testsuite", place)
         for each in outcome.checks:
-            about = each.verdict.subject if each.verdict else each.subject
-            subject = f"{each.command} {about}".strip() or "is applied"
-            case = ElementTree.SubElement(suite, "testcase", {"name": printable(subject), "classname": name})
+            case = ElementTree.SubElement(suite, "testcase", {"name": printable(_title(each)), "classname": name})
             if not each.is_met:
                 kind = "skipped" if each.not_judged else "failure" if each.verdict else "error"
                 message = printable(f"{outcome.path}:{each.line}: {each.reason}")

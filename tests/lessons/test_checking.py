@@ -1,5 +1,6 @@
 """Policies as tests: which files, what is run, what is said of each expectation, and JUnit XML."""
 
+import re
 from xml.etree import ElementTree
 
 import click
@@ -163,7 +164,7 @@ def test_junit(check, tmp_path):
         "errors": "0",
     }
     kept, broken = bad
-    assert kept.get("name").endswith(" hello")
+    assert kept.get("name") == "hello=3: meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0"
     assert [(each.get("message"), each.text) for each in broken] == [("bad.yaml:1: bye: 0 calls, expected 1",) * 2]
     for element in (bad, wrong, *bad, *wrong):
         assert set(element.keys()) <= ALLOWED[element.tag]
@@ -253,6 +254,28 @@ def test_options_of_manifests(tmp_path, monkeypatch):
     behaviour = Behaviour({"status": "503"})
     paths = [checking.Path("a.yaml"), checking.Path("b.yaml")]
     assert readings == [(ReadOptions("shop", 2, {"reviews": behaviour}, skip_invalid=True), paths)]
+
+
+@pytest.mark.parametrize(
+    ("manifests", "reason"),
+    [
+        ("{kind: Service, apiVersion: v1, metadata: {name: y}}", "own.yaml, line 1, column 1: Service/y: spec: "),
+        ("kind: Service\nmetadata: {name: y", "own.yaml, line 2: not YAML: "),
+        (SHOP.replace("name: http", "name: tcp"), "is not for http"),
+    ],
+    ids=["a field", "no YAML", "only for --istiod"],
+)
+def test_manifests_that_cannot_be(tmp_path, manifests, reason):
+    """What is wrong whichever policy is tested is said once, and nothing is tested."""
+    (tmp_path / "own.yaml").write_text(manifests.replace("123456", "80"))
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text(COMMAND + RULE)
+    files = [str(tmp_path / f"{name}.yaml") for name in "ab"]
+    result = CliRunner().invoke(main, ["check", *files, "-f", str(tmp_path / "own.yaml")])
+    assert result.exit_code == 1
+    assert re.search(reason, result.output)
+    assert result.output.count("Error: ") == 1
+    assert "a.yaml" not in result.output
 
 
 @pytest.mark.thorough

@@ -143,7 +143,7 @@ def explain(stage: Stage, command: Command, look: running.Look = running.pause) 
     if words is None:
         raise StartError("there is nothing to call here.")
     output, errors = running.finish(stage, [*words, "--json"], look)
-    return _parse_report(words, output, errors)
+    return _parse_report(command.pipeline[-1], output, errors)
 
 
 def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence[str]) -> Result:
@@ -152,7 +152,7 @@ def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence
         return Result(command)
     options = [part for line in heading for part in ("--heading", line)]
     output, errors = running.finish(stage, [*words, "--json", *options], look, shows_errors=bool(heading))
-    report = _parse_report(words, output, errors)
+    report = _parse_report(command.pipeline[-1], output, errors)
     if report.get("problem"):
         raise StartError(report["problem"])
     names = [each.name for each in fields(Verdict)]

@@ -149,8 +149,12 @@ class LabStage:
         self._lab.step()
 
     def why_not(self, lesson: Lesson) -> str | None:
-        is_exact = self._engine.name != "quick" or self._options.reading.skip_invalid
-        return None if is_exact else reason_for_istiod(self._paths(lesson), self._options.reading)
+        if self._engine.name != "quick" or self._options.reading.skip_invalid:
+            return None
+        reason = reason_for_istiod(self._paths(lesson), self._options.reading)
+        if reason and self._manifests and (own := reason_for_istiod(self._manifests, self._options.reading)):
+            raise UnusableStageError(own)
+        return reason
 
     def why_not_judged(self, command: Command) -> str | None:  # noqa: ARG002
         return None
