@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from meshdemo.lab.files.kinds import GATEWAY_API, KINDS
 from meshdemo.lab.files.manifest import Manifest
 
+# What makes a pod one that Helm or Argo run at an event, such as a test.
+_HOOKS = ("helm.sh/hook", "argocd.argoproj.io/hook")
 # No more of a kind are named, but counted.
 _MOST_OF_KIND = 2
 # Objects that make no difference to calls on this machine, by group; of others only a cluster knows what they do.
@@ -28,6 +30,11 @@ _SILENT = {
 def is_silent(manifest: Manifest) -> bool:
     """Return whether an object makes no difference to calls on this machine, so that there is nothing to say of it."""
     return manifest.kind in _SILENT.get(manifest.group, ())
+
+
+def is_hook(manifest: Manifest) -> bool:
+    """Return whether an object is a pod that is run at an event, and then ends."""
+    return manifest.kind == "Pod" and any(name in manifest.annotations for name in _HOOKS)
 
 
 def notes_of(unknown: Sequence[Manifest]) -> list[str]:

@@ -17,7 +17,7 @@ from meshdemo.lab.cluster.pods import Pod, Workload, matches, unique_name
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import read_template
-from meshdemo.lab.cluster.unknown import is_silent, names_of, notes_of
+from meshdemo.lab.cluster.unknown import is_hook, is_silent, names_of, notes_of
 from meshdemo.lab.files.errors import ManifestError, raise_all, suggestion
 from meshdemo.lab.files.kinds import ARGO, KINDS
 from meshdemo.lab.files.manifest import Manifest
@@ -84,6 +84,8 @@ def read_cluster(
     """
     networks = {} if networks is None else networks
     manifests = without_managed(manifests)
+    hooks = [each for each in manifests if is_hook(each)]
+    manifests = [each for each in manifests if not is_hook(each)]
     errors: list[ManifestError] = []
     number = itertools.count(1)
     services = _read_each(manifests, {("", "Service")}, lambda each: read_service(each, next(number)), errors)
@@ -100,6 +102,7 @@ def read_cluster(
     notes = notes_of([each for each in manifests if _kind(each) not in KINDS])
     rollouts = [each for each in manifests if _kind(each) == _ROLLOUT]
     notes += [f"run like Deployments, without their steps: {names_of(rollouts)}"] if rollouts else []
+    notes += [f"not run here, since they are hooks of a tool: {names_of(hooks)}"] if hooks else []
     notes += bounded
     injection = read_injection(manifests)
     silent = {workload.namespace for workload in workloads if workload.template.in_mesh is None}

@@ -136,6 +136,15 @@ def test_a_rollout():
         read({**rollout, "kind": "Rollout", "spec": {"workloadRef": {"kind": "Deployment", "name": "web"}}})
 
 
+def test_hooks():
+    """A pod that Helm runs as a test is not run, and named."""
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "a", "image": "b"}]}}
+    pod["metadata"] = {"name": "web-test", "annotations": {"helm.sh/hook": "test"}}
+    cluster = read(workload(), pod)
+    assert [each.name for each in cluster.pods] == ["web-1"]
+    assert cluster.notes == ("not run here, since they are hooks of a tool: Pod/web-test",)
+
+
 def test_a_bare_pod():
     """A Pod runs by its own name."""
     template = workload()["spec"]["template"]
