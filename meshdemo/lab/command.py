@@ -160,8 +160,10 @@ def _started(running: lab.Lab) -> None:
     click.echo("policies")
     for line in summary.policies(cluster, running.state.configuration) or ["none: calls go as they would without any"]:
         click.echo(f"  {line}")
+    streams.finish()  # or the lines of the two streams change places
     for note in running.state.notes:
         click.echo(note, err=True)
+    streams.finish()
     click.echo("to call")
     addresses = running.addresses()
     for address in addresses:

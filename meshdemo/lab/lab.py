@@ -36,7 +36,7 @@ from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.pods.tls import make_context
 from meshdemo.lab.readings import Readings
 from meshdemo.lab.request_log import RequestLog
-from meshdemo.lab.state import Reader, State
+from meshdemo.lab.state import Reader, State, limits_sidecars
 from meshdemo.lab.telling import Telling
 from meshdemo.lab.words import summary
 from meshdemo.lab.xray.naming import RuleBook
@@ -224,12 +224,12 @@ class Lab:
         while time.monotonic() < deadline and not self._stopped:
             state = self.state
             is_known = pod.name in state.cluster.callers
-            if pod.in_mesh:
-                rules: tuple[tuple[str, str | int], ...] | None = self.callers.rules(pod, state)
-            else:
-                rules = self.outside.service_rules(state.cluster, pod.namespace)
+            services: tuple[tuple[str, str | int], ...] = ()
+            if not pod.in_mesh or limits_sidecars(state.cluster):
+                services = self.outside.service_rules(state.cluster, pod.namespace)
+            rules = self.callers.rules(pod, state) if pod.in_mesh else ()
             if is_known and rules is not None:
-                return rules
+                return (*rules, *services)
             time.sleep(_POLL_SECONDS)
         raise DoorError(503, f"{pod.name} cannot call yet: {self.problem or 'its sidecar is not ready'}")
 

@@ -255,11 +255,17 @@ def as_json(state: State) -> str:
 def entrances(state: State) -> list[node.Entrance]:
     """Return all that the node forwards: what is reached from outside, and Services that are called at their address.
 
-    Pods without a sidecar call them so, and sidecars where a policy says it.
+    Pods without a sidecar call them so, sidecars where a policy says it, and callers what their sidecars do not know.
     """
     needs_inner = has_outsiders(state.cluster) or any(map(needs_services, state.configuration.resources.values()))
+    needs_inner |= bool(state.cluster.callers) and limits_sidecars(state.cluster)
     inner = [entrance for _, entrance in node.service_entrances(state.cluster)] if needs_inner else []
     return [*node.public_entrances(state.cluster), *inner]
+
+
+def limits_sidecars(cluster: Cluster) -> bool:
+    """Return whether sidecars may know less than all Services."""
+    return any(each.kind == "Sidecar" for each in cluster.policies)
 
 
 def has_outsiders(cluster: Cluster) -> bool:

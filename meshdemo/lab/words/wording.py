@@ -213,8 +213,18 @@ def _authorization(spec: dict[str, Any]) -> Iterator[str]:
     yield _workloads(spec)
 
 
+def _sidecar(spec: dict[str, Any]) -> Iterator[str]:
+    hosts = [str(host) for each in as_list(spec.get("egress")) for host in as_list(as_object(each).get("hosts"))]
+    yield f"knows {', '.join(hosts)}" if hosts else ""
+    yield str(as_object(spec.get("outboundTrafficPolicy")).get("mode") or "")
+    yield _workloads(spec)
+
+
 def _workloads(spec: dict[str, Any]) -> str:
-    labels = as_object(as_object(spec.get("selector")).get("matchLabels"))
+    selector = as_object(spec.get("selector")).get("matchLabels") or as_object(spec.get("workloadSelector")).get(
+        "labels"
+    )
+    labels = as_object(selector)
     return f"for {','.join(f'{name}={value}' for name, value in labels.items())}" if labels else ""
 
 
@@ -222,6 +232,7 @@ _OTHERS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
     "DestinationRule": _destination_rule,
     "Gateway": _gateway,
     "ServiceEntry": _service_entry,
+    "Sidecar": _sidecar,
     "PeerAuthentication": lambda spec: [str(as_object(spec.get("mtls")).get("mode") or ""), _workloads(spec)],
     "AuthorizationPolicy": _authorization,
     "RequestAuthentication": lambda spec: [

@@ -15,7 +15,7 @@ from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.routes import Route, find_by_name
 from meshdemo.lab.xray.scene import Scene, target_of
-from meshdemo.lab.xray.silence import caller_of, silent_hop
+from meshdemo.lab.xray.silence import caller_of, passing_hop, silent_hop
 
 # How much earlier or later than its request a try may be said to be.
 _SLACK_SECONDS = 0.002
@@ -36,6 +36,9 @@ def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
         place = scene.places.get(last[0].upstream) if last else None
         if place and place.is_program:
             hops.append(_application(place.pod, last[0].status, last[0].milliseconds, scene))
+    if hops and hops[0].direction == "inbound" and call.origin:
+        passing = passing_hop(call.origin, call.url, scene)
+        hops[:0] = [dataclasses.replace(passing, status=call.status, milliseconds=call.milliseconds)] if passing else []
     _add_silent(hops, call, outcome, scene)
     hops = _with_words_of_applications(hops, outcome)
     version, result = (outcome.version, outcome.status) if outcome else (None, call.status)

@@ -57,12 +57,23 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
         words = f"port {number} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"
         advice = "name it http, or begin its name with http-"
         if urlsplit(url).scheme == "https":
-            behind = [each for pod, _ in scene.cluster.endpoints(service, found) for each in pod.containers]
             advice = "the program speaks TLS itself"
-            if any(each.stands_in for each in behind):
-                advice = f"what stands in speaks no TLS, it says a line to tcp://{service.name}:{number}"
         return Hop(**{**vars(hop), "notes": (words, advice)})
     return None
+
+
+def passing_hop(origin: str, url: str, scene: Scene) -> Hop | None:
+    """Return what is to be said of a call that its caller's sidecar passed on as it was; None without a sidecar."""
+    pod = scene.pod(origin)
+    if pod is None or not pod.in_mesh:
+        return None
+    host = urlsplit(url).hostname
+    limits = [f"{each.kind}/{each.name}" for each in scene.policies_for(pod.name, "Sidecar")]
+    why = f"{host} is a pod's own name or address"
+    if limits and _service(url, pod, scene):
+        why = f"{' and '.join(limits)} does not let the sidecar know {host}"
+    notes = (why, "the call passes through as it is: in plain text, and by no rule")
+    return Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0, notes=notes)
 
 
 def _outside(pod: Pod, url: str, scene: Scene, *, is_failed: bool) -> Hop | None:

@@ -32,6 +32,15 @@ spec:
     - {name: grpc, port: 7070}
 ---
 """
+_SIDECAR = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: near, namespace: consumer}
+spec:
+  workloadSelector: {labels: {version: v2}}
+  egress: [{hosts: [./*]}]
+---
+"""
 _ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: %(kind)s
@@ -74,7 +83,8 @@ _REWRITTEN = "filters: [{type: URLRewrite, urlRewrite: {path: {type: %s, %s}}}]"
 MESH = "".join(
     [
         *(_ECHO % {"version": version, "namespace": "mesh"} for version in ("v1", "v2")),
-        _ECHO % {"version": "v1", "namespace": "consumer"},
+        *(_ECHO % {"version": version, "namespace": "consumer"} for version in ("v1", "v2")),
+        _SIDECAR,
         _SERVICE % {"name": "echo", "selector": "{app: echo}"},
         *(_SERVICE % {"name": f"echo-{each}", "selector": f"{{app: echo, version: {each}}}"} for each in ("v1", "v2")),
         route(
@@ -123,7 +133,8 @@ def call(tmp_path_factory, engine):
     def make(url, origin="echo-v1.mesh", **headers):
         pairs = [[name.replace("_", "-"), value] for name, value in headers.items()]
         wish = {"from": origin, "url": f"http://{url}", "headers": pairs}
-        answer = ask(lab.lab.door.path, "POST", "/call", wish, timeout_seconds=30)["answer"]
+        reply = ask(lab.lab.door.path, "POST", "/call", wish, timeout_seconds=30)
+        answer = {**reply["answer"], "hops": reply["hops"]}
         return answer, json.loads(answer["body"]) if answer["version"] else {}
 
     yield make
@@ -195,6 +206,16 @@ def test_where_a_route_holds(call, url, origin, set_by):
     answer, said = call(url, origin)
     assert said["hostname"].startswith(url.partition(".")[0].partition(":")[0])
     assert answer["headers"].get("x-set") == set_by
+
+
+@pytest.mark.thorough
+def test_what_a_sidecar_does_not_know(call):
+    """What a Sidecar object leaves out is called as it is: by no route, and in plain text."""
+    answer, said = call("echo-v1.mesh:8080", "echo-v2.consumer")
+    assert (said["hostname"], answer["headers"].get("x-set")) == ("echo-v1-1", None)
+    first, second = answer["hops"][:2]
+    assert first["notes"][0] == "Sidecar/near does not let the sidecar know echo-v1.mesh"
+    assert (second["direction"], second["identity"]) == ("inbound", None)
 
 
 @pytest.mark.thorough

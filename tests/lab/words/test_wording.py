@@ -162,6 +162,17 @@ def test_connections():
     assert words(_policy("gateway.networking.k8s.io/v1", "TCPRoute", route)) == "a"
 
 
+def test_sidecars():
+    """A Sidecar is told with the hosts that it lets pods know."""
+    spec = {
+        "workloadSelector": {"labels": {"app": "web"}},
+        "egress": [{"hosts": ["./*", "istio-system/*"]}],
+        "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+    }
+    policy = _policy("networking.istio.io/v1", "Sidecar", spec)
+    assert words(policy) == "knows ./*, istio-system/*, REGISTRY_ONLY, for app=web"
+
+
 CHANGES = {
     "weights": (
         virtual_service(
