@@ -87,7 +87,7 @@ function drawLab() {
   const focused = document.activeElement?.dataset?.turns;
   $("policies").replaceChildren(...policies.flatMap(({ label, file, lines, more }) => {
     const heading = make("h3", label);
-    heading.append(make("span", ` ${file.split("/").at(-1)}`, "quiet"));
+    heading.append(" ", make("span", file.split("/").at(-1), "quiet"));
     return [heading, codeOf(lines, desk && token, file), ...(more ? [make("p", "and more lines, which are in the file", "quiet")] : [])];
   }), ...(policies.length ? [] : [make("p", "No policy is in force: calls go as they would without a mesh.", "quiet")]));
   if (focused) [...document.querySelectorAll("[data-turns]")].find((other) => other.dataset.turns === focused)?.focus();

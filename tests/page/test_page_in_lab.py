@@ -283,6 +283,7 @@ def test_what_runs_is_shown(show_lab, lab):
     assert page.inner_text("#lab-title") == "Lesson 2 of 32: A weighted split"
     assert page.inner_text("#edited") == "VirtualService/webserver changed (50 % v1 -> 75 % v1)"
     assert [each.strip() for each in marked(page)] == ["weight: 75"]
+    assert page.inner_text("#policies h3") == "VirtualService/webserver split.yaml"
     assert "<b>v27</b>" in page.inner_text("#policies")
     assert page.locator("#policies input").count() == 0  # without the token of the printed link
     assert not any(page.is_visible(each) for each in ("#about", "#verdict", "#checks"))
