@@ -199,6 +199,19 @@ def test_slow_answers_look_slow(show):
 
 
 @in_browser
+@pytest.mark.thorough
+def test_the_ring_of_a_slow_failure_stays_in_its_place(show):
+    """The ring of a failure is no larger than its square, whoever answered, so that none is cut at its neighbours."""
+    page = show([slow(v(1, 1, 500), 0.3), slow(by_mesh(504, "upstream request timeout"), 0.3)], "?rate=20")
+    answers(page, 6)
+    sizes = page.locator("#dots .fail span").evaluate_all(
+        "all => all.map((each) => ['::after', null].map((part) => parseFloat(getComputedStyle(each, part).width)))"
+    )
+    assert len(sizes) >= 6
+    assert all(0 < ring <= square for ring, square in sizes)
+
+
+@in_browser
 def test_all_speak_of_one_window(show):
     """Figures, shares, stream and tables count the same calls of the same seconds, and say which."""
     page = show([*SCENES["overflow"], *SCENES["third failing"]], "?rate=50&window=5")
