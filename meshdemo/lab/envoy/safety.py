@@ -8,6 +8,7 @@ TypedStruct, which Envoy reads as JSON. Extensions that are not known here count
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -84,6 +85,8 @@ _FILE_LOG = "envoy.extensions.access_loggers.file."
 _FILE_CERTIFICATE = "file-cert:"
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONGEST_VALUE = 80
+# Envoy's API has some thousands of fields and types; what else a manifest names need not be remembered.
+_REMEMBERED = 10_000
 
 
 class SafeEngine:
@@ -153,18 +156,13 @@ def _unsafe(value: Any, field: str) -> Iterator[str]:
 def _unsafe_message(message: Resource, field: str) -> Iterator[str]:
     kinds = [str(message[key]).rpartition("/")[2] for key in ("@type", "type_url", "typeUrl") if key in message]
     for kind in kinds:
-        if not _KNOWN.fullmatch(kind) or _CODE.search(kind):
-            if _CODE.search(kind):
-                yield f"{kind} runs code"
-            elif _FILES.search(kind):
-                yield f"{kind} reads or writes files"
-            else:
-                yield f"what {kind} does is not known to be harmless"
+        if problem := _unsafe_kind(kind):
+            yield problem
     for key, inner in message.items():
-        name = _WORD_START.sub("_", key).lower()
+        name, is_of_file = _read_field(key)
         if name == "filter_metadata":  # data, which no message is made of
             continue
-        if _FILE_FIELDS.fullmatch(name) and inner:
+        if is_of_file and inner:
             yield f"{name} {_shown(inner)} uses a file or variable"
         elif name in ("library", "access_log") and isinstance(inner, str) and inner:
             yield f"{name} {_shown(inner)} uses a file"
@@ -182,6 +180,23 @@ def _unsafe_message(message: Resource, field: str) -> Iterator[str]:
         elif name == "name" and inner == _AGENT and "connect_timeout" in message:
             yield f"a cluster called {_AGENT} would bring certificates that nothing has checked"
         yield from _unsafe(inner, name)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _unsafe_kind(kind: str) -> str:
+    """Return in words what an extension of a type would do, empty where it is harmless."""
+    if _CODE.search(kind):
+        return f"{kind} runs code"
+    if _KNOWN.fullmatch(kind):
+        return ""
+    return f"{kind} reads or writes files" if _FILES.search(kind) else f"what {kind} does is not known to be harmless"
+
+
+@functools.lru_cache(_REMEMBERED)
+def _read_field(key: str) -> tuple[str, bool]:
+    """Return the name of a field as Envoy's API writes it, and whether it names a file, a folder or a variable."""
+    name = _WORD_START.sub("_", key).lower()
+    return name, bool(_FILE_FIELDS.fullmatch(name))
 
 
 def _is_agent(source: Any) -> bool:
