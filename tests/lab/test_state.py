@@ -173,6 +173,6 @@ spec: {replicas: -1}
     assert ["Service/a" in str(error.value), "Deployment/d" in str(error.value)] == [True, True]
     reader = Reader([EXAMPLE, broken], quick, options=ReadOptions(skip_invalid=True))
     state = reader.configure(reader.read())
-    assert [note.partition(": ")[0] for note in state.notes] == ["left out"] * 4
+    assert [note.partition(": ")[0] for note in state.notes] == ["left out"] * 5
     assert [service.name for service in state.cluster.services] == ["proxy", "webserver", "webserverv1", "webserverv2"]
     assert state.cluster.policies == ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from meshdemo.escaping import printable_message
 
@@ -57,6 +58,15 @@ class SeveralError(ManifestError):
     @property
     def errors(self) -> tuple[ManifestError, ...]:
         return self._errors
+
+
+@contextmanager
+def collecting(errors: list[ManifestError]) -> Iterator[None]:
+    """Add what is raised to `errors`, so that the others are found as well."""
+    try:
+        yield
+    except ManifestError as error:
+        errors += error.errors
 
 
 def raise_all(errors: Sequence[ManifestError]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from meshdemo.lab.cluster.model import Cluster, Gateway
 from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resources
+from meshdemo.lab.files.errors import ManifestError, collecting
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, NAMESPACE, SECURITY, TELEMETRY
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import refuse_empty
@@ -20,16 +22,19 @@ from meshdemo.lab.quick.reading.http_route import merge, read_http_route
 from meshdemo.lab.quick.reading.service_entry import read_service_entry
 from meshdemo.lab.quick.reading.virtual_service import read_virtual_service
 from meshdemo.lab.quick.rules import routing
+from meshdemo.lab.quick.rules.destinations import Host, HostPolicy
 from meshdemo.lab.quick.rules.model import RuleSet, Server
 from meshdemo.lab.quick.rules.refusing import ISTIOD, raise_all, refused
 from meshdemo.lab.quick.rules.registry import (
     Registry,
-    check_policies,
+    check_policy,
     gateway_services,
     service_hosts,
     unsupported_parts,
 )
 from meshdemo.lab.quick.rules.routing import Caller
+
+Result = TypeVar("Result")
 
 # Kinds that say who may call whom, what is encrypted and what is told of it: where calls go is the same without them.
 _NOTED = {
@@ -60,7 +65,7 @@ def configure(cluster: Cluster) -> Configuration:
 
     Raise ManifestError for what Istio refuses, and for what is not applied exactly here.
     """
-    unsupported = list(unsupported_parts(cluster))
+    errors: list[ManifestError] = list(unsupported_parts(cluster))
     notes: list[str] = []
     advice: list[str] = []
     not_in_force: list[NotInForce] = []
@@ -70,20 +75,25 @@ def configure(cluster: Cluster) -> Configuration:
     for manifest in cluster.policies:
         kind = (manifest.group, manifest.kind)
         if kind in _NOTED:
-            refuse_empty(manifest.document.get("spec"), f"{manifest.place}: spec", manifest.kind)
+            with collecting(errors):
+                refuse_empty(manifest.document.get("spec"), f"{manifest.place}: spec", manifest.kind)
             notes.append(f"{manifest.place}: not applied by the quick engine: {ISTIOD}")
             not_in_force.append(NotInForce(manifest.id, "", "only --istiod applies it", needs_istiod=True))
         elif kind not in _READ:
-            unsupported.append(refused(manifest.place))
+            errors.append(refused(manifest.place))
     for workload in cluster.workloads:
         for name, _ in workload.template.labels:
             if name in _LABELS_REFUSED:
-                unsupported.append(refused(f"{workload.place}: spec.template.metadata.labels.{name}"))
-    raise_all(unsupported)
-    registry = _registry(cluster)
-    istio = [read_servers(manifest) for manifest in _of_kind(cluster, ISTIO, "Gateway")]
-    listeners = [each for manifest in _of_kind(cluster, GATEWAY_API, "Gateway") for each in read_listeners(manifest)]
-    rule_sets = _rule_sets(cluster, registry, listeners, advice, not_in_force)
+                errors.append(refused(f"{workload.place}: spec.template.metadata.labels.{name}"))
+    entries = _read_each(cluster, ISTIO, "ServiceEntry", lambda each: list(read_service_entry(each)), errors)
+    policies = _read_each(cluster, ISTIO, "DestinationRule", read_destination_rule, errors)
+    istio = _read_each(cluster, ISTIO, "Gateway", read_servers, errors)
+    read_listeners_of = _read_each(cluster, GATEWAY_API, "Gateway", lambda each: list(read_listeners(each)), errors)
+    virtual_services = _read_each(cluster, ISTIO, "VirtualService", read_virtual_service, errors)
+    raise_all(errors)
+    listeners = [listener for each in read_listeners_of for listener in each]
+    registry = _registry(cluster, entries, policies)
+    rule_sets = _rule_sets(cluster, registry, virtual_services, listeners, advice, not_in_force)
     callers = [pod for pod in cluster.pods if pod.in_mesh and cluster.calls(pod)]
     resources = {pod.name: _sidecar(pod, registry, rule_sets) for pod in callers}
     for gateway in cluster.gateways:
@@ -101,46 +111,65 @@ def _of_kind(cluster: Cluster, group: str, kind: str) -> list[Manifest]:
     return sorted(found, key=lambda manifest: manifest.name)
 
 
-def _registry(cluster: Cluster) -> Registry:
-    """Return all hosts and the policies for them."""
+def _read_each(
+    cluster: Cluster, group: str, kind: str, reader: Callable[[Manifest], Result], errors: list[ManifestError]
+) -> list[Result]:
+    """Return what the objects of a kind say, in the order in which they count; what is wrong is added to `errors`."""
+    found = []
+    for manifest in _of_kind(cluster, group, kind):
+        with collecting(errors):
+            found.append(reader(manifest))
+    return found
+
+
+def _registry(cluster: Cluster, entries: Sequence[Sequence[Host]], policies: Sequence[HostPolicy]) -> Registry:
+    """Return all hosts and the policies for them; `entries` are the hosts of each ServiceEntry."""
     hosts = {host.name: host for host in (*service_hosts(cluster), *gateway_services(cluster))}
-    entries = [
-        (host, manifest)
-        for manifest in _of_kind(cluster, ISTIO, "ServiceEntry")
-        for host in read_service_entry(manifest)
-    ]
+    manifests = _of_kind(cluster, ISTIO, "ServiceEntry")
+    more = [(host, manifest) for manifest, of_it in zip(manifests, entries, strict=True) for host in of_it]
+    errors: list[ManifestError] = []
     # The first by name has an address that several name (push_context.go, SortServicesByCreationTime).
-    for host, manifest in sorted(entries, key=lambda entry: entry[0].name):
+    for host, manifest in sorted(more, key=lambda entry: entry[0].name):
         if host.name in hosts:
-            raise refused(f"{manifest.place}: spec.hosts", f"{host.name} is a host of another object as well")
-        hosts[host.name] = host
-    policies = tuple(read_destination_rule(manifest) for manifest in _of_kind(cluster, ISTIO, "DestinationRule"))
-    registry = Registry(hosts, policies, bool(cluster.services))
-    check_policies(policies, registry)
+            problem = f"{host.name} is a host of another object as well"
+            errors.append(refused(f"{manifest.place}: spec.hosts", problem))
+        hosts.setdefault(host.name, host)
+    registry = Registry(hosts, tuple(policies), bool(cluster.services))
+    for policy in policies:
+        with collecting(errors):
+            check_policy(policy, registry)
+    raise_all(errors)
     return registry
 
 
 def _rule_sets(
     cluster: Cluster,
     registry: Registry,
+    virtual_services: Sequence[RuleSet],
     listeners: Sequence[Listener],
     advice: list[str],
     not_in_force: list[NotInForce],
 ) -> list[RuleSet]:
     """Return all rules, in the order in which they count, after a look at every host and destination."""
-    virtual_services = [read_virtual_service(manifest) for manifest in _of_kind(cluster, ISTIO, "VirtualService")]
+    errors: list[ManifestError] = []
     istio_gateways = {f"{NAMESPACE}/{manifest.name}" for manifest in _of_kind(cluster, ISTIO, "Gateway")}
-    routing.check_hosts(virtual_services, registry, istio_gateways)
+    for rule_set in virtual_services:
+        with collecting(errors):
+            routing.check_hosts(rule_set, registry, istio_gateways)
     services = {service.host: [port.number for port in service.ports] for service in cluster.services}
     attachments = []
     for manifest in _of_kind(cluster, GATEWAY_API, "HTTPRoute"):
-        attached, of_route = read_http_route(manifest, listeners, services)
-        attachments += attached
-        advice += of_route
-        if not attached:
-            not_in_force.append(NotInForce(manifest.id, "", "no Service or Gateway takes it"))
+        with collecting(errors):
+            attached, of_route = read_http_route(manifest, listeners, services)
+            attachments += attached
+            advice += of_route
+            if not attached:
+                not_in_force.append(NotInForce(manifest.id, "", "no Service or Gateway takes it"))
     rule_sets = routing.ordered([*virtual_services, *merge(attachments)])
-    routing.check_destinations(rule_sets, registry)
+    for destination in routing.destinations_of(rule_sets):
+        with collecting(errors):
+            registry.check(destination)
+    raise_all(errors)
     return rule_sets
 
 

@@ -22,7 +22,7 @@ from meshdemo.lab.quick.rules.destinations import (
 )
 from meshdemo.lab.quick.rules.model import Destination, Server
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
-from meshdemo.lab.quick.rules.registry import Registry, check_policies, merged, service_hosts
+from meshdemo.lab.quick.rules.registry import Registry, check_policy, merged, service_hosts
 
 
 def rule(name="webserver", **spec):
@@ -267,10 +267,10 @@ def test_pods_outside_the_mesh(tmp_path):
     """What passes through would call all pods of a Service by TLS, so that none may be outside the mesh."""
     passing = rule(subsets=[{"name": "a", "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}])
     known = registry(tmp_path, passing)
-    check_policies([passing], known)
+    check_policy(passing, known)
     outside = {name: dataclasses.replace(host, has_outsiders=True) for name, host in known.hosts.items()}
     with pytest.raises(ManifestError, match=r"pods of webserver that are not in the mesh.*istiod"):
-        check_policies([passing], dataclasses.replace(known, hosts=outside))
+        check_policy(passing, dataclasses.replace(known, hosts=outside))
 
 
 def test_entries_with_endpoints():

@@ -317,6 +317,37 @@ def test_refused(tmp_path, manifests, problem):
     assert "--istiod" not in str(error.value)
 
 
+def test_all_that_is_wrong_at_once(tmp_path):
+    """What objects say is refused in one go, too, and then all names that lead nowhere, each once."""
+
+    def problems(*manifests):
+        with pytest.raises(ManifestError) as error:
+            configure(cluster_of(tmp_path, *manifests))
+        return [
+            line.rpartition("policy.yaml: ")[2].partition(": is not supported")[0]
+            for line in str(error.value).splitlines()
+        ]
+
+    tls = [
+        manifest("DestinationRule", {"host": "webserver", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}, x)
+        for x in "ab"
+    ]
+    assert problems(*tls, virtual_service({**to(), "corsPolicy": {"nonsense": 1}}))[:2] == [
+        "DestinationRule/a: spec.trafficPolicy.tls",
+        "DestinationRule/b: spec.trafficPolicy.tls",
+    ]
+    assert problems(*tls)[2:] == ["for each of these: --istiod applies it, or says why Istio does not"]
+    subset = {"route": [{"destination": {"host": "webserver", "subset": "a"}}]}
+    assert [
+        line.partition(": no ")[0] for line in problems(virtual_service(subset, {**subset, "mirror": {"host": "m"}}))
+    ] == [
+        "VirtualService/webserver: spec.http[0].route[0].destination.subset",
+        "VirtualService/webserver: spec.http[1].route[0].destination.subset",
+        "VirtualService/webserver: spec.http[1].mirror.host",
+    ]
+    assert len(problems(EMPTY_SUBSET, virtual_service(subset, {**subset, "name": "b"}))) == 1
+
+
 def test_an_empty_subset_that_nothing_is_sent_to(tmp_path):
     """An application's files define the subsets of all its versions, also of those that do not run."""
     found = configure(cluster_of(tmp_path, EMPTY_SUBSET))

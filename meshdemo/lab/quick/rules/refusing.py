@@ -21,7 +21,11 @@ class UnsupportedError(RefusalError):
 
 
 class _SeveralUnsupportedError(SeveralError, UnsupportedError):
-    """Several objects that this engine does not do exactly."""
+    """Several parts of files that this engine does not do exactly."""
+
+
+class _SeveralRefusalError(SeveralError, RefusalError):
+    """Several parts of files that Istio takes, and this engine does not."""
 
 
 class MissingError(RefusalError):
@@ -33,10 +37,17 @@ def refused(place: str, problem: str = "is not supported by the quick engine") -
     return UnsupportedError(place, problem, ISTIOD)
 
 
-def raise_all(errors: Sequence[UnsupportedError]) -> None:
-    """Raise what was refused, several at once; do nothing where nothing was."""
+def raise_all(errors: Sequence[ManifestError]) -> None:
+    """Raise what was refused, several at once, each once; do nothing where nothing was."""
+    errors = list({str(each): each for each in errors}.values())
+    if len(errors) == 1:
+        raise errors[0]
     if errors:
-        raise errors[0] if len(errors) == 1 else _SeveralUnsupportedError(errors)
+        kinds = {RefusalError: _SeveralRefusalError, UnsupportedError: _SeveralUnsupportedError}
+        several = SeveralError
+        for kind, made in kinds.items():
+            several = made if all(isinstance(each, kind) for each in errors) else several
+        raise several(errors)
 
 
 def missing(place: str, problem: str, name: str, known: Iterable[str]) -> MissingError:

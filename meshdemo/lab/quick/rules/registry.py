@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from meshdemo.lab.cluster.model import ENDPOINTS, Cluster, Service, ServicePort
@@ -226,17 +226,13 @@ def _pods(cluster: Cluster, service: Service, port: ServicePort) -> tuple[Endpoi
     return tuple(Endpoint(pod.address, number, pod.labels) for pod, number in cluster.endpoints(service, port))
 
 
-def check_policies(policies: Iterable[HostPolicy], registry: Registry) -> None:
-    """Refuse policies for hosts that do not exist, which a typing mistake would make, and what is not exact here."""
-    for policy in policies:
-        for host in registry.hosts.values():
-            if host.has_outsiders and subset_of(host.name, policy.host) and _passes_through(policy):
-                problem = (
-                    f"PASSTHROUGH calls the pods of {short_name(host.name)} that are not in the mesh by TLS as well"
-                )
-                raise refused(policy.place, problem)
-        if is_wildcard(policy.host):
-            continue
+def check_policy(policy: HostPolicy, registry: Registry) -> None:
+    """Refuse a policy for a host that does not exist, which a typing mistake would make, and what is not exact here."""
+    for host in registry.hosts.values():
+        if host.has_outsiders and subset_of(host.name, policy.host) and _passes_through(policy):
+            problem = f"PASSTHROUGH calls the pods of {short_name(host.name)} that are not in the mesh by TLS as well"
+            raise refused(policy.place, problem)
+    if not is_wildcard(policy.host):
         registry.find(policy.host, f"{policy.place}.host")
 
 

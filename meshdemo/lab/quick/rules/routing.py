@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.quick.rules.destinations import Host
@@ -115,22 +115,18 @@ def _named(found: Iterable[tuple[str, Host | None, tuple[Route, ...]]], port: in
     return sorted(virtual_hosts.values(), key=lambda each: each.name)
 
 
-def check_hosts(rule_sets: Iterable[RuleSet], registry: Registry, gateways: Collection[str]) -> None:
+def check_hosts(rule_set: RuleSet, registry: Registry, gateways: Collection[str]) -> None:
     """Refuse gateways that do not exist, and hosts that sidecars would not know as they are meant."""
-    for rule_set in rule_sets:
-        for index, gateway in enumerate(rule_set.gateways):
-            if gateway not in (MESH, *gateways):
-                names = [name.removeprefix(f"{NAMESPACE}/") for name in gateways]
-                name = gateway.removeprefix(f"{NAMESPACE}/")
-                raise missing(f"{rule_set.place}.gateways[{index}]", "no Gateway of Istio has the name", name, names)
-        for index, host in enumerate(rule_set.hosts):
-            place = f"{rule_set.place}.hosts[{index}]"
-            if MESH not in rule_set.gateways:
-                continue
-            if is_wildcard(host):
-                continue
-            if host.endswith(".svc.cluster.local") or (host not in registry.hosts and _is_short(host)):
-                registry.find(host, place)
+    for index, gateway in enumerate(rule_set.gateways):
+        if gateway not in (MESH, *gateways):
+            names = [name.removeprefix(f"{NAMESPACE}/") for name in gateways]
+            name = gateway.removeprefix(f"{NAMESPACE}/")
+            raise missing(f"{rule_set.place}.gateways[{index}]", "no Gateway of Istio has the name", name, names)
+    for index, host in enumerate(rule_set.hosts if MESH in rule_set.gateways else ()):
+        if is_wildcard(host):
+            continue
+        if host.endswith(".svc.cluster.local") or (host not in registry.hosts and _is_short(host)):
+            registry.find(host, f"{rule_set.place}.hosts[{index}]")
 
 
 def _is_short(host: str) -> bool:
@@ -138,11 +134,11 @@ def _is_short(host: str) -> bool:
     return host.endswith((".default", ".default.svc", ".svc"))
 
 
-def check_destinations(rule_sets: Iterable[RuleSet], registry: Registry) -> None:
-    """Refuse destinations that do not exist."""
+def destinations_of(rule_sets: Iterable[RuleSet]) -> Iterator[Destination]:
+    """Yield where rules send calls and copies of them."""
     for rule in (rule for rule_set in rule_sets for rule in rule_set.rules):
-        for destination in (*(each.destination for each in rule.targets), *(each.destination for each in rule.mirrors)):
-            registry.check(destination)
+        yield from (each.destination for each in rule.targets)
+        yield from (each.destination for each in rule.mirrors)
 
 
 def gateway_hosts(
