@@ -2,8 +2,11 @@
 
 import pytest
 import routes
+from istiod import istiod
+from records import load_objects
 
 from meshdemo.lab.xray.evaluation import Evaluation
+from meshdemo.lab.xray.naming import RuleBook
 
 
 def outcomes(engine, count):
@@ -49,3 +52,44 @@ def test_command(evaluation, outcome, code, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert f"1 {outcome}" in printed
     assert ("evaluated Evaluation" in printed) == bool(code)
+
+
+REGEX = "RegularExpression"
+METHODS = [
+    {"method": {"service": "a.B", "method": "C"}},
+    {"method": {"service": "a.B"}},
+    {"method": {"method": "D"}},
+    {"method": {"type": REGEX, "service": "x.*"}},
+    {"method": {"type": REGEX, "service": "x.*", "method": "m"}},
+    {"headers": [{"name": "Foo", "value": "1"}]},
+    {"method": {"service": "q"}, "headers": [{"name": "foo", "type": REGEX, "value": "a.*"}]},
+]
+PATHS = [
+    {"path": {"value": "/v2/"}},
+    {"path": {"type": "Exact", "value": "/x/"}},
+    {"path": {"type": REGEX, "value": "/r[0-9]+"}},
+    {"headers": [{"name": "A", "value": "1"}, {"name": "b", "type": REGEX, "value": ".*"}]},
+    {"queryParams": [{"name": "q", "value": "1"}, {"name": "p", "type": REGEX, "value": "z+"}], "method": "POST"},
+    {"method": "GET", "path": {"value": "/v2"}},
+]
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("built_istiod")
+@pytest.mark.parametrize(("kind", "matches"), [("GRPCRoute", METHODS), ("HTTPRoute", PATHS)])
+def test_which_match_of_the_gateway_api(kind, matches):
+    """Each route that Istio makes of a rule with several matches is known to come from one of them, and all occur."""
+    rule = {"matches": matches, "backendRefs": [{"name": "webserver", "port": 80}]}
+    parent = {"group": "", "kind": "Service", "name": "webserver", "port": 80}
+    spec = {"parentRefs": [parent], "rules": [rule]}
+    version = "gateway.networking.k8s.io/v1"
+    cluster = load_objects([{"apiVersion": version, "kind": kind, "metadata": {"name": "r"}, "spec": spec}])
+    book = RuleBook(cluster.policies, {})
+    found = [
+        book.find(route["name"], match=route["match"]).match
+        for configuration in istiod(cluster).resources["proxy-1"].routes
+        for host in configuration["virtual_hosts"]
+        for route in host.get("routes", [])
+        if route["name"] == "default.r.0"
+    ]
+    assert set(found) == {*range(len(matches))}
