@@ -7,7 +7,6 @@ for a rule of an HTTPRoute of the object's name and the rule's number. Envoy sho
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,9 +49,18 @@ def name_rules(policies: Sequence[Manifest]) -> tuple[Manifest, ...]:
 
     An EnvoyFilter may ask for a route by its name: then nothing is named.
     """
-    if any(each.kind == "EnvoyFilter" and '"route": {' in json.dumps(each.document, default=str) for each in policies):
+    if any(each.kind == "EnvoyFilter" and _asks_for_a_name(each.document) for each in policies):
         return tuple(policies)
     return tuple(_named(each) if _is_virtual_service(each) else each for each in policies)
+
+
+def _asks_for_a_name(value: Any, *, of_route: bool = False) -> bool:
+    """Return whether a part of an EnvoyFilter asks for a route by its name: `match...route: {name: ...}`."""
+    if isinstance(value, dict):
+        return (of_route and "name" in value) or any(
+            _asks_for_a_name(inner, of_route=key == "route") for key, inner in value.items()
+        )
+    return isinstance(value, list) and any(map(_asks_for_a_name, value))
 
 
 class RuleBook:
@@ -86,7 +94,8 @@ class RuleBook:
             of_host = [each for each in found if wanted & set(_hosts(each[0]))]
             found = of_object or of_host or found
         if not found:
-            return None
+            whole = (each for each in self._policies if object_path.endswith(f"/{each.namespace}/{_of_path(each)}"))
+            return next((self.rule_of(each) for each in whole), None)
         manifest = found[0][0]
         numbers = [(rule, number) for each, rule, number in found if each is manifest]
         rules = {rule for rule, _ in numbers}

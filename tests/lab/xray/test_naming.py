@@ -58,10 +58,10 @@ def test_what_is_odd_is_left_for_the_engine():
         assert type(named.document["spec"]["http"]) is type(http)
 
 
-def test_filters_that_ask_for_a_route():
-    """Where an EnvoyFilter asks for a route by its name, nothing is named."""
-    match = {"routeConfiguration": {"vhost": {"route": {"name": "default"}}}}
-    spec = {"configPatches": [{"applyTo": "HTTP_ROUTE", "match": match}]}
+@pytest.mark.parametrize(("route", "is_named"), [({"name": "default"}, False), ({"action": "ANY"}, True)])
+def test_filters(route, is_named):
+    """Where an EnvoyFilter asks for a route by its name, nothing is named; the object is known nevertheless."""
+    spec = {"configPatches": [{"applyTo": "HTTP_ROUTE", "match": {"routeConfiguration": {"vhost": {"route": route}}}}]}
     patch = manifest(
         {
             "apiVersion": "networking.istio.io/v1alpha3",
@@ -70,7 +70,10 @@ def test_filters_that_ask_for_a_route():
             "spec": spec,
         }
     )
-    assert name_rules([SERVICE, patch]) == (SERVICE, patch)
+    assert (name_rules([SERVICE, patch]) != (SERVICE, patch)) == is_named
+    path = f"/apis/networking.istio.io/v1/namespaces/default/virtual-service/{SERVICE.name}"
+    found = RuleBook([SERVICE, patch], {}).find("", path)
+    assert (found.kind, found.name, found.rule) == ("VirtualService", SERVICE.name, None)
 
 
 def test_rules_by_route():
