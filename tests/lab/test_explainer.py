@@ -1,9 +1,11 @@
 """Calls that a lab makes and explains: rule, destination, tries, and who decided, by its door."""
 
+import json
+
 import pytest
 import yaml
 from lab_support import EXAMPLE, K8S, RunningLab
-from support import get, wait_until
+from support import OF_THE_PAGE, get, wait_until
 
 from meshdemo.errors import StartError
 from meshdemo.lab import explainer
@@ -180,6 +182,19 @@ def test_matches_of_the_gateway_api(explain):
     hop = sidecar(explain(yaml.safe_dump(route), "/v2/x"))
     assert (hop["rule"]["name"], hop["rule"]["rule"], hop["rule"]["match"]) == ("webserver", 0, 2)
     assert {each["rule"]["match"] for each in hop["passed_over"]} in ({1}, {0, 1})
+
+
+def test_what_the_page_says_of_an_empty_404(explain, running):
+    """The page has the reason from the Envoy that answered: no route is one, and an answer of a policy is none."""
+    rule = {"match": [{"uri": {"prefix": "/direct"}}], "directResponse": {"status": 404}}
+    explain(virtual_service(rule), "/direct")
+
+    def reasons(path):
+        _, _, text = get(running.port, f"/ui/calls?rate=2&seconds=1&path={path}", **OF_THE_PAGE)
+        return {sample["reason"] for sample in map(json.loads, text.splitlines()) if "milliseconds" in sample}
+
+    assert reasons("/direct") == {"404"}
+    assert reasons("/elsewhere") == {"no route (NR)"}
 
 
 def test_mirrors(explain):
