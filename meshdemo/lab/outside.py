@@ -127,7 +127,7 @@ class Outside:
     def addresses(self, state: State) -> list[Address]:
         """Return what can be called from outside, what leads to the whole application first."""
         found = [
-            Address(entrance.name, f"http://{HOST}:{port}/", port)
+            Address(entrance.name, _url(entrance.scheme, port), port)
             for entrance, port in self.public_ports(state.cluster)
         ]
         for gateway in state.cluster.gateways:
@@ -136,10 +136,9 @@ class Outside:
                 continue
             for name in outbound_names(resources):
                 port = self._gateway_port(gateway, name)
-                scheme = "https" if _speaks_tls(resources, name) else "http"
                 number = _number(name)
                 label = f"gateway {gateway.name}, port {number}"
-                found.append(Address(label, f"{scheme}://{HOST}:{port}/", port, number))
+                found.append(Address(label, _url(_scheme(resources, name), port), port, number))
         return found
 
     def service_rules(self, cluster: Cluster, namespace: str) -> tuple[tuple[str, str | int], ...]:
@@ -203,10 +202,17 @@ class Outside:
         return self._ports.wish(("gateway", gateway.name, listener), wanted)
 
 
-def _speaks_tls(resources: Resources, listener: str) -> bool:
-    """Return whether a listener ends TLS, or passes it on by the server's name."""
+def _scheme(resources: Resources, listener: str) -> str:
+    """Return how a listener is called: by https where it ends TLS or passes it on, else by what it forwards."""
     chains = next(each for each in resources.listeners if each["name"] == listener).get("filter_chains", [])
-    return any("transport_socket" in chain or "server_names" in chain.get("filter_chain_match", {}) for chain in chains)
+    if any("transport_socket" in chain or "server_names" in chain.get("filter_chain_match", {}) for chain in chains):
+        return "https"
+    kinds = {each.get("typed_config", {}).get("@type", "") for chain in chains for each in chain.get("filters", ())}
+    return "tcp" if any(kind.endswith(".TcpProxy") for kind in kinds) else "http"
+
+
+def _url(scheme: str, port: int) -> str:
+    return f"{scheme}://{HOST}:{port}{'' if scheme == 'tcp' else '/'}"
 
 
 def _number(listener: str) -> int:

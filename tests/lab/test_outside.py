@@ -8,10 +8,13 @@ from support import free_port
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
+from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.control_plane import ControlPlane
+from meshdemo.lab.envoy.node import public_entrances
+from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.lab import Lab, LabOptions
-from meshdemo.lab.outside import Outside, _speaks_tls
+from meshdemo.lab.outside import Outside, _scheme
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.state import Reader
@@ -90,17 +93,27 @@ def test_rules_for_pods_outside_the_mesh(outside):
 @pytest.mark.parametrize(
     ("chain", "expected"),
     [
-        ({"filters": []}, False),
-        ({"filter_chain_match": {"destination_port": 80}}, False),
-        ({"transport_socket": {"name": "envoy.transport_sockets.tls"}}, True),
-        ({"filter_chain_match": {"server_names": ["demo.example.com"]}}, True),
+        ({"filters": []}, "http"),
+        ({"filter_chain_match": {"destination_port": 80}}, "http"),
+        ({"filters": [{"typed_config": {"@type": "type.googleapis.com/envoy...v3.TcpProxy"}}]}, "tcp"),
+        ({"transport_socket": {"name": "envoy.transport_sockets.tls"}}, "https"),
+        ({"filter_chain_match": {"server_names": ["demo.example.com"]}}, "https"),
     ],
 )
-def test_what_speaks_tls(chain, expected):
-    """A listener is called by https where it ends TLS, and where it passes TLS on."""
+def test_schemes(chain, expected):
+    """A listener is called by https where it ends TLS, and where it passes TLS on, by tcp where no HTTP is spoken."""
     resources = Resources(listeners=[{"name": "0.0.0.0_80"}, {"name": "0.0.0.0_443", "filter_chains": [chain]}])
-    assert _speaks_tls(resources, "0.0.0.0_443") is expected
-    assert not _speaks_tls(resources, "0.0.0.0_80")
+    assert _scheme(resources, "0.0.0.0_443") == expected
+    assert _scheme(resources, "0.0.0.0_80") == "http"
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("web", "http"), ("grpc", "http"), ("tcp-db", "tcp"), ("https", "https")])
+def test_schemes_of_services(tmp_path, name, scheme):
+    """A Service's port is called by what it says that it is for."""
+    path = tmp_path / "a.yaml"
+    path.write_text(SERVICE.replace("name: http,", f"name: {name},") % "db")
+    cluster = read_cluster(Loader([EXAMPLE, path]).load()[0])
+    assert next(each.scheme for each in public_entrances(cluster) if each.name == "service/db") == scheme
 
 
 def test_two_labs_at_one_moment(tmp_path):

@@ -19,11 +19,15 @@ _TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.
 
 @dataclass(frozen=True)
 class Entrance:
-    """Something that can be called: its name, such as `service/proxy`, a port, and the pods that stand behind it."""
+    """Something that can be called: its name, such as `service/proxy`, a port, and the pods that stand behind it.
+
+    `scheme` is that of its URL, as far as the port says what it is for.
+    """
 
     name: str
     port: int
     endpoints: tuple[tuple[Pod, int], ...]
+    scheme: str = "http"
 
     @property
     def key(self) -> str:
@@ -57,9 +61,9 @@ def service_entrances(cluster: Cluster) -> list[tuple[Service, Entrance]]:
 
 
 def _of_service(cluster: Cluster, service: Service, port: ServicePort) -> Entrance:
-    return Entrance(
-        f"service/{unique_name(service.name, service.namespace)}", port.number, tuple(cluster.endpoints(service, port))
-    )
+    scheme = "https" if port.is_for_tls else "tcp" if port.is_for_tcp else "http"
+    name = f"service/{unique_name(service.name, service.namespace)}"
+    return Entrance(name, port.number, tuple(cluster.endpoints(service, port)), scheme)
 
 
 def resources_of(entrances: Sequence[Entrance]) -> Resources:

@@ -9,7 +9,7 @@ from typing import Any
 from meshdemo.lab.cluster.model import DOMAIN, Cluster
 from meshdemo.lab.engine import NotInForce
 from meshdemo.lab.files.errors import ManifestError, suggestion
-from meshdemo.lab.files.kinds import GATEWAY_API
+from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO
 from meshdemo.lab.files.manifest import Manifest, locate
 
 # Conditions, and what they are where all is well (Gateway API, "GEP-1364: Status and Conditions").
@@ -81,7 +81,10 @@ def _unsaid(policy: Manifest, cluster: Cluster) -> Iterator[_Found]:
         is_there = (GATEWAY_API, "Gateway", namespace, name) in gateways
         missing = _missing_port(policy, parent, cluster) if kind == "Service" else ""
         if kind == "Gateway" and not is_there:
-            missing = f"there is no Gateway {name}{suggestion(name, gateways.values())}"
+            of_api = [own for (group, *_), own in gateways.items() if group == GATEWAY_API]
+            missing = f"there is no Gateway {name}{suggestion(name, of_api)}"
+            if (ISTIO, "Gateway", namespace, name) in gateways:
+                missing = f"the Gateway {name} is one of Istio's, and a route's is of {GATEWAY_API}"
         if missing:
             field = f"spec.parentRefs[{index}]"
             yield field, field if len(parents) > 1 else "", "", missing

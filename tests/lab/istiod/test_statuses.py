@@ -96,6 +96,15 @@ def test_what_istio_does_not_say():
     )
 
 
+def test_a_gateway_of_the_other_family():
+    """A route whose parent is a Gateway of Istio's own kind is told so."""
+    istio = manifest("Gateway", {}, "web")
+    route = http_route(RULES[0], parents=[{"name": "web"}])
+    cluster = dataclasses.replace(read_cluster(Loader([EXAMPLE]).load()[0]), policies=(istio, route))
+    ((note,), _) = read_statuses([], cluster)
+    assert note.endswith("the Gateway web is one of Istio's, and a route's is of gateway.networking.k8s.io")
+
+
 KINDS = {"HTTPRoute": "v1beta1", "GRPCRoute": "v1", "TCPRoute": "v1alpha2", "TLSRoute": "v1alpha3"}
 ROUTE = """
 apiVersion: gateway.networking.k8s.io/{version}
