@@ -81,7 +81,7 @@ def _outside(pod: Pod, url: str, scene: Scene, *, is_failed: bool) -> Hop | None
     host = urlsplit(url).hostname or ""
     if not pod.in_mesh or urlsplit(url).scheme != "https" or not host:
         return None
-    entry = next((each for each in scene.policies("ServiceEntry") if host in _items(each, "hosts")), None)
+    entry = next((each for each in scene.policies("ServiceEntry") if _names(each, host)), None)
     closed = next(
         (
             each
@@ -110,6 +110,12 @@ def _outside(pod: Pod, url: str, scene: Scene, *, is_failed: bool) -> Hop | None
         decided_by=decided_by,
         notes=tuple(notes),
     )
+
+
+def _names(entry: Manifest, host: str) -> bool:
+    """Return whether a ServiceEntry is for a host, maybe by a wildcard: `*.example.com`."""
+    hosts = [str(each) for each in _items(entry, "hosts")]
+    return any(host == each or (each.startswith("*") and host.endswith(each[1:])) for each in hosts)
 
 
 def _items(manifest: Manifest, name: str) -> list[Any]:
