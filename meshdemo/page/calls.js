@@ -137,7 +137,7 @@ function clear() {
 }
 
 function add(sample) {
-  sample.at = performance.now();
+  sample.at = performance.now() - (sample.held_milliseconds ?? 0);
   sample.begunAt = Date.parse(sample.begun_at);
   sample.group = sample.version ?? (sample.failed ? sample.reason : sample.text || String(sample.status));
   sample.kind = sample.version !== null ? "version" : sample.failed ? "mesh" : "text";

@@ -67,10 +67,14 @@ class Guesses:
         self.due = min(self.due, now + _ASK_SECONDS)
 
     def settle(self, now: float) -> list[dict[str, Any]]:
-        """Return those that are known by now, put right, and those that nobody will know, as they are."""
+        """Return those that are known by now, put right, and those that nobody will know, as they are.
+
+        Each says for how long it was kept, as `held_milliseconds`.
+        """
         flags = self._ask([sample["id"] for _, sample in self._held])
         settled, held = [], []
         for since, sample in self._held:
+            sample["held_milliseconds"] = round((now - since) * 1000)
             if flags is not None and sample["id"] in flags:
                 settled.append(_put_right(sample, flags[sample["id"]]))
             elif flags is None or now > since + _MOST_SECONDS:

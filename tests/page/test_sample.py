@@ -130,7 +130,8 @@ def test_a_guess_that_stays_one():
     guesses.add(guess(request_id="2"), 0.5)
     assert guesses.settle(0.6) == []
     known["2"] = "NR"
-    assert [each["reason"] for each in guesses.settle(0.7)] == ["no route (NR)"]
+    (settled,) = guesses.settle(0.7)
+    assert (settled["reason"], settled["held_milliseconds"]) == ("no route (NR)", 200)
     assert [each["reason"] for each in guesses.settle(1.1)] == ["probably no route (NR)"]
     guesses.add(guess(), 2.0)
     known = None
