@@ -288,11 +288,13 @@ def test_stand_ins_and_invalid_objects(tmp_path):
         f"{CALL} --expect status=403\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
         "metadata: {name: nobody}\nspec: {}\n"
     )
+    (tmp_path / "front.yaml").write_text(f"#   meshdemo watch --expect 200=100\n{RULE_OF_REVIEWS}")
     words = "--stand-in reviews:status=503 --skip-invalid --replicas 1"
-    files = [str(tmp_path / f"{name}.yaml") for name in ("good", "bad", "secure")]
+    files = [str(tmp_path / f"{name}.yaml") for name in ("good", "bad", "secure", "front")]
     result = CliRunner().invoke(main, ["check", *files, "-f", str(tmp_path / "shop.yaml"), *words.split()])
     assert result.exit_code == 1, result.output
-    assert "2 passed, 2 failed in " in result.output
+    assert "2 passed, 3 failed in " in result.output
+    assert "front.yaml:1: 127.0.0.1:3030 is nothing of the lab, from outside there is nothing" in result.output
     assert "spec.htp: unknown field, did you mean http?" in result.output
     assert "secure.yaml: AuthorizationPolicy/nobody: only --istiod applies it" in result.output
 

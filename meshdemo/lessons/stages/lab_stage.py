@@ -26,13 +26,15 @@ from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
 from meshdemo.lab.state import Files, Reader, State
 from meshdemo.lessons.files.comment import Command
-from meshdemo.lessons.files.reading import EXAMPLE, Lesson, replace_ports
+from meshdemo.lessons.files.reading import EXAMPLE, Lesson, ports_of, replace_ports
 from meshdemo.lessons.stages.desk import FRONT, Desk, find_scene
 from meshdemo.lessons.stages.stage import UnusableStageError
 
 # Where the lessons' commands look for the gateways' port 80.
 _GATEWAY_SHIFT = 8000
 _PRIVILEGED = 1024
+# Ports by which commands call nothing but the lab: what stands in front, and gateways.
+_FRONTS = {FRONT, _GATEWAY_SHIFT + 80, _GATEWAY_SHIFT + 443}
 _POLL_SECONDS = 0.05
 _IN_FORCE_SECONDS = 40.0
 # How many lines are kept of what each pod logs.
@@ -100,7 +102,11 @@ class LabStage:
     def translate(self, command: Sequence[str]) -> list[str] | None:
         if command[0] == "kubectl":
             return None  # it opens a port, which the lab has open
-        words = replace_ports(command, self._ports())
+        ports = self._ports()
+        if command[0] == "meshdemo" and (unknown := sorted(ports_of(command) & _FRONTS - ports.keys())):
+            there = ", ".join(f"127.0.0.1:{port}" for port in ports) or "nothing: call with --from"
+            raise StartError(f"127.0.0.1:{unknown[0]} is nothing of the lab, from outside there is {there}.")
+        words = replace_ports(command, ports)
         if words[:2] == ["meshdemo", "call"] and self._lab:
             words += ["--lab", str(self._lab.port)]  # where several labs run
         return words
