@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from meshdemo.answers import read_proxied, shorten
 from meshdemo.reasons import Origin, Reason, confirm, find_reason
 
 #: Tells by x-request-id with which flag an Envoy answered a call itself, empty for one without a flag, None where no
-#: Envoy did; calls of which it knows nothing yet are left out. None where nobody can tell.
-AskFlags = Callable[[Sequence[str]], "Mapping[str, str | None] | None"]
+#: Envoy did; calls of which it knows nothing yet are left out.
+AskFlags = Callable[[Sequence[str]], "Mapping[str, str | None]"]
 
 _TEXT_LENGTH = 200
 # How often somebody is asked for the flags of guesses, and how old one may become; an Envoy says what it logs every
@@ -50,12 +51,23 @@ def make_sample(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _one_line(value) if isinstance(value, str) else value for name, value in sample.items()}
 
 
-class Guesses:
-    """Samples whose reason is a guess, until it is known what an Envoy has logged of their calls."""
+def _start_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
 
-    def __init__(self, ask: AskFlags) -> None:
+
+class Guesses:
+    """Samples whose reason is a guess, until it is known what an Envoy has logged of their calls.
+
+    `ask` may take its time: `start` has it work beside whoever makes the calls.
+    """
+
+    def __init__(self, ask: AskFlags, start: Callable[[Callable[[], None]], None] = _start_thread) -> None:
         self._ask = ask
+        self._start = start
         self._held: list[tuple[float, dict[str, Any]]] = []
+        self._known: dict[str, str | None] = {}
+        self._asking = threading.Semaphore()
+        #: When `settle` has something to do, in seconds.
         self.due = math.inf
 
     def __len__(self) -> int:
@@ -67,23 +79,35 @@ class Guesses:
         self.due = min(self.due, now + _ASK_SECONDS)
 
     def settle(self, now: float) -> list[dict[str, Any]]:
-        """Return those that are known by now, put right, and those that nobody will know, as they are.
+        """Return those that are known by now, put right, and those that nobody knows after a second, as they are.
 
         Each says for how long it was kept, as `held_milliseconds`.
         """
-        flags = self._ask([sample["id"] for _, sample in self._held])
+        ids = [sample["id"] for _, sample in self._held if sample["id"] not in self._known]
+        if ids and self._asking.acquire(blocking=False):
+            try:
+                self._start(lambda: self._learn(ids))
+            except RuntimeError:  # there are too many threads: who asks later may have more luck
+                self._asking.release()
         settled, held = [], []
         for since, sample in self._held:
-            sample["held_milliseconds"] = round((now - since) * 1000)
-            if flags is not None and sample["id"] in flags:
-                settled.append(_put_right(sample, flags[sample["id"]]))
-            elif flags is None or now > since + _MOST_SECONDS:
+            if sample["id"] in self._known:
+                settled.append(_put_right(sample, self._known.pop(sample["id"])))
+            elif now > since + _MOST_SECONDS:
                 settled.append(sample)
             else:
                 held.append((since, sample))
+                continue
+            settled[-1]["held_milliseconds"] = round((now - since) * 1000)
         self._held = held
         self.due = now + _ASK_SECONDS if held else math.inf
         return settled
+
+    def _learn(self, request_ids: Sequence[str]) -> None:
+        try:
+            self._known.update(self._ask(request_ids))
+        finally:
+            self._asking.release()
 
 
 def _put_right(sample: Mapping[str, Any], flag: str | None) -> dict[str, Any]:

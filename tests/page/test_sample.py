@@ -1,9 +1,12 @@
 """What the live page shows of one answer."""
 
 import json
+import math
+import queue
 
 import pytest
 from samples import ENVOY
+from support import wait_until
 
 from meshdemo.page.sample import Guesses, make_sample
 
@@ -94,6 +97,10 @@ def test_whatever_is_answered_is_a_short_line(value):
     assert all(len(text) <= 201 and "\n" not in text for text in found.values() if isinstance(text, str))
 
 
+def at_once(work):
+    work()
+
+
 def guess(text="", status=404, request_id="1"):
     found = sample(text, status, headers=ENVOY | ({"X-Envoy-Upstream-Service-Time": "1"} if text else {}))
     assert found["guessed"]
@@ -115,7 +122,7 @@ def guess(text="", status=404, request_id="1"):
 )
 def test_a_guess_is_put_right(text, status, flag, reason, failed):
     """What an Envoy has logged takes the place of what the text says; an application's own 4xx is no failure."""
-    guesses = Guesses(lambda ids: dict.fromkeys(ids, flag))
+    guesses = Guesses(lambda ids: dict.fromkeys(ids, flag), at_once)
     guesses.add(guess(text, status), 0.0)
     (found,) = guesses.settle(guesses.due)
     assert (found["reason"], found["failed"], found["guessed"]) == (reason, failed, False)
@@ -123,9 +130,9 @@ def test_a_guess_is_put_right(text, status, flag, reason, failed):
 
 
 def test_a_guess_that_stays_one():
-    """A sample waits a second for what is logged of its call, and not at all for a lab that has ended."""
+    """A sample waits a second for what is logged of its call."""
     known = {}
-    guesses = Guesses(lambda ids: None if known is None else {each: known[each] for each in ids if each in known})
+    guesses = Guesses(lambda ids: {each: known[each] for each in ids if each in known}, at_once)
     guesses.add(guess(request_id="1"), 0.0)
     guesses.add(guess(request_id="2"), 0.5)
     assert guesses.settle(0.6) == []
@@ -133,6 +140,42 @@ def test_a_guess_that_stays_one():
     (settled,) = guesses.settle(0.7)
     assert (settled["reason"], settled["held_milliseconds"]) == ("no route (NR)", 200)
     assert [each["reason"] for each in guesses.settle(1.1)] == ["probably no route (NR)"]
-    guesses.add(guess(), 2.0)
-    known = None
-    assert [each["reason"] for each in guesses.settle(2.1)] == ["probably no route (NR)"]
+    assert guesses.due == math.inf
+
+
+def test_too_many_threads():
+    """Where no thread can be started the question is put again."""
+    failures = [RuntimeError("can't start new thread")]
+
+    def start(work):
+        if failures:
+            raise failures.pop()
+        work()
+
+    guesses = Guesses(lambda ids: dict.fromkeys(ids, "NR"), start)
+    guesses.add(guess(), 0.0)
+    assert guesses.settle(0.1) == []
+    assert len(guesses.settle(0.2)) == 1
+
+
+def test_whoever_is_asked_holds_nobody_up():
+    """An answer that is long in coming holds up neither the calls nor other guesses, and is asked for once."""
+    asked, told = queue.SimpleQueue(), queue.SimpleQueue()
+
+    def ask(ids):
+        asked.put(ids)
+        return told.get(timeout=20)
+
+    guesses = Guesses(ask)
+    guesses.add(guess(request_id="1"), 0.0)
+    assert guesses.settle(0.1) == guesses.settle(0.2) == []
+    assert asked.get(timeout=20) == ["1"]
+    assert asked.empty()
+    assert len(guesses.settle(1.1)) == 1
+    guesses.add(guess(request_id="2"), 1.1)
+    told.put({"1": "NR"})
+    wait_until(lambda: not guesses.settle(1.2) and not asked.empty(), "the next question")
+    assert asked.get(timeout=20) == ["2"]
+    told.put({"2": None})
+    (settled,) = wait_until(lambda: guesses.settle(1.3), "the answer")
+    assert settled["failed"] is False
