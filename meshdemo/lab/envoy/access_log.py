@@ -39,17 +39,18 @@ _TEXT_LOG: Resource = {
 _PSEUDO = ":"
 
 
-def with_access_log(value: Any, headers: Iterable[str] = ()) -> Any:
-    """Return a part of a listener whose requests and tries are logged, with `headers` beside x-request-id."""
+def with_access_log(value: Any, headers: Iterable[str] = (), *, tries: bool) -> Any:
+    """Return a part of a listener whose requests are logged, with `headers` beside x-request-id, and their `tries`."""
     if isinstance(value, list):
-        return [with_access_log(each, headers) for each in value]
+        return [with_access_log(each, headers, tries=tries) for each in value]
     if not isinstance(value, dict):
         return value
-    value = {key: with_access_log(inner, headers) for key, inner in value.items()}
+    value = {key: with_access_log(inner, headers, tries=tries) for key, inner in value.items()}
     if str(value.get("@type", "")).endswith(".HttpConnectionManager"):
         routes = value["rds"]["route_config_name"] if "rds" in value else value.get("route_config", {}).get("name", "")
         value["access_log"] = [*value.get("access_log", []), _access_log(routes, headers)]
-        value["http_filters"] = [_with_upstream_log(each, routes) for each in value.get("http_filters", [])]
+        filters = value.get("http_filters", [])
+        value["http_filters"] = [_with_upstream_log(each, routes) if tries else each for each in filters]
     return value
 
 

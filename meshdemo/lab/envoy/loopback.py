@@ -79,7 +79,11 @@ class Local:
         headers = sorted(set(matched_headers(resources.routes)))
         listeners = [adapt(local) for each in resources.listeners for local in self._listeners(each)]
         listeners = with_text_log(listeners) if text_log else listeners
-        self.listeners = [with_access_log(each, () if is_inbound(each) else headers) for each in listeners]
+        # What comes to a pod goes to its program: the log of the request tells all that one of its try would.
+        self.listeners = [
+            with_access_log(each, tries=False) if is_inbound(each) else with_access_log(each, headers, tries=True)
+            for each in listeners
+        ]
         # A pod that is being replaced has no port for a listener that is new: nobody asks for that one's routes.
         names = set(_route_names(self.listeners))
         self.routes = [adapt(self._originals.routes(each)) for each in resources.routes if each["name"] in names]

@@ -19,6 +19,8 @@ from meshdemo.lab.xray.silence import caller_of, passing_hop, silent_hop
 
 # How much earlier or later than its request a try may be said to be.
 _SLACK_SECONDS = 0.002
+# What an Envoy says of an answer that it only passes on.
+_ANSWERED = "via_upstream"
 
 
 def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
@@ -32,10 +34,7 @@ def join(call: Call, records: Sequence[Record], scene: Scene) -> Call:
         if not hops and call.origin is None and not record.is_inbound and not scene.is_gateway(record.envoy):
             hops.append(_application(record.envoy, call.status, call.milliseconds, scene))
         hops.append(joined.hop(record))
-        last = joined.tries(record)[-1:]
-        place = scene.places.get(last[0].upstream) if last else None
-        if place and place.is_program:
-            hops.append(_application(place.pod, last[0].status, last[0].milliseconds, scene))
+        hops += joined.applications(record)
     if hops and hops[0].direction == "inbound" and call.origin:
         passing = passing_hop(call.origin, call.url, scene)
         hops[:0] = [dataclasses.replace(passing, status=call.status, milliseconds=call.milliseconds)] if passing else []
@@ -80,13 +79,14 @@ def rules_met(record: Record, scene: Scene) -> tuple[Rule, ...]:
 def is_complete(records: Sequence[Record], scene: Scene) -> bool:
     """Return whether all is there that the Envoys log of a request, as far as its records can tell.
 
-    Each request that went on has its tries, and each try that a sidecar took is a request there.
+    Each request that left a pod has its tries, and each try that a sidecar took is a request there.
     """
     requests = [each for each in records if not each.is_try]
     tries = [each for each in records if each.is_try]
     doors = {(each.downstream, each.local) for each in requests}
     for request in requests:
-        if request.details == "via_upstream" and not any(_is_of(each, request) for each in tries):
+        went_on = request.details == _ANSWERED and not request.is_inbound
+        if went_on and not any(_is_of(each, request) for each in tries):
             return False
         if sum(_is_mirror(each, request) for each in tries) < _count_mirrors(request, scene):
             return False
@@ -109,6 +109,21 @@ class _Joined:
     def tries(self, request: Record) -> list[Record]:
         """Return the tries of a request in order."""
         return [each for each in self._tries if _is_of(each, request)]
+
+    def applications(self, request: Record) -> list[Hop]:
+        """Return the program that a request came to, if any."""
+        if request.is_inbound:
+            status = request.status if request.details == _ANSWERED else None
+            upstream, milliseconds = request.upstream, request.upstream_milliseconds
+        else:
+            tries = self.tries(request)
+            if not tries:
+                return []
+            upstream, status, milliseconds = tries[-1].upstream, tries[-1].status, tries[-1].milliseconds
+        place = self._scene.places.get(upstream)
+        if place is None or not place.is_program:
+            return []
+        return [_application(place.pod, status, milliseconds, self._scene)]
 
     def is_aside(self, request: Record) -> bool:
         """Return whether it came by a mirrored copy, or by a try after which another one was made."""

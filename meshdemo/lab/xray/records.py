@@ -94,6 +94,8 @@ class Record:
     #: The rule of an AuthorizationPolicy that let the request through, as `ns[default]-policy[a]-rule[0]`.
     allowed_by: str = ""
     upstream_local: str = ""
+    #: How long whoever it went to had it.
+    upstream_milliseconds: float = 0.0
     tls_failure: str = ""
     downstream_tls_failure: str = ""
 
@@ -134,7 +136,7 @@ def read_record(envoy: str, entry: Any) -> Record:
         flags=_flags(common.response_flags),
         details=response.response_code_details,
         started=common.start_time.seconds + common.start_time.nanos / 1e9,
-        milliseconds=common.duration.seconds * 1000 + common.duration.nanos / 1e6,
+        milliseconds=_milliseconds(common.duration),
         tries=common.upstream_request_attempt_count,
         upstream=_address(common.upstream_remote_address),
         downstream=_address(common.downstream_direct_remote_address),
@@ -142,6 +144,10 @@ def read_record(envoy: str, entry: Any) -> Record:
         peer_identity=next((each.uri for each in peer.subject_alt_name if each.uri), ""),
         allowed_by=_allowed_by(common.metadata.filter_metadata),
         upstream_local=_address(common.upstream_local_address),
+        upstream_milliseconds=max(
+            0.0,
+            _milliseconds(common.time_to_last_upstream_rx_byte) - _milliseconds(common.time_to_first_upstream_tx_byte),
+        ),
         is_tls=common.HasField("tls_properties") and bool(common.tls_properties.tls_version),
         tls_failure=common.upstream_transport_failure_reason,
         downstream_tls_failure=common.downstream_transport_failure_reason,
@@ -158,6 +164,10 @@ def _allowed_by(metadata: Any) -> str:
     found = dict(metadata["envoy.filters.http.rbac"]) if "envoy.filters.http.rbac" in metadata else {}
     allowed = found.get("enforced_engine_result") == "allowed"
     return str(found.get("enforced_effective_policy_id", "")) if allowed else ""
+
+
+def _milliseconds(duration: Any) -> float:
+    return float(duration.seconds * 1000 + duration.nanos / 1e6)
 
 
 def _address(address: Any) -> str:

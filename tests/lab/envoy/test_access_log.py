@@ -14,7 +14,7 @@ def test_access_logs():
         "rds": {"route_config_name": "80"},
         "http_filters": [{"name": "b"}, {"typed_config": {"@type": ROUTER}}],
     }
-    found = with_access_log([manager], ["end-user"])[0]
+    found = with_access_log([manager], ["end-user"], tries=True)[0]
     first, log = found["access_log"]
     assert first == {"name": "a"}
     assert log["typed_config"]["additional_request_headers_to_log"] == ["end-user", "x-request-id"]
@@ -26,6 +26,9 @@ def test_access_logs():
     assert of_tries["typed_config"]["common_config"] == log["typed_config"]["common_config"]
     assert of_tries["typed_config"]["additional_request_headers_to_log"] == ["x-request-id"]
     assert manager["access_log"] == [{"name": "a"}]
+    (without,) = with_access_log([manager], tries=False)
+    assert without["http_filters"] == manager["http_filters"]
+    assert len(without["access_log"]) == 2
 
 
 def test_matched_headers():

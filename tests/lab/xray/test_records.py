@@ -20,6 +20,8 @@ def entry(request_id="1", kind="DownstreamEnd", status=200):
     common.response_flags.upstream_connection_failure = True
     common.response_flags.unauthorized_details.reason = 1
     common.route_name = "testers"
+    common.time_to_first_upstream_tx_byte.FromMicroseconds(400)
+    common.time_to_last_upstream_rx_byte.FromMicroseconds(1900)
     common.upstream_cluster = "outbound|80||webserver.default.svc.cluster.local to 10.96.0.3:80"
     common.custom_tags["routes"] = "80"
     common.custom_tags["object"] = "/apis/x"
@@ -48,6 +50,7 @@ def test_an_entry():
     assert (found.routes, found.route, found.object) == ("80", "testers", "/apis/x")
     assert (found.flags, found.status) == (("UF", "UAEX"), 200)
     assert (found.started, found.milliseconds, found.upstream) == (1.5, 2.5, "127.0.0.1:20001")
+    assert found.upstream_milliseconds == 1.5
     assert found.headers == {"end-user": "tester"}
     assert not found.is_inbound
 
