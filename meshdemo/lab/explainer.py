@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from meshdemo import __version__
 from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import Door, DoorError
+from meshdemo.lab.envoy.access_log import FLUSH_SECONDS
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 CALL_SECONDS = 60.0
 _MOST_FLAGS = 1000
 _MOST_BODY_BYTES = 1024 * 1024
-# An Envoy sends what it logs every 50 ms: what has not come some of these intervals later does not come.
-_SETTLE_SECONDS = 0.15
+# What an Envoy has not sent after twice its own time for that does not come.
+_SETTLE_SECONDS = 2 * FLUSH_SECONDS
 _COMPLETE_SECONDS = 1.0
 # An answer that came through an Envoy is logged, however busy the machine is.
 _CERTAIN_SECONDS = 10.0

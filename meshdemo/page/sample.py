@@ -15,8 +15,8 @@ from meshdemo.reasons import Origin, Reason, confirm, find_reason
 AskFlags = Callable[[Sequence[str]], "Mapping[str, str | None]"]
 
 _TEXT_LENGTH = 200
-# How often somebody is asked for the flags of guesses, and how old one may become; an Envoy says what it logs every
-# 50 ms.
+# How often somebody is asked for the flags of guesses, and how old one may become; an Envoy says what it logs
+# every 100 ms.
 _ASK_SECONDS, _MOST_SECONDS = 0.1, 1.0
 
 
