@@ -8,13 +8,14 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from meshdemo import __version__
+from meshdemo.lab.cluster.pods import within_namespace
 from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.envoy.access_log import FLUSH_SECONDS
@@ -147,13 +148,13 @@ class Explainer:
     def _pod(self, name: str) -> RunningPod:
         """Return the pod of a name, or the first that takes calls of the workload of a name."""
         present = self._lab.pods.present
-        ready = [pod for pod in present if pod.is_ready]
-        for pod in ready:
-            if name in (pod.pod.name, pod.pod.workload):
+        found = pods_of_name(name, present)
+        for pod in found:
+            if pod.is_ready:
                 return pod
-        names = ", ".join(sorted({pod.pod.name for pod in present}))
-        if any(name in (pod.pod.name, pod.pod.workload) for pod in present):
+        if found:
             raise DoorError(409, f"no pod of {name} takes calls at the moment")
+        names = ", ".join(sorted({pod.pod.name for pod in present}))
         raise DoorError(404, f"there is no pod or workload {name}, only {names}")
 
     def _connect(self, wish: _Wish, pod: RunningPod | None) -> Call:
@@ -242,6 +243,18 @@ class Explainer:
         """Return the id by which a call was logged: a gateway gives one of its own to what comes from outside."""
         found: list[Record] = self._lab.records.wait(request_id, bool, settle_seconds=0, seconds=_SETTLE_SECONDS)
         return request_id if found or not local else self._lab.records.id_of(local) or request_id
+
+
+def pods_of_name(name: str, pods: Sequence[RunningPod]) -> list[RunningPod]:
+    """Return the pods that a name means, of a pod or a workload; without its namespace where only one has any."""
+    if exact := [each for each in pods if name in (each.pod.name, each.pod.workload)]:
+        return exact
+    found = [
+        each
+        for each in pods
+        if name in (within_namespace(full, each.pod.namespace) for full in (each.pod.name, each.pod.workload))
+    ]
+    return found if len({each.pod.namespace for each in found}) == 1 else []
 
 
 def _begin_tls(at: tuple[str, int], host: str) -> ssl.SSLSocket:

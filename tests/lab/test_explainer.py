@@ -1,6 +1,7 @@
 """Calls that a lab makes and explains: rule, destination, tries, and who decided, by its door."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from support import OF_THE_PAGE, get, wait_until
 
 from meshdemo.errors import StartError
 from meshdemo.lab import explainer
+from meshdemo.lab.cluster.pods import unique_name
 from meshdemo.lab.envoy.messages import api
 from meshdemo.lab_socket import LabSocketError, ask
 from meshdemo.watching import command as watch
@@ -363,3 +365,33 @@ def test_what_is_no_call(running, body, reason):
     with pytest.raises(LabSocketError) as refused:
         ask(running.lab.door.path, "POST", "/call", body)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("web-1.shop", ["web-1.shop"]),
+        ("web.shop", ["web-1.shop", "web-2.shop"]),
+        ("web", ["web-1.shop", "web-2.shop"]),
+        ("web-2", ["web-2.shop"]),
+        ("both", ["both-1"]),
+        ("only.elsewhere", []),
+        ("many", []),
+    ],
+)
+def test_pods_of_a_name(name, found):
+    """A name means pods of another namespace, too, where only one has any of it; in full it is always clear."""
+    known = [("web", "shop", (1, 2)), ("both", "default", (1,)), ("both", "shop", (1,)), ("many", "a", (1,))]
+    known += [("many", "b", (1,)), ("only", "shop", (1,))]
+    pods = [
+        SimpleNamespace(
+            pod=SimpleNamespace(
+                name=unique_name(f"{workload}-{number}", namespace),
+                workload=unique_name(workload, namespace),
+                namespace=namespace,
+            )
+        )
+        for workload, namespace, numbers in known
+        for number in numbers
+    ]
+    assert [each.pod.name for each in explainer.pods_of_name(name, pods)] == found

@@ -107,7 +107,8 @@ class LabStage:
             there = ", ".join(f"127.0.0.1:{port}" for port in ports) or "nothing: call with --from"
             raise StartError(f"127.0.0.1:{unknown[0]} is nothing of the lab, from outside there is {there}.")
         words = replace_ports(command, ports)
-        if words[:2] == ["meshdemo", "call"] and self._lab:
+        asks_the_lab = words[1:2] == ["call"] or any(word.partition("=")[0] == "--from" for word in words)
+        if words[0] == "meshdemo" and asks_the_lab and self._lab:
             words += ["--lab", str(self._lab.port)]  # where several labs run
         return words
 

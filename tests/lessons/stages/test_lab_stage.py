@@ -80,6 +80,8 @@ def test_the_desk_of_the_page(tmp_path):
         stage.show(find_lesson(LESSONS, "split"))
         link = urlsplit(stage.page)
         assert (link.path, link.query) == ("/ui", "rate=20")
+        for command in ("meshdemo watch --from=proxy http://webserver/", "meshdemo call http://webserver/"):
+            assert stage.translate(command.split()) == [*command.split(), "--lab", str(link.port)]
         token = link.fragment.removeprefix("desk=")
 
         def ask(path, method="GET", value=None):
