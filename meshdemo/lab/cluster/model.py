@@ -31,6 +31,9 @@ ENDPOINTS = frozenset({("", "Endpoints"), ("discovery.k8s.io", "EndpointSlice")}
 
 # The protocols that Istio knows and that are not HTTP to it (pkg/config/protocol, Parse).
 _NOT_HTTP = frozenset({"tcp", "tls", "https", "mongo", "mysql", "redis", "udp"})
+_HTTP = frozenset({"http", "http2", "grpc", "kubernetes.io/h2c", "kubernetes.io/ws"})
+# Ports for TCP, SMTP and so on, where nothing else is said (Istio, pkg/config/kube, wellKnownPorts).
+_TCP_PORTS = frozenset({25, 53, 3306, 27017})
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,11 @@ class ServicePort:
     def protocol(self) -> str:
         """Return what is spoken there: http, http2, grpc, https, tls, tcp, in lower case; empty if that is not said.
 
-        It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection").
+        It comes from appProtocol, else from the first part of the name (Istio, "Protocol Selection"), and where these
+        name none maybe from the number.
         """
-        return (self.app_protocol or self.name.partition("-")[0]).lower()
+        said = (self.app_protocol or self.name.partition("-")[0]).lower()
+        return "tcp" if self.number in _TCP_PORTS and said not in _NOT_HTTP | _HTTP else said
 
     @property
     def is_for_tcp(self) -> bool:

@@ -28,7 +28,7 @@ from meshdemo.lab.envoy.endpoints import (
 from meshdemo.lab.envoy.messages import Snapshot, pack
 from meshdemo.lab.envoy.original import Names, OriginalDestinations, leads_on
 from meshdemo.lab.envoy.outbound import CATCH_ALL, INBOUND, inbound_only, is_inbound
-from meshdemo.lab.envoy.standalone import Secrets, adapt, secret, secret_names
+from meshdemo.lab.envoy.standalone import Secrets, adapt, secret, secret_names, with_protocols
 
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006
@@ -88,7 +88,7 @@ class Local:
         names = set(_route_names(self.listeners))
         self.routes = [adapt(self._originals.routes(each)) for each in resources.routes if each["name"] in names]
         clusters = [*resources.clusters, *self._originals.clusters.values()]
-        self.clusters = [adapt(local) for each in clusters for local in self._clusters(each)]
+        self.clusters = [adapt(with_protocols(local)) for each in clusters for local in self._clusters(each)]
         asked = set(secret_names([*self.listeners, *self.clusters]))
         self.secrets = [secret(*each, secrets) for each in sorted(asked)] if secrets else []
 

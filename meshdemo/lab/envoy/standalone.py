@@ -18,6 +18,13 @@ SHOWN = "tls_certificate_sds_secret_configs"
 TRUSTED = "validation_context_sds_secret_config"
 # What the names of filters begin with that only Istio's own build of Envoy has.
 _ISTIO_ONLY = "istio."
+# The one of them that Envoy's own can do: it says in TLS that HTTP is spoken, by which the pod that is called knows it
+# where its port does not say it (Istio, alpnFilter). Clusters that lead to sidecars have in their metadata how.
+_ALPN = "istio.alpn"
+_FILTER_STATE = "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config"
+_PROTOCOLS = ("meshdemo", "alpn")
+# Without http/1.1, which the pod's sidecar would take for a promise also where HTTP/2 is spoken.
+_HTTP = "istio-http/1.1,istio"
 # How a certificate authority in a file is named, and the one that stands for those of the system (Istio, pkg/security,
 # SdsCertificateConfig).
 _FILE_ROOT = "file-root:"
@@ -47,7 +54,7 @@ class Secrets:
 def adapt(value: Any) -> Any:
     """Return a part that takes the rest from the control plane, without what this Envoy lacks."""
     if isinstance(value, list):
-        return [adapt(each) for each in value if not _is_istio_only(each)]
+        return [adapt(each) for each in map(_in_envoys_terms, value) if not _is_istio_only(each)]
     if not isinstance(value, dict):
         return value
     value = {key: inner for key, inner in value.items() if not key.startswith(_ISTIO_ONLY)}
@@ -58,6 +65,34 @@ def adapt(value: Any) -> Any:
     if TRUSTED in value:
         value[TRUSTED] = {**value[TRUSTED], "sds_config": ADS}
     return {key: adapt(inner) for key, inner in value.items()}
+
+
+def _in_envoys_terms(part: Any) -> Any:
+    """Return a filter of Istio's as one that Envoy has, where there is one; all else as it is."""
+    if not isinstance(part, dict) or part.get("name") != _ALPN or "typed_config" not in part:
+        return part
+    said = {"text_format_source": {"inline_string": f"%METADATA(CLUSTER:{':'.join(_PROTOCOLS)})%"}}
+    kept = {
+        "object_key": "envoy.network.application_protocols",
+        "format_string": {**said, "omit_empty_values": True},
+        "skip_if_empty": True,
+    }
+    return {
+        "name": "envoy.filters.http.set_filter_state",
+        "typed_config": {"@type": _FILTER_STATE, "on_request_headers": [kept]},
+    }
+
+
+def with_protocols(cluster: Resource) -> Resource:
+    """Return a cluster that has in its metadata how TLS with sidecars says that HTTP is spoken; others as they are."""
+    sockets = [each.get("transport_socket", {}) for each in (cluster, *cluster.get("transport_socket_matches", ()))]
+    contexts = [each.get("typed_config", {}).get("common_tls_context", {}) for each in sockets]
+    if not any("istio" in each.get("alpn_protocols", ()) for each in contexts):
+        return cluster
+    metadata = cluster.get("metadata", {})
+    name, key = _PROTOCOLS
+    filters = {**metadata.get("filter_metadata", {}), name: {key: _HTTP}}
+    return {**cluster, "metadata": {**metadata, "filter_metadata": filters}}
 
 
 def _is_istio_only(value: Any) -> bool:

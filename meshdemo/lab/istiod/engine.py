@@ -19,6 +19,8 @@ from meshdemo.lab.istiod import build
 from meshdemo.lab.istiod.objects import control_plane_input
 from meshdemo.lab.istiod.statuses import read_statuses
 
+# What this filter does one of Envoy's own does here (lab/envoy/standalone.py).
+_ALPN = "istio.alpn"
 _LEFT_OUT = "left out, since only Istio's own build of Envoy has them: the filters "
 # With what a Go program says why it ends (runtime package), and how many lines are kept of what it says otherwise.
 _ENDS = ("panic: ", "fatal error: ")
@@ -197,7 +199,9 @@ def _istio_filters(value: Any) -> set[str]:
         return set().union(*map(_istio_filters, value))
     if not isinstance(value, dict):
         return set()
-    own = {value["name"]} if "typed_config" in value and str(value.get("name", "")).startswith("istio.") else set()
+    name = str(value.get("name", ""))
+    is_own = "typed_config" in value and name.startswith("istio.") and name != _ALPN
+    own = {name} if is_own else set()
     return own.union(*map(_istio_filters, value.values()))
 
 

@@ -202,6 +202,16 @@ def test_protocols(port, protocol):
     assert found.ports[0].target == 80
 
 
+@pytest.mark.parametrize(
+    ("name", "port", "protocol"),
+    [("", 27017, "tcp"), ("db", 3306, "tcp"), ("http", 3306, "http"), ("", 8080, ""), ("db", 8080, "db")],
+)
+def test_well_known_ports(name, port, protocol):
+    """A port for a known database is for TCP unless something else is said, as to Istio."""
+    (found,) = read(service("a", {"port": port, **({"name": name} if name else {})})).services
+    assert found.ports[0].protocol == protocol
+
+
 @pytest.mark.parametrize("target", [0, "", None])
 def test_no_target_port(target):
     """Without a target port, or with 0, it is that of the Service, whose ports may have longer names than pods'."""

@@ -14,6 +14,7 @@ from meshdemo.lab.envoy.standalone import (
     adapt,
     secret,
     secret_names,
+    with_protocols,
 )
 
 
@@ -23,6 +24,24 @@ def test_filters_of_istio_are_left_out():
         {"filters": [{"name": "istio.stats"}, {"name": "envoy.a"}], "per_filter": {"istio.x": 1, "envoy.y": 2}}
     )
     assert found == {"filters": [{"name": "envoy.a"}], "per_filter": {"envoy.y": 2}}
+
+
+def test_what_http_is_spoken():
+    """The filter that says in TLS that HTTP is spoken is one of Envoy's own; clusters that lead to sidecars say how."""
+    config = {"@type": "type.googleapis.com/istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"}
+    (found,) = adapt([{"name": "istio.alpn", "typed_config": config}])
+    (kept,) = found["typed_config"]["on_request_headers"]
+    assert found["name"] == "envoy.filters.http.set_filter_state"
+    assert kept["object_key"] == "envoy.network.application_protocols"
+    assert kept["format_string"]["text_format_source"]["inline_string"] == "%METADATA(CLUSTER:meshdemo:alpn)%"
+
+    def cluster(*protocols):
+        socket = {"typed_config": {"common_tls_context": {"alpn_protocols": list(protocols)}}}
+        return {"transport_socket_matches": [{"transport_socket": socket}], "metadata": {"filter_metadata": {"a": {}}}}
+
+    metadata = with_protocols(cluster("istio-peer-exchange", "istio"))["metadata"]
+    assert metadata == {"filter_metadata": {"a": {}, "meshdemo": {"alpn": "istio-http/1.1,istio"}}}
+    assert with_protocols(cluster("h2")) == cluster("h2")
 
 
 def test_sources():

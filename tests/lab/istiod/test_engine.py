@@ -283,7 +283,7 @@ def test_every_pod_is_configured(engine, tmp_path):
         if each["cluster_name"] == "outbound|80||webserver.default.svc.cluster.local"
     ]
     assert sum(len(locality["lb_endpoints"]) for locality in endpoints["endpoints"]) == 6
-    assert "istio.alpn" in found.notes[0]
+    assert found.notes[0].endswith("the filters istio.metadata_exchange")
     assert found.advice == ()
 
 

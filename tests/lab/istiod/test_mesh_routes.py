@@ -41,6 +41,13 @@ spec:
   egress: [{hosts: [./*]}]
 ---
 """
+_UNNAMED = """
+apiVersion: v1
+kind: Service
+metadata: {name: unnamed, namespace: consumer}
+spec: {selector: {app: echo, version: v1}, ports: [{port: 81, targetPort: 8080}]}
+---
+"""
 _ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: %(kind)s
@@ -85,6 +92,7 @@ MESH = "".join(
         *(_ECHO % {"version": version, "namespace": "mesh"} for version in ("v1", "v2")),
         *(_ECHO % {"version": version, "namespace": "consumer"} for version in ("v1", "v2")),
         _SIDECAR,
+        _UNNAMED,
         _SERVICE % {"name": "echo", "selector": "{app: echo}"},
         *(_SERVICE % {"name": f"echo-{each}", "selector": f"{{app: echo, version: {each}}}"} for each in ("v1", "v2")),
         route(
@@ -216,6 +224,14 @@ def test_what_a_sidecar_does_not_know(call):
     first, second = answer["hops"][:2]
     assert first["notes"][0] == "Sidecar/near does not let the sidecar know echo-v1.mesh"
     assert (second["direction"], second["identity"]) == ("inbound", None)
+
+
+@pytest.mark.thorough
+def test_a_port_that_says_nothing(call):
+    """At a port without a name the sidecar of the pod finds out that HTTP is spoken, within mutual TLS, too."""
+    answer, _ = call("unnamed.consumer:81", "echo-v1.mesh")
+    assert [hop["direction"] for hop in answer["hops"]] == ["outbound", "inbound", None]
+    assert answer["hops"][1]["identity"] == "spiffe://cluster.local/ns/mesh/sa/default"
 
 
 @pytest.mark.thorough
