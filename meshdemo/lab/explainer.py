@@ -164,9 +164,18 @@ class Explainer:
         at = self._where(pod, host, port) if pod else (host, port)
         started = time.monotonic()
         text, error = talk(at, wish.body)
+        if error and not text and pod and self._is_silent_about(host, port, pod.pod.namespace):
+            error += f": port {port} of {host} does not say that it is for TCP, so what stands in there speaks HTTP"
         milliseconds = (time.monotonic() - started) * 1000
         origin = pod.pod.name if pod else None
         return Call(str(uuid.uuid4()), "CONNECT", wish.url, origin, None, milliseconds, (), text, error)
+
+    def _is_silent_about(self, host: str, port: int, namespace: str) -> bool:
+        """Return whether a Service's port does not say what it is for, so that its pods are taken to speak HTTP."""
+        services = self._lab.state.cluster.services
+        service = next((each for each in services if host in each.names_from(namespace)), None)
+        found = service.port(port) if service else None
+        return found is not None and not found.is_for_tcp
 
     def _make(self, wish: _Wish, pod: RunningPod | None) -> Call:
         """Make a call, and return it without its hops."""
@@ -199,6 +208,9 @@ class Explainer:
             error = f"no answer for {CALL_SECONDS:g} s"
         except ssl.SSLError as problem:
             error = f"no TLS there: {(problem.reason or 'it failed').lower().replace('_', ' ')}"
+        except http.client.BadStatusLine as problem:
+            closed = isinstance(problem, http.client.RemoteDisconnected)
+            error = str(problem).lower() if closed else f"no HTTP is spoken there, but: {str(problem.args[0]).strip()}"
         except (OSError, http.client.HTTPException) as problem:
             error = (getattr(problem, "strerror", None) or str(problem) or type(problem).__name__).lower()
         finally:

@@ -139,6 +139,13 @@ def test_a_call_of_a_pod(explain, running):
     assert explain(policy, origin="proxy", url="http://webserverv2-2:9/")["answer"]["status"] != 200
 
 
+def test_a_call_where_no_http_is_spoken(explain, tcp_server):
+    """What is said in place of HTTP is shown."""
+    server = tcp_server(lambda connection: connection.sendall(b"mongo v1 on mongo-v1-1\n"))
+    answer = explain(virtual_service(TO), url=f"http://127.0.0.1:{server.port}/")["answer"]
+    assert answer["error"] == "no HTTP is spoken there, but: mongo v1 on mongo-v1-1"
+
+
 def test_a_call_over_tls(explain):
     """Where nobody speaks TLS, that is said as people say it."""
     answer = explain(virtual_service(TO), origin="proxy", url="https://webserverv2-2:3030/")["answer"]
