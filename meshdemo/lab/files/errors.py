@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from meshdemo.escaping import printable_message
 
+# Of errors that one hint is for, and that have one reason, so many are told with their places.
+_MOST_ALIKE = 3
+
 
 class ManifestError(Exception):
     """Something in a manifest that cannot be, or is not supported here; `str()` begins with its place.
@@ -42,7 +45,10 @@ class NoObjectError(ManifestError):
 
 
 class SeveralError(ManifestError):
-    """Several errors, each a line of `str()`, and the hint that all of them have in a last one."""
+    """Several errors, each a line of `str()`, and the hint that all of them have in a last one.
+
+    With such a hint nobody mends them one by one: of many that have the same reason the first few are lines.
+    """
 
     def __init__(self, errors: Sequence[ManifestError]) -> None:
         super().__init__(errors[0].place, errors[0].problem, errors[0].hint)
@@ -52,7 +58,13 @@ class SeveralError(ManifestError):
         hints = {error.hint for error in self._errors}
         if len(hints) > 1 or not self.hint:
             return "\n".join(map(str, self._errors))
-        lines = [str(error).removesuffix(f": {self.hint}") for error in self._errors]
+        alike: dict[str, list[ManifestError]] = {}
+        for error in self._errors:
+            alike.setdefault(error.problem, []).append(error)
+        shown = {id(error) for errors in alike.values() for error in errors[:_MOST_ALIKE]}
+        lines = [str(error).removesuffix(f": {self.hint}") for error in self._errors if id(error) in shown]
+        more = {printable_message(problem): len(errors) - _MOST_ALIKE for problem, errors in alike.items()}
+        lines += [f"and {count} more: {problem}" for problem, count in more.items() if count > 0]
         return "\n".join([*lines, f"for each of these: {self.hint}"])
 
     @property

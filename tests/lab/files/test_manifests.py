@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meshdemo.lab.files.errors import ManifestError, suggestion
+from meshdemo.lab.files.errors import ManifestError, SeveralError, suggestion
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.files.sources import STDIN, files_of
 
@@ -234,6 +234,16 @@ def test_a_file_that_is_named(write):
     """A file that is given by its name is a manifest, whatever it holds."""
     with pytest.raises(ManifestError, match="kind: is missing"):
         load(write("Chart.yaml", "apiVersion: v2\nname: chart\n"))
+
+
+def test_many_errors_alike():
+    """Of many errors with one reason and one hint the first are told with their places, the others counted."""
+    errors = [ManifestError(f"a.yaml: Service/a{number}", "is none", "do this") for number in range(5)]
+    several = SeveralError([*errors, ManifestError("b.yaml", "is odd", "do this")])
+    places = [f"a.yaml: Service/a{number}: is none" for number in range(3)]
+    assert str(several).splitlines() == [*places, "b.yaml: is odd", "and 2 more: is none", "for each of these: do this"]
+    plain = SeveralError([ManifestError("a.yaml", "is none")] * 5)
+    assert str(plain).splitlines() == ["a.yaml: is none"] * 5
 
 
 def test_many_replaced(write):
