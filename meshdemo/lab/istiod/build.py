@@ -39,6 +39,17 @@ _DEFINITIONS = {
 }
 # What a build needs of disk, in GiB: the modules and Go's own intermediate results, measured, and some to spare.
 _NEEDED_GIB = 5
+# Packages that are linked and hardly run are not optimized, which halves the time that they take.
+_PLAIN = (
+    "istio.io/istio/pilot/pkg/bootstrap/...",
+    "istio.io/istio/pilot/pkg/config/kube/agentgateway/...",
+    "istio.io/istio/pilot/pkg/serviceregistry/ambient/...",
+    "github.com/envoyproxy/go-control-plane/envoy/...",
+    "github.com/google/cel-go/...",
+    "k8s.io/api/...",
+    "k8s.io/client-go/applyconfigurations/...",
+    "k8s.io/client-go/kubernetes/...",
+)
 _REPORT_SECONDS = 1.0
 # What the names of folders begin with in which it is compiled.
 _MAKING = "making-"
@@ -192,7 +203,8 @@ def _compile(go: str, guard: Guard, show: Say) -> None:
         "TMPDIR": str(temporary),
     }
     environment.setdefault("HOME", str(work))  # Go does not start without
-    environment.setdefault("GOGC", "400")  # a sixth less of processor time, for some memory
+    if "GOGC" not in environment:  # a sixth less of processor time, for some memory
+        environment |= {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
     known = _output([go, "env", "GOMODCACHE"], source, environment, group)
     if not Path(known).is_dir():  # this user has no Go at work: leave nothing of it behind
         environment |= {"GOPATH": str(work / "go"), "GOMODCACHE": str(work / "modules"), "GOCACHE": str(work / "cache")}
@@ -212,7 +224,9 @@ def _compile(go: str, guard: Guard, show: Say) -> None:
         show(f"compiling: {count} of up to {packages} packages, {minutes}:{seconds:02} minutes")
 
     flags = ["-v", "-trimpath", "-ldflags", f"-s -w -X main.version={ISTIO_VERSION}", "-o", str(made / _PROGRAM)]
-    _run([go, "build", *flags, "."], source, environment, group, report)
+    optimized = ["-gcflags", "all=-dwarf=false"]
+    plain = [flag for packages in _PLAIN for flag in ("-gcflags", f"{packages}=-dwarf=false -N -l")]
+    _run([go, "build", *flags, *optimized, *plain, "."], source, environment, group, report)
     module = Path(_output([go, "list", "-m", "-f", "{{.Dir}}", _MODULE], source, environment, group))
     for name, path in _DEFINITIONS.items():
         shutil.copyfile(module / path, made / name)

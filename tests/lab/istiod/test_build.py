@@ -1,7 +1,9 @@
 """Compiling Istio's control plane, with a stand-in for Go: what is said, what is kept, what failures leave."""
 
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -363,11 +365,28 @@ def test_whose_go_it_is(go, cache, tmp_path):
 def test_memory_for_time(go, monkeypatch):
     """The compiler collects its garbage less often than it would, unless the user has said how often."""
     monkeypatch.delenv("GOGC", raising=False)
+    monkeypatch.delenv("GOMEMLIMIT", raising=False)
     make()
     build.remove()
     monkeypatch.setenv("GOGC", "50")
     make()
-    assert [call[1]["GOGC"] for call in go.calls("build")] == ["400", "50"]
+    assert [(call[1]["GOGC"], call[1].get("GOMEMLIMIT")) for call in go.calls("build")] == [
+        ("off", "1GiB"),
+        ("50", None),
+    ]
+
+
+def test_what_hardly_runs_is_not_optimized(go):
+    """Nothing is made for a debugger, and the packages that are not optimized are of modules that go.mod names."""
+    make()
+    ((arguments, _, _),) = go.calls("build")
+    everything, *plain = (flag.split("=", 1) for option, flag in itertools.pairwise(arguments) if option == "-gcflags")
+    assert everything == ["all", "-dwarf=false"]
+    modules = re.findall(r"^\t(\S+) v", (Path(build.__file__).parent / "go.mod").read_text(), re.MULTILINE)
+    assert plain
+    for packages, flags in plain:
+        assert packages.endswith("/...") and any(packages.startswith(f"{module}/") for module in modules), packages
+        assert flags == "-dwarf=false -N -l"
 
 
 def test_removing(go):
