@@ -117,7 +117,7 @@ HOSTILE = {
     "aliases of aliases": (LAUGHS, "policy.yaml, line 1: holds too much"),
     "merges of merges": (MERGES, "policy.yaml, line 2: not YAML: merges too much"),
     "a long text many times": (TEXTS, "policy.yaml, line 1: holds too much"),
-    "3 MiB": ("# " + "x" * 3 * 1024**2, "policy.yaml: holds more than 2 MiB"),
+    "9 MiB": ("# " + "x" * 9 * 1024**2, "policy.yaml: holds more than 8 MiB"),
     "an alias of nothing": ("a: *b", "policy.yaml, line 1: not YAML: found undefined alias"),
     "a Python object": ("a: !!python/object:os.system x", "policy.yaml, line 1: not YAML: could not determine"),
     "a key that is a list": ("? [a]\n: b", "policy.yaml, line 1: not YAML: a key is not a string"),

@@ -43,6 +43,7 @@ def reaches_the_internet():
     return True
 
 
+@pytest.mark.minutes
 @pytest.mark.thorough
 @pytest.mark.parametrize("engine", ["quick", pytest.param("istiod", marks=pytest.mark.istiod)])
 def test_all_lessons_keep_their_promises(engine, request):
