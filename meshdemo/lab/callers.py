@@ -9,12 +9,12 @@ import itertools
 
 from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.endpoints import Where
 from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.outbound import connect_rules, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Say

@@ -21,8 +21,8 @@ from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
 from meshdemo.lab.dry_run import dry_run as dry_run_of
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.safety import SafeEngine
+from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.documents import shown
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.kinds import NAMESPACE, NAMESPACE_RULE, is_namespace

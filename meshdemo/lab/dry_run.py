@@ -8,8 +8,8 @@ from pathlib import Path
 
 from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.judge import Judge
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.state import Reader, as_json

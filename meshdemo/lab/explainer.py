@@ -18,8 +18,8 @@ from meshdemo import __version__
 from meshdemo.lab.cluster.pods import within_namespace
 from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import Door, DoorError
-from meshdemo.lab.envoy.access_log import FLUSH_SECONDS
 from meshdemo.lab.envoy.endpoints import HOST
+from meshdemo.lab.envoy.xds.access_log import FLUSH_SECONDS
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.calls import Call, Hop

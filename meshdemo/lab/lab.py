@@ -18,11 +18,11 @@ from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.door.marks import ChangeMarks
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.sources import given_paths, shown_path

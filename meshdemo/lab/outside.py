@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from meshdemo.lab.cluster.model import Cluster, Gateway
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy import node
-from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.endpoints import HOST, Where
 from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.outbound import outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import sidecar_name
 from meshdemo.lab.pods.ports import PortBook

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meshdemo.lab.cluster.pods import Pod
-from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.judge import Judge
+from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.pods.replica import Say

@@ -18,11 +18,11 @@ from meshdemo.lab.cluster.workloads import addresses, read_cluster
 from meshdemo.lab.engine import Configuration, Engine, Resources
 from meshdemo.lab.envoy import node
 from meshdemo.lab.envoy.certificates import Authority
-from meshdemo.lab.envoy.control_plane import EnvoyError
 from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.original import needs_services
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
+from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.manifests import Loader, Say, note_of, unheard

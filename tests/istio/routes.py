@@ -33,7 +33,7 @@ from meshdemo.lab import quick
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration, Resource
 from meshdemo.lab.files.errors import ManifestError
-from meshdemo.lab.xray.evaluation import Evaluation, Request, evaluate
+from meshdemo.lab.xray.matching.evaluation import Evaluation, Request, evaluate
 
 SAME, SILENT, DIFFERENT = "same", "nothing said", "different"
 ENGINES: dict[str, Callable[[Cluster], Configuration]] = {"quick": quick.configure, "istiod": istiod}

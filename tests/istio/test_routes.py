@@ -5,7 +5,7 @@ import routes
 from istiod import istiod
 from records import load_objects
 
-from meshdemo.lab.xray.evaluation import Evaluation
+from meshdemo.lab.xray.matching.evaluation import Evaluation
 from meshdemo.lab.xray.naming import RuleBook
 
 

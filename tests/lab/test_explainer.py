@@ -11,7 +11,7 @@ from support import OF_THE_PAGE, get, wait_until
 from meshdemo.errors import StartError
 from meshdemo.lab import explainer
 from meshdemo.lab.cluster.pods import unique_name
-from meshdemo.lab.envoy.messages import api
+from meshdemo.lab.envoy.xds.messages import api
 from meshdemo.lab_socket import LabSocketError, ask
 from meshdemo.watching import command as watch
 

@@ -10,8 +10,8 @@ from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.node import public_entrances
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.outside import Outside, _scheme

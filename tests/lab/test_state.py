@@ -9,8 +9,8 @@ from lab_support import EXAMPLE, K8S
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.judge import Judge
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.state import Reader, as_json

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import requests
 from support import wait_until
 
-from meshdemo.lab.envoy.messages import program
+from meshdemo.lab.envoy.xds.messages import program
 
 TYPE = "type.googleapis.com/"
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.loopback import Local, Ports
-from meshdemo.lab.envoy.messages import MessageError
 from meshdemo.lab.envoy.outbound import outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
+from meshdemo.lab.envoy.xds.messages import MessageError
 
 
 class Judge:

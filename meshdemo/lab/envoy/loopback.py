@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshdemo.lab.engine import Resource, Resources
-from meshdemo.lab.envoy.access_log import matched_headers, with_access_log, with_text_log
-from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.endpoints import (
     Where,
     address,
@@ -25,10 +23,12 @@ from meshdemo.lab.envoy.endpoints import (
     numbered,
     port_of,
 )
-from meshdemo.lab.envoy.messages import Snapshot, pack
 from meshdemo.lab.envoy.original import Names, OriginalDestinations, leads_on
 from meshdemo.lab.envoy.outbound import CATCH_ALL, INBOUND, inbound_only, is_inbound
 from meshdemo.lab.envoy.standalone import Secrets, adapt, secret, secret_names, with_protocols
+from meshdemo.lab.envoy.xds.access_log import matched_headers, with_access_log, with_text_log
+from meshdemo.lab.envoy.xds.control_plane import ADS
+from meshdemo.lab.envoy.xds.messages import Snapshot, pack
 
 # The port at which the kernel hands inbound connections to a sidecar: chains for it refuse loops.
 _INBOUND_PORT = 15006

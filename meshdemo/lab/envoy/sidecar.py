@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.endpoints import HOST, Where
 from meshdemo.lab.envoy.loopback import Local
-from meshdemo.lab.envoy.messages import MessageError, Snapshot, program
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
+from meshdemo.lab.envoy.xds.messages import MessageError, Snapshot, program
 
 _START_SECONDS = 20
 _FIRST_PAUSE_SECONDS = 0.5

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.envoy.control_plane import ADS
+from meshdemo.lab.envoy.xds.control_plane import ADS
 
 #: The fields of Envoy's configuration that name a certificate to show, and one to trust.
 SHOWN = "tls_certificate_sds_secret_configs"

@@ -12,13 +12,13 @@ from pathlib import Path
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.cluster.pods import Container, Pod, Template
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.control_plane import ControlPlane
 from meshdemo.lab.envoy.endpoints import HOST, Where
 from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.original import Names
 from meshdemo.lab.envoy.outbound import connect_rules, is_inbound, outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.standalone import Secrets
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.lines import LineServer
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Replica, Say

@@ -15,7 +15,7 @@ from meshdemo.lab.files import documents
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.sources import shown_path
-from meshdemo.lab.xray.gateway_matches import find_match
+from meshdemo.lab.xray.matching.gateway_matches import find_match
 
 _ROUTES = ("HTTPRoute", "GRPCRoute")
 # What joins the names of a rule and of the one that delegates to it (Istio, mergeHTTPRoute).

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshdemo.lab.envoy.access_log import OBJECT_TAG, ROUTES_TAG
-from meshdemo.lab.envoy.messages import api
 from meshdemo.lab.envoy.original import name_of_original
+from meshdemo.lab.envoy.xds.access_log import OBJECT_TAG, ROUTES_TAG
+from meshdemo.lab.envoy.xds.messages import api
 
 #: How many requests are kept; the oldest goes first.
 MOST_CALLS = 10_000

@@ -8,7 +8,7 @@ from typing import Any
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.calls import Destination, PassedOver, Retries
 from meshdemo.lab.xray.causes import clusters_of
-from meshdemo.lab.xray.evaluation import Request, evaluate
+from meshdemo.lab.xray.matching.evaluation import Request, evaluate
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of

@@ -15,7 +15,7 @@ from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Engine
-from meshdemo.lab.envoy.control_plane import EnvoyError
+from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.files.sources import shown_path

@@ -9,10 +9,10 @@ from support import documents
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.loopback import Local, Ports
-from meshdemo.lab.envoy.messages import pack
 from meshdemo.lab.envoy.outbound import connect_rules, is_inbound, outbound_names
+from meshdemo.lab.envoy.xds.control_plane import ADS
+from meshdemo.lab.envoy.xds.messages import pack
 
 CHAIN = {"filters": [{"name": "envoy.filters.network.tcp_proxy"}]}
 

@@ -12,12 +12,12 @@ import pytest
 from support import free_port, get, http_response, is_refused, read_request, wait_until
 
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy import control_plane
 from meshdemo.lab.envoy import sidecar as sidecar_module
-from meshdemo.lab.envoy.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.outbound import outbound_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
+from meshdemo.lab.envoy.xds import control_plane
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.pods.guard import Guard
 
 TYPE = "type.googleapis.com/envoy.extensions.filters."

@@ -5,7 +5,6 @@ import base64
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from meshdemo.lab.envoy.control_plane import ADS
 from meshdemo.lab.envoy.standalone import (
     SHOWN,
     TRUSTED,
@@ -16,6 +15,7 @@ from meshdemo.lab.envoy.standalone import (
     secret_names,
     with_protocols,
 )
+from meshdemo.lab.envoy.xds.control_plane import ADS
 
 
 def test_filters_of_istio_are_left_out():

@@ -9,7 +9,7 @@ from support import documents
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Resources
-from meshdemo.lab.envoy.control_plane import ControlPlane
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.tls import make_context

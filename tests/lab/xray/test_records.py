@@ -2,7 +2,7 @@
 
 import threading
 
-from meshdemo.lab.envoy.messages import api
+from meshdemo.lab.envoy.xds.messages import api
 from meshdemo.lab.xray.records import Record, Records, read_record
 
 LOG = api("envoy.data.accesslog.v3.accesslog_pb2")

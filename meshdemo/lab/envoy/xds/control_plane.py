@@ -19,9 +19,9 @@ from typing import Any
 import grpc
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.envoy.access_log import CONTROL_PLANE
-from meshdemo.lab.envoy.messages import URLS, Snapshot, api
-from meshdemo.lab.envoy.subscriber import COMPLETE, Stream, Subscriber, Subscription
+from meshdemo.lab.envoy.xds.access_log import CONTROL_PLANE
+from meshdemo.lab.envoy.xds.messages import URLS, Snapshot, api
+from meshdemo.lab.envoy.xds.subscriber import COMPLETE, Stream, Subscriber, Subscription
 
 #: How a resource says that what it refers to comes from here.
 ADS: Resource = {"ads": {}, "resource_api_version": "V3"}

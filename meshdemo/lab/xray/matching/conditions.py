@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from meshdemo.lab.xray.regular_expressions import full_match
+from meshdemo.lab.xray.matching.regular_expressions import full_match
 
 _MATCH = {"path", "prefix", "path_separated_prefix", "safe_regex", "case_sensitive", "headers", "query_parameters"}
 _PATHS = {"path": "exact", "prefix": "prefix", "path_separated_prefix": "below", "safe_regex": "safe_regex"}

@@ -6,7 +6,7 @@ import queue
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.envoy.messages import URLS, Snapshot
+from meshdemo.lab.envoy.xds.messages import URLS, Snapshot
 
 EMPTY: Snapshot = {kind: {} for kind in URLS}
 #: The kinds of which each response holds all that there are.

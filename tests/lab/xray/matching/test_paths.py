@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshdemo.lab.xray.paths import UnknownPathError, normalize
+from meshdemo.lab.xray.matching.paths import UnknownPathError, normalize
 
 NORMALIZED, MERGED = {"normalize_path": True}, {"merge_slashes": True}
 

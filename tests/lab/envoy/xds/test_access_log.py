@@ -1,6 +1,6 @@
 """The log that each Envoy sends."""
 
-from meshdemo.lab.envoy.access_log import matched_headers, with_access_log, with_text_log
+from meshdemo.lab.envoy.xds.access_log import matched_headers, with_access_log, with_text_log
 
 TYPE = "type.googleapis.com/envoy.extensions."
 ROUTER = f"{TYPE}filters.http.router.v3.Router"

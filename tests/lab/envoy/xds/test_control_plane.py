@@ -2,8 +2,8 @@
 
 import stat
 
-from meshdemo.lab.envoy.control_plane import ControlPlane
-from meshdemo.lab.envoy.subscriber import Stream, Subscriber, Subscription
+from meshdemo.lab.envoy.xds.control_plane import ControlPlane
+from meshdemo.lab.envoy.xds.subscriber import Stream, Subscriber, Subscription
 
 
 def test_what_only_the_former_state_needs():

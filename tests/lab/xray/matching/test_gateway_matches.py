@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshdemo.lab.xray.gateway_matches import find_match
+from meshdemo.lab.xray.matching.gateway_matches import find_match
 
 REGEX = "RegularExpression"
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import pytest
 
 from meshdemo.errors import StartError
-from meshdemo.lab.envoy import messages
+from meshdemo.lab.envoy.xds import messages
 
 
 @pytest.fixture(autouse=True)

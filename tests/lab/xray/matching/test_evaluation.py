@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from meshdemo.lab.xray.evaluation import Evaluation, Request, evaluate
+from meshdemo.lab.xray.matching.evaluation import Evaluation, Request, evaluate
 
 HEADERS = (("End-User", "bob"), ("x", "1"), ("x", "2"), ("cookie", "user=bob"), ("X-Token", "t0p"), ("none", ""))
 REQUEST = Request("GET", "Webserver:80", "/v1/a?q=1&r", HEADERS)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from meshdemo.lab.xray.regular_expressions import full_match
+from meshdemo.lab.xray.matching.regular_expressions import full_match
 
 
 @pytest.mark.parametrize(

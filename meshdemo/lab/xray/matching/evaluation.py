@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.conditions import Facts, UnknownError
-from meshdemo.lab.xray.paths import UnknownPathError, normalize
+from meshdemo.lab.xray.matching.conditions import Facts, UnknownError
+from meshdemo.lab.xray.matching.paths import UnknownPathError, normalize
 
 #: Headers whose values nobody is told.
 SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
