@@ -1,7 +1,6 @@
 """Calls that a lab makes and explains: rule, destination, tries, and who decided, by its door."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,8 +8,7 @@ from lab_support import EXAMPLE, K8S, RunningLab
 from support import OF_THE_PAGE, get, wait_until
 
 from meshdemo.errors import StartError
-from meshdemo.lab import explainer
-from meshdemo.lab.cluster.pods import unique_name
+from meshdemo.lab import call_maker, explainer
 from meshdemo.lab.envoy.xds.messages import api
 from meshdemo.lab_socket import LabSocketError, ask
 from meshdemo.watching import command as watch
@@ -305,7 +303,8 @@ def test_no_answer(explain):
 def test_a_log_that_is_late(explain, monkeypatch):
     """An answer that came through an Envoy is explained, however long that one takes to say what it did."""
     monkeypatch.setattr(explainer, "_COMPLETE_SECONDS", 0)
-    monkeypatch.setattr(explainer, "_SETTLE_SECONDS", 0)
+    for module in (explainer, call_maker):
+        monkeypatch.setattr(module, "SETTLE_SECONDS", 0)
     answer = explain(K8S / "istio" / "header.yaml", end_user="tester")
     assert sidecar(answer)["destination"]["subset"] == "v2"
 
@@ -372,33 +371,3 @@ def test_what_is_no_call(running, body, reason):
     with pytest.raises(LabSocketError) as refused:
         ask(running.lab.door.path, "POST", "/call", body)
     assert reason in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("web-1.shop", ["web-1.shop"]),
-        ("web.shop", ["web-1.shop", "web-2.shop"]),
-        ("web", ["web-1.shop", "web-2.shop"]),
-        ("web-2", ["web-2.shop"]),
-        ("both", ["both-1"]),
-        ("only.elsewhere", []),
-        ("many", []),
-    ],
-)
-def test_pods_of_a_name(name, found):
-    """A name means pods of another namespace, too, where only one has any of it; in full it is always clear."""
-    known = [("web", "shop", (1, 2)), ("both", "default", (1,)), ("both", "shop", (1,)), ("many", "a", (1,))]
-    known += [("many", "b", (1,)), ("only", "shop", (1,))]
-    pods = [
-        SimpleNamespace(
-            pod=SimpleNamespace(
-                name=unique_name(f"{workload}-{number}", namespace),
-                workload=unique_name(workload, namespace),
-                namespace=namespace,
-            )
-        )
-        for workload, namespace, numbers in known
-        for number in numbers
-    ]
-    assert [each.pod.name for each in explainer.pods_of_name(name, pods)] == found
