@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,35 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from meshdemo.escaping import printable_message
-from meshdemo.lab.callers import MOST as MOST_CALLERS
-from meshdemo.lab.callers import Callers
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.door.marks import ChangeMarks
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.judge import Judge
-from meshdemo.lab.envoy.loopback import Local
-from meshdemo.lab.envoy.original import needs_services, service_names
-from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.sources import given_paths, shown_path
-from meshdemo.lab.outside import Address, Outside
+from meshdemo.lab.outside import Address
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
-from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
+from meshdemo.lab.pods.pod import PodContext
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.pods.tls import make_context
+from meshdemo.lab.processes import Processes
 from meshdemo.lab.readings import Readings
 from meshdemo.lab.request_log import RequestLog
-from meshdemo.lab.state import Reader, State, limits_sidecars
+from meshdemo.lab.state import Reader, State
 from meshdemo.lab.telling import Telling
 from meshdemo.lab.words import summary
-from meshdemo.lab.xray.naming import RuleBook
 from meshdemo.lab.xray.records import Records
 
 _POLL_SECONDS = 0.05
@@ -89,13 +82,13 @@ class Lab:
             files = self._reader.read()
             self._port = ports.claim("front", options.port)
             self._say(summary.starting(files.cluster))
-            self.state = self._reader.configure(files)
-            self._plane = ControlPlane(guard.folder)
-            stack.callback(self._plane.close)
-            self._judge = Judge(guard.folder, guard.group, self._plane)
+            state = self._reader.configure(files)
+            plane = ControlPlane(guard.folder)
+            stack.callback(plane.close)
+            self._judge = Judge(guard.folder, guard.group, plane)
             stack.callback(self._judge.close)
             self.records = Records()
-            self._plane.hearers.append(self.records.hear)
+            plane.hearers.append(self.records.hear)
             #: By which other programs of this user ask; what they ask for is added to it.
             self.door = Door(guard.folder)
             self.door.add("GET", "/", self._describe)
@@ -110,7 +103,7 @@ class Lab:
             around = PodContext(
                 folder=guard.folder,
                 process_group=guard.group,
-                plane=self._plane,
+                plane=plane,
                 ports=ports,
                 say=self._say,
                 log=log,
@@ -120,18 +113,9 @@ class Lab:
                 proxy_environment={"CHANGES_FILE": str(self._marks.path), "LAB_SOCKET": str(self.door.path)},
                 tls=functools.cache(lambda: make_context(guard.folder)),
             )
+            self._processes = Processes(guard, around, self._request_log, self._reader, state)
             #: All pods, and what is reached from outside, for those who look at them.
-            self.outside = Outside(
-                guard,
-                self._plane,
-                ports,
-                self._reader,
-                self._say,
-                self._request_log.write,
-                access_log=options.access_log,
-            )
-            self.callers = Callers(guard, self._plane, ports, self._reader, self._say)
-            self.pods = Pods(around, self._local, self._publish, self.outside.where)
+            self.pods, self.outside = self._processes.pods, self._processes.outside
             self.door.open()
             stack.callback(self.door.close)
             self._ending = stack.pop_all()
@@ -142,23 +126,8 @@ class Lab:
 
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
-        self._want(self.state)
-        self.outside.start(self.state, self.pods.where)
-        self.pods.step()
-        seconds = _START_SECONDS + _POD_SECONDS * len(self.state.pods)
-        deadline = time.monotonic() + seconds
         try:
-            while not (self.pods.settled and self.outside.is_ready):
-                if time.monotonic() > deadline:
-                    names = ", ".join(self.pods.not_ready())
-                    self._say(f"not ready after {seconds} s, so no traffic goes to them yet: {names}")
-                    break
-                time.sleep(_POLL_SECONDS)
-                for envoy in self._envoys():
-                    envoy.check()
-                self.outside.look_after()
-                self.pods.step()
-            self._change_envoys()
+            self._processes.start()
         except EnvoyError as error:
             self.outside.check_ports(self.state)
             raise self._reader.blame(self.state, error, self._judge) from None
@@ -167,7 +136,7 @@ class Lab:
         """Look after everything once: pods that come and go, what listens, files that changed."""
         for look in (
             self.outside.look_after,
-            self.callers.look_after,
+            self._processes.callers.look_after,
             self.pods.step,
             lambda: self._telling.look(is_settled=self.pods.settled),
             self._renew,
@@ -189,20 +158,18 @@ class Lab:
     def stop(self) -> None:
         """End everything at once, and leave nothing."""
         self._stopped = True
-        for pod in self.pods.present:
-            pod.retire()  # so that none starts again what the guard ends
+        self._processes.retire()
         self._ending.close()
-        for envoy in self._envoys():
-            envoy.stop()
+        self._processes.stop()
 
     def drain(self) -> None:
         """Let the proxies finish what they have begun, as when their pods are deleted."""
-        proxies = [pod for pod in self.pods.present if pod.pod.calls]
-        for pod in proxies:
-            pod.retire()
-        deadline = time.monotonic() + self._options.drain_seconds + _START_SECONDS
-        while not all(pod.has_ended for pod in proxies) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+        self._processes.drain(self._options.drain_seconds)
+
+    @property
+    def state(self) -> State:
+        """Return what the files say that is in force."""
+        return self._processes.state
 
     def addresses(self) -> list[Address]:
         """Return what can be called from outside."""
@@ -214,24 +181,11 @@ class Lab:
         return self._port
 
     def rules_of_caller(self, pod: Pod) -> tuple[tuple[str, str | int], ...]:
-        """Return where a pod's calls go instead, of one that calls nobody, too; wait until it can. Another thread asks.
-
-        Raise DoorError where it cannot for long.
-        """
-        deadline = time.monotonic() + _START_SECONDS
-        if pod.name not in self._reader.callers:
-            self._reader.callers = (*self._reader.callers, pod.name)[-MOST_CALLERS:]
-        while time.monotonic() < deadline and not self._stopped:
-            state = self.state
-            is_known = pod.name in state.cluster.callers
-            services: tuple[tuple[str, str | int], ...] = ()
-            if not pod.in_mesh or limits_sidecars(state.cluster):
-                services = self.outside.service_rules(state.cluster, pod.namespace)
-            rules = self.callers.rules(pod, state) if pod.in_mesh else ()
-            if is_known and rules is not None:
-                return (*rules, *services)
-            time.sleep(_POLL_SECONDS)
-        raise DoorError(503, f"{pod.name} cannot call yet: {self.problem or 'its sidecar is not ready'}")
+        """Return where a pod's calls go instead, of one that calls nobody, too. Raise DoorError."""
+        rules = self._processes.rules_of_caller(pod)
+        if rules is None:
+            raise DoorError(503, f"{pod.name} cannot call yet: {self.problem or 'its sidecar is not ready'}")
+        return rules
 
     def _describe(self, _rest: str, _body: object) -> dict[str, Any]:
         """Return what runs here, for those who look for a lab."""
@@ -277,44 +231,10 @@ class Lab:
         if not self._stopped:
             self._out(printable_message(line))
 
-    def _want(self, state: State) -> bool:
-        """Set what pods there are to be, as the files say; return whether that changes any."""
-        cluster = state.files.cluster
-        wanted = {}
-        templates = {workload.name: workload.template for workload in cluster.workloads}
-        for pod in state.pods:
-            template = templates[pod.workload]
-            if pod.calls and not pod.in_mesh:
-                outside = self.outside.service_rules(state.cluster, pod.namespace)
-                wanted[pod.name] = PodSpec(pod, template, rules=outside)
-            else:
-                wanted[pod.name] = pod_spec(pod, template, state.resources(pod.name), cluster)
-        return self.pods.want(templates, wanted)
-
-    def _local(self, pod: RunningPod) -> Local | None:
-        """Return the configuration of a pod's sidecar, None for one without."""
-        resources = self.state.resources_of(pod.pod)
-        if resources is None or pod.sidecar is None:
-            return None
-        cluster = self.state.cluster
-        names = service_names(cluster, pod.pod.namespace) if needs_services(resources) else {}
-        secrets = functools.partial(self._reader.secrets, pod.pod, resources, cluster)
-        return pod.local(resources, names, (cluster.others, self._reader.renewals), secrets)
-
-    def _envoys(self) -> list[Sidecar]:
-        return [*(pod.sidecar for pod in self.pods.present if pod.sidecar), *self.outside.envoys, *self.callers.envoys]
-
-    def _publish(self) -> None:
-        """Tell all Envoys who takes calls now, and return when they know."""
-        envoys = self._envoys()
-        for envoy in envoys:
-            envoy.change_endpoints(self.pods.where)
-        self._plane.wait(envoy.subscriber for envoy in envoys if envoy.is_ready)
-
     def _renew(self) -> None:
         """Renew certificates in time."""
         if self._reader.renew_certificates():
-            self._change_envoys()
+            self._processes.put_in_force()
 
     def _follow(self) -> None:
         """Apply files that have changed, and what changes when pods have gone; keep the last good state otherwise."""
@@ -333,16 +253,9 @@ class Lab:
 
     def _apply(self, state: State) -> None:
         """Put a state in force, say what is different; raise EnvoyError, with all as it was, where it is refused."""
-        former, self.state = self.state, state
+        former = self.state
         addresses = self.outside.addresses(former)
-        try:
-            silent = self._change_envoys()
-        except BaseException:
-            self.state = former
-            self._keep(former)
-            raise
-        self._keep(state)
-        rolls = self._want(state)
+        silent, rolls = self._processes.change(state)
         self.pods.step()
         if state.files is former.files:
             return
@@ -355,20 +268,3 @@ class Lab:
             self._edit = Edit(now_as_text(), labels, former) if self._is_edit else None
         self._is_edit = True
         self._marks.add(labels)
-
-    def _keep(self, state: State) -> None:
-        """End the Envoys beside those of pods that a state does not have."""
-        self.outside.keep(state)
-        self.callers.keep(state)
-
-    def _change_envoys(self) -> list[str]:
-        """Put the state in force in all Envoys, or in none; return the names of those that do not answer."""
-        cluster, where = self.state.cluster, self.pods.where
-        wanted = {**self.outside.prepare(self.state, where), **self.callers.prepare(self.state, where)}
-        for pod in self.pods.present:
-            local = self._local(pod)
-            if pod.sidecar and local:
-                wanted[pod.sidecar] = local
-        silent = change(wanted, where, self._plane)
-        self._request_log.book = RuleBook(cluster.policies, dict(cluster.texts))
-        return silent
