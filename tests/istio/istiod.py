@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
+from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.istiod import Istiod, build
 
-VERSION = f"{build.ISTIO_VERSION} ({build.module_version()})"
+(MODULE,) = re.findall(r"^\tistio.io/istio (\S+)$", (Path(build.__file__).parent / "go.mod").read_text(), re.MULTILINE)
+VERSION = f"{build.ISTIO_VERSION} ({MODULE})"
 
 
 @functools.cache

@@ -78,11 +78,6 @@ def folder() -> Path:
     return _cache() / f"{ISTIO_VERSION}-{digest.hexdigest()[:12]}"
 
 
-def module_version() -> str:
-    """Return the version of Istio's module, as go.mod names it."""
-    return str(re.findall(rf"^\t{_MODULE} (\S+)$", (_SOURCE / "go.mod").read_text(), re.MULTILINE)[0])
-
-
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:

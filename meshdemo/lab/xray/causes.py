@@ -31,7 +31,6 @@ _LIMITS = {
     "max_requests": "http2MaxRequests",
     "max_retries": "maxRetries",
 }
-_DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
 
 
 @dataclass(frozen=True)
