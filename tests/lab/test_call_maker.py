@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from meshdemo.lab.call_maker import pods_of_name
+from meshdemo.lab.call_maker import CallMaker, pods_of_name
 from meshdemo.lab.cluster.pods import unique_name
 
 
@@ -36,3 +36,24 @@ def test_pods_of_a_name(name, found):
         for number in numbers
     ]
     assert [each.pod.name for each in pods_of_name(name, pods)] == found
+
+
+def test_a_service_comes_before_a_pod_of_its_name():
+    """A pod is called at its address and by its name, unless a Service has that name."""
+
+    def pod(name, address):
+        return SimpleNamespace(
+            pod=SimpleNamespace(name=name, workload=name, namespace="default", address=address),
+            ports=SimpleNamespace(apps={8080: 1}),
+            wanted=SimpleNamespace(rules=[("*:80", 7)]),
+            is_ready=True,
+            port_of=lambda number: 4711,
+        )
+
+    service = SimpleNamespace(names_from=lambda namespace: ["web"])
+    lab = SimpleNamespace(
+        state=SimpleNamespace(cluster=SimpleNamespace(services=[service])),
+        pods=SimpleNamespace(present=[pod("web", "10.0.0.1"), pod("other", "10.0.0.2")]),
+    )
+    ways = CallMaker(lab).ways("web")["connect_to"]
+    assert [way[0] for way in ways] == ["10.0.0.1", "10.0.0.2", "other", "*"]

@@ -1,0 +1,83 @@
+"""All that runs in a lab: one state at a time is in force in it."""
+
+import threading
+
+import pytest
+from lab_support import EXAMPLE, RunningLab
+from support import wait_until
+
+from meshdemo.lab import quick
+from meshdemo.lab.door.door import DoorError
+from meshdemo.lab.lab import Lab, LabOptions
+
+ROUTE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: webserver}
+spec:
+  hosts: [webserver]
+  http: [{name: "%s", route: [{destination: {host: webserver}}]}]
+"""
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "example.yaml"
+    path.write_text(EXAMPLE.read_text().replace("replicas: 3", "replicas: 1"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, example):
+    folder = tmp_path_factory.mktemp("lab")
+    running = RunningLab(folder, example, folder / "policy.yaml")
+    yield running
+    running.close()
+
+
+def test_what_an_envoy_refuses_is_not_in_force(running, monkeypatch):
+    """The state stays that was in force before, for what starts later, too."""
+    processes = running.lab._processes
+    before, put = running.lab.state, processes.put_in_force
+
+    def refuse():
+        put()
+        raise OSError("no Envoy takes this")
+
+    monkeypatch.setattr(processes, "put_in_force", refuse)
+    with pytest.raises(OSError, match="no Envoy takes this"):
+        processes.change(running.lab._reader.configure(running.lab._reader.read()))
+    assert running.lab.state is before
+
+
+def test_a_second_call_from_a_pod(running):
+    """The first call from a pod that calls nobody prepares its sidecar; another one changes nothing."""
+    (pod,) = (pod for pod in running.lab.state.pods if pod.name == "webserverv1-1")
+    running.lab.rules_of_caller(pod)
+    wait_until(lambda: running.lab.is_settled, "the caller")
+    state = running.lab.state
+    assert "webserverv1-1" in state.cluster.callers
+    running.lab.rules_of_caller(pod)
+    assert running.edit("policy.yaml", ROUTE % "first")
+    wait_until(lambda: running.lab.is_settled, "the edit")
+    assert running.lab._reader.callers == ("webserverv1-1",)
+
+
+def test_who_waits_for_a_caller_while_all_ends(tmp_path, example):
+    """The end of a lab ends the wait for a sidecar, too."""
+    lab, problems = Lab([example], quick, LabOptions(port=0), lambda line: None), []
+    lab.start()
+    pod = next(pod for pod in lab.state.pods if pod.name == "webserverv2-1")
+
+    def ask():
+        try:
+            lab.rules_of_caller(pod)
+        except DoorError as error:
+            problems.append(str(error))
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    wait_until(lambda: pod.name in lab._reader.callers, "the wait")
+    lab.stop()
+    waiting.join(10)
+    assert problems == ["webserverv2-1 cannot call yet: its sidecar is not ready"]
