@@ -20,6 +20,7 @@ from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.sources import given_paths, shown_path
+from meshdemo.lab.fleet import Fleet
 from meshdemo.lab.outside import Address
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.guard import Guard
@@ -27,7 +28,6 @@ from meshdemo.lab.pods.pod import PodContext
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.pods.tls import make_context
-from meshdemo.lab.processes import Processes
 from meshdemo.lab.readings import Readings
 from meshdemo.lab.request_log import RequestLog
 from meshdemo.lab.state import Reader, State
@@ -113,9 +113,9 @@ class Lab:
                 proxy_environment={"CHANGES_FILE": str(self._marks.path), "LAB_SOCKET": str(self.door.path)},
                 tls=functools.cache(lambda: make_context(guard.folder)),
             )
-            self._processes = Processes(guard, around, self._request_log, self._reader, state)
+            self._fleet = Fleet(guard, around, self._request_log, self._reader, state)
             #: All pods, and what is reached from outside, for those who look at them.
-            self.pods, self.outside = self._processes.pods, self._processes.outside
+            self.pods, self.outside = self._fleet.pods, self._fleet.outside
             self.door.open()
             stack.callback(self.door.close)
             self._ending = stack.pop_all()
@@ -127,7 +127,7 @@ class Lab:
     def start(self) -> None:
         """Start everything, and return when all pods take calls and everything that is to be called listens."""
         try:
-            self._processes.start()
+            self._fleet.start()
         except EnvoyError as error:
             self.outside.check_ports(self.state)
             raise self._reader.blame(self.state, error, self._judge) from None
@@ -136,7 +136,7 @@ class Lab:
         """Look after everything once: pods that come and go, what listens, files that changed."""
         for look in (
             self.outside.look_after,
-            self._processes.callers.look_after,
+            self._fleet.callers.look_after,
             self.pods.step,
             lambda: self._telling.look(is_settled=self.pods.settled),
             self._renew,
@@ -158,18 +158,18 @@ class Lab:
     def stop(self) -> None:
         """End everything at once, and leave nothing."""
         self._stopped = True
-        self._processes.retire()
+        self._fleet.retire()
         self._ending.close()
-        self._processes.stop()
+        self._fleet.stop()
 
     def drain(self) -> None:
         """Let the proxies finish what they have begun, as when their pods are deleted."""
-        self._processes.drain(self._options.drain_seconds)
+        self._fleet.drain(self._options.drain_seconds)
 
     @property
     def state(self) -> State:
         """Return what the files say that is in force."""
-        return self._processes.state
+        return self._fleet.state
 
     def addresses(self) -> list[Address]:
         """Return what can be called from outside."""
@@ -182,7 +182,7 @@ class Lab:
 
     def rules_of_caller(self, pod: Pod) -> tuple[tuple[str, str | int], ...]:
         """Return where a pod's calls go instead, of one that calls nobody, too. Raise DoorError."""
-        rules = self._processes.rules_of_caller(pod)
+        rules = self._fleet.rules_of_caller(pod)
         if rules is None:
             raise DoorError(503, f"{pod.name} cannot call yet: {self.problem or 'its sidecar is not ready'}")
         return rules
@@ -234,7 +234,7 @@ class Lab:
     def _renew(self) -> None:
         """Renew certificates in time."""
         if self._reader.renew_certificates():
-            self._processes.put_in_force()
+            self._fleet.put_in_force()
 
     def _follow(self) -> None:
         """Apply files that have changed, and what changes when pods have gone; keep the last good state otherwise."""
@@ -255,7 +255,7 @@ class Lab:
         """Put a state in force, say what is different; raise EnvoyError, with all as it was, where it is refused."""
         former = self.state
         addresses = self.outside.addresses(former)
-        silent, rolls = self._processes.change(state)
+        silent, rolls = self._fleet.change(state)
         self.pods.step()
         if state.files is former.files:
             return

@@ -37,16 +37,16 @@ def running(tmp_path_factory, example):
 
 def test_what_an_envoy_refuses_is_not_in_force(running, monkeypatch):
     """The state stays that was in force before, for what starts later, too."""
-    processes = running.lab._processes
-    before, put = running.lab.state, processes.put_in_force
+    fleet = running.lab._fleet
+    before, put = running.lab.state, fleet.put_in_force
 
     def refuse():
         put()
         raise OSError("no Envoy takes this")
 
-    monkeypatch.setattr(processes, "put_in_force", refuse)
+    monkeypatch.setattr(fleet, "put_in_force", refuse)
     with pytest.raises(OSError, match="no Envoy takes this"):
-        processes.change(running.lab._reader.configure(running.lab._reader.read()))
+        fleet.change(running.lab._reader.configure(running.lab._reader.read()))
     assert running.lab.state is before
 
 

@@ -24,8 +24,8 @@ _START_SECONDS = 30
 _POD_SECONDS = 1
 
 
-class Processes:
-    """The processes of one lab, in which `state` is in force."""
+class Fleet:
+    """The pods and Envoys of one lab, in which `state` is in force."""
 
     def __init__(
         self, guard: Guard, context: PodContext, request_log: RequestLog, reader: Reader, state: State
