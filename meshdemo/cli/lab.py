@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshdemo.cli.manifests import manifest_options
 from meshdemo.errors import StartError
 from meshdemo.options import (
     Group,
     fault_options,
     istiod_option,
-    manifest_options,
     option,
     up_options,
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshdemo.options import cluster_option, istiod_option, manifest_options, option, port_option
+from meshdemo.cli.manifests import manifest_options
+from meshdemo.options import cluster_option, istiod_option, option, port_option
 
 if TYPE_CHECKING:
     from meshdemo.lab.options import ManifestOptions

@@ -295,11 +295,11 @@ def test_options_are_declared_in_one_way():
     assert {name: uses for name, uses in meanings.items() if len(uses) > 1} == {}
 
 
-def test_web_server_does_not_load_the_http_client():
-    """The web server starts without requests, whose import takes longer than everything else."""
+def test_web_server_loads_neither_the_http_client_nor_the_lab():
+    """The web server starts without requests, whose import takes longer than everything else, and without the lab."""
     script = (
         "import sys, meshdemo.cli, meshdemo.roles.webserver, meshdemo.serving.server; "
-        "print([name for name in ('requests', 'urllib3', 'ssl', 'email') if name in sys.modules])"
+        "print([name for name in ('requests', 'urllib3', 'ssl', 'email', 'meshdemo.lab') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
 
