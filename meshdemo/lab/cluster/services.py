@@ -31,7 +31,7 @@ _SERVICE = Object(
         "clusterIPs": Anything(),
         "externalName": Text(pattern=r"[a-zA-Z0-9]([-a-zA-Z0-9.]{0,251}[a-zA-Z0-9.])?", rule="the name of a host"),
         "externalIPs": Refused(ONLY_HERE),
-        "sessionAffinity": Text(("None",)),
+        "sessionAffinity": Text(("None", "ClientIP")),
         "trafficDistribution": Text(("PreferClose", "PreferSameZone", "PreferSameNode")),
         **dict.fromkeys(
             [
@@ -105,6 +105,11 @@ def read_service(manifest: Manifest, number: int) -> Service:
         namespace=manifest.namespace,
         alias_of=(spec["externalName"] or "") if is_alias else "",
     )
+
+
+def keeps_callers(manifest: Manifest) -> bool:
+    """Return whether a Service that could be read asks for callers to be kept at one pod, which no sidecar does."""
+    return bool((manifest.document.get("spec") or {}).get("sessionAffinity") == "ClientIP")
 
 
 def check_endpoints(manifest: Manifest) -> None:

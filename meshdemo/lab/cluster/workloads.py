@@ -14,7 +14,7 @@ from meshdemo.lab.cluster.model import ENDPOINTS, NETWORKS, POD_NETWORK, Cluster
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pod_fields import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE
 from meshdemo.lab.cluster.pods import Pod, Workload, matches, unique_name
-from meshdemo.lab.cluster.services import check_endpoints, check_targets, read_service
+from meshdemo.lab.cluster.services import check_endpoints, check_targets, keeps_callers, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import read_template
 from meshdemo.lab.cluster.unknown import is_hook, is_silent, names_of, notes_of
@@ -103,6 +103,8 @@ def read_cluster(
     rollouts = [each for each in manifests if _kind(each) == _ROLLOUT]
     notes += [f"run like Deployments, without their steps: {names_of(rollouts)}"] if rollouts else []
     notes += [f"not run here, since they are hooks of a tool: {names_of(hooks)}"] if hooks else []
+    sticky = [each for each in manifests if _kind(each) == ("", "Service") and keeps_callers(each)]
+    notes += [f"without effect, as between sidecars: sessionAffinity of {names_of(sticky)}"] if sticky else []
     notes += bounded
     injection = read_injection(manifests)
     silent = {workload.namespace for workload in workloads if workload.template.in_mesh is None}

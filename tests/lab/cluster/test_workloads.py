@@ -243,6 +243,13 @@ def test_how_a_cluster_carries_a_service(field, value):
     assert (said.services, said.notes) == (plain.services, ())
 
 
+def test_callers_are_not_kept_at_a_pod():
+    """A Service that asks for it is read, and what Istio makes of that is said."""
+    found = read(service("a", {"port": 80}, sessionAffinity="ClientIP"), service("b", {"port": 80}))
+    assert [each.name for each in found.services] == ["a", "b"]
+    assert found.notes == ("without effect, as between sidecars: sessionAffinity of Service/a",)
+
+
 def test_gateways():
     """Gateways of Istio share a pod where they select the same one; each of the Gateway API has its own."""
     api = {
