@@ -21,6 +21,7 @@ from meshdemo.lab.envoy.certificates import Authority
 from meshdemo.lab.envoy.credentials import check_texts, credentials
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.original import needs_services
+from meshdemo.lab.envoy.stand_in_secrets import StandInSecrets
 from meshdemo.lab.envoy.standalone import SHOWN, TRUSTED, Secrets
 from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
@@ -93,6 +94,7 @@ class Reader:
         self.renewals = 0
         self._networks: dict[str, int] = {}
         self._authority = Authority()
+        self._stand_ins = StandInSecrets()
         self._lock = threading.Lock()  # files are read in another thread than pods are started in
 
     def read(self) -> Files:
@@ -108,6 +110,7 @@ class Reader:
         try:
             cluster = read_cluster(manifests, self._networks, self._options)
             check_texts(cluster)
+            cluster = self._stand_ins.added_to(cluster)
         except ManifestError as error:
             kept = self._without_invalid(manifests, error)
             return self._files(kept, [*notes, *map(note_of, error.errors)], [*left_out, *error.errors])

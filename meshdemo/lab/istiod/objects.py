@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,11 +49,19 @@ def control_plane_input(cluster: Cluster) -> Object:
         for gateway in cluster.gateways
     ]
     return {
-        "objects": [*objects, *pods, *(each for kind in _PASSED_ON for each in cluster.documents(*kind))],
+        "objects": [*objects, *pods, *(_stored(each) for kind in _PASSED_ON for each in cluster.documents(*kind))],
         "policies": [manifest.document for manifest in cluster.policies],
         "workloads": workloads,
         "files": dict(cluster.texts),
     }
+
+
+def _stored(document: Object) -> Object:
+    """Return an object as an API server holds it: the plain text of a Secret is encoded with the rest."""
+    if not document.get("stringData"):
+        return document
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in document["stringData"].items()}
+    return {**document, "stringData": None, "data": {**(document.get("data") or {}), **encoded}}
 
 
 def _labels(pod: Pod) -> Labels:

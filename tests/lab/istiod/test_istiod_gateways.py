@@ -2,8 +2,10 @@
 
 import base64
 import http.client
+import json
 import socket
 import ssl
+from contextlib import contextmanager
 
 import pytest
 from istiod_support import LabProgram, self_signed
@@ -119,12 +121,64 @@ def test_the_certificate_of_a_secret(lab, tmp_path):
 
 
 def test_a_secret_that_is_not_there(lab):
-    """It is said what is missing and where, and what was in force stays."""
+    """Where the files hold any Secret it is said what is missing and where, and what was in force stays."""
     certificate, key = self_signed(HOST)
+    other = secret(certificate, key, "default").replace("name: demo", "name: other")
     lines = lab.edit(secret(certificate, key, "default") + ISTIO)
     assert any("Gateway/web: there is no Secret demo in namespace istio-system" in line for line in lines)
-    lines = lab.edit(GATEWAY_API)
+    lines = lab.edit(other + GATEWAY_API)
     assert any("spec.listeners[0]: Programmed: Bad TLS configuration (Invalid)" in line for line in lines)
+
+
+def test_files_without_any_secret(lab):
+    """As in a repository or a dump: a certificate of the lab's own stands in, the same one after an edit."""
+    lines = lab.edit(ISTIO + GATEWAY_API)
+    assert any("since the files hold no Secret: Secret/demo.istio-system, Secret/demo" in line for line in lines)
+    shown = {wait_until(lambda name=name: _shown(lab.port_of(name)), name) for name in PORTS}
+    assert len(shown) == 1
+    lab.edit(ISTIO + GATEWAY_API.replace("port: 80", "port: 80, weight: 2"))
+    assert wait_until(lambda: _shown(lab.port_of(PORTS[1])), "the gateway") == shown.pop()
+    lab.edit(ISTIO.replace("SIMPLE", "MUTUAL"))
+    wait_until(lambda: _unknown_client_is_refused(lab.port_of(PORTS[0])), "a certificate asked for")
+
+
+def test_plain_text_in_a_secret(lab):
+    """What stringData holds counts as an API server has it, for Istio's own checks, too."""
+    certificate, key = self_signed(HOST)
+    head, _, _ = secret(certificate, key, "default").partition("\ndata:\n")
+    values = {"tls.crt": certificate.decode(), "tls.key": key.decode()}
+    lab.edit(head + "\nstringData: " + json.dumps(values) + "\n---\n" + GATEWAY_API)
+    assert wait_until(lambda: _answer(lab.port_of(PORTS[1]), certificate), "the gateway").startswith("Webserver V")
+
+
+def _shown(port):
+    """Return the certificate that a gateway shows to whoever asks, None as long as it shows none."""
+    try:
+        with _connected(port) as connection:
+            return connection.getpeercert(binary_form=True)
+    except OSError:
+        return None
+
+
+def _unknown_client_is_refused(port):
+    try:
+        with _connected(port) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            connection.recv(1)
+    except ssl.SSLError as error:
+        return "CERTIFICATE_REQUIRED" in str(error)
+    return False
+
+
+@contextmanager
+def _connected(port):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=HOST) as connection,
+    ):
+        yield connection
 
 
 def _answer(port, authority):
