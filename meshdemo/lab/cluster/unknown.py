@@ -26,6 +26,10 @@ _SILENT = {
     "storage.k8s.io": {"StorageClass"},
 }
 
+# Held policies and telemetry until Istio 1.6 and 1.8 (istio.io, "Migrate pre-Istio 1.4 Alpha security policy to the
+# current APIs"; "Mixer").
+_GONE = {"authentication.istio.io", "rbac.istio.io", "config.istio.io"}
+
 
 def is_silent(manifest: Manifest) -> bool:
     """Return whether an object makes no difference to calls on this machine, so that there is nothing to say of it."""
@@ -39,8 +43,10 @@ def is_hook(manifest: Manifest) -> bool:
 
 def notes_of(unknown: Sequence[Manifest]) -> list[str]:
     """Return what there is to say of objects of kinds that are not known here."""
-    told = [manifest for manifest in unknown if not is_silent(manifest)]
-    return [f"not applied here, since only a cluster knows them: {names_of(told)}"] if told else []
+    gone = [manifest for manifest in unknown if manifest.group in _GONE]
+    told = [manifest for manifest in unknown if manifest.group not in _GONE and not is_silent(manifest)]
+    notes = [f"not applied, since Istio has these kinds no more: {names_of(gone)}"] if gone else []
+    return notes + ([f"not applied here, since only a cluster knows them: {names_of(told)}"] if told else [])
 
 
 def names_of(manifests: Iterable[Manifest]) -> str:

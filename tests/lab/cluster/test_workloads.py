@@ -95,6 +95,20 @@ def test_what_is_said_and_what_is_not():
     )
 
 
+def test_what_istio_has_no_more():
+    """An old tutorial's kinds are told apart from those that a cluster of today would know."""
+    objects = [
+        {"apiVersion": "authentication.istio.io/v1alpha1", "kind": "Policy", "metadata": {"name": "a"}},
+        {"apiVersion": "rbac.istio.io/v1alpha1", "kind": "ServiceRole", "metadata": {"name": "b"}},
+        {"apiVersion": "config.istio.io/v1alpha2", "kind": "handler", "metadata": {"name": "c"}},
+        {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "metadata": {"name": "d"}},
+    ]
+    assert read(*documents(EXAMPLE), *objects).notes == (
+        "not applied, since Istio has these kinds no more: Policy/a, ServiceRole/b, handler/c",
+        "not applied here, since only a cluster knows them: IstioOperator/d",
+    )
+
+
 def workload(kind="Deployment", name="web", labels=None, ports=(), **spec):
     """Return what makes pods of another image."""
     labels = {"app": name, **(labels or {})}
