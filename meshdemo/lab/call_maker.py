@@ -20,6 +20,7 @@ from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.envoy.xds.access_log import FLUSH_SECONDS
+from meshdemo.lab.files.errors import only_these
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.xray.calls import Call
 from meshdemo.lab.xray.records import Record
@@ -73,8 +74,8 @@ class CallMaker:
                 return pod
         if found:
             raise DoorError(409, f"no pod of {name} takes calls at the moment")
-        names = ", ".join(sorted({pod.pod.name for pod in present}))
-        raise DoorError(404, f"there is no pod or workload {name}, only {names}")
+        workloads = sorted({pod.pod.workload for pod in present})
+        raise DoorError(404, f"there is no pod or workload {name}, {only_these(name, workloads)}")
 
     def _connect(self, wish: _Wish, pod: RunningPod | None) -> Call:
         """Connect where HTTP is not spoken, and return what is said there; nothing tells of the hops in between."""

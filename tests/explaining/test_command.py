@@ -45,7 +45,7 @@ def labs(tmp_path, monkeypatch):
     def answer(port, body):
         asked.append((port, body))
         if body["from"] == "nobody":
-            raise DoorError(404, "there is no pod or workload nobody, only proxy-1")
+            raise DoorError(404, "there is no pod or workload nobody, only proxy")
         return CALL.as_json()
 
     monkeypatch.setattr(command, "find_sockets", lambda: [door.path for door in doors])
@@ -102,7 +102,7 @@ def test_expectations(labs):
         (("http://a/", "--from", "x"), "several labs run: choose one with --lab: 3030 (3030.yaml), 3040 (3040.yaml)."),
         (
             ("http://a/", "--from", "nobody", "--lab", "3030"),
-            "there is no pod or workload nobody, only proxy-1.",
+            "there is no pod or workload nobody, only proxy.",
         ),
     ],
 )

@@ -159,7 +159,9 @@ def test_a_watch_from_a_pod(explain, running):
         assert [(each.name, each.answers) for each in report.versions] == [(version, 3)]
         (found,) = report.explained
         assert sidecar(found.call)["pod"].startswith(origin)
-    with pytest.raises(StartError, match=r"^there is no pod or workload nobody, only proxy-1, .*\.$"):
+    with pytest.raises(
+        StartError, match=r"^there is no pod or workload nobody, only proxy, webserverv1, webserverv2\.$"
+    ):
         watch.run(watch.WatchOptions("http://webserver/", origin="nobody", lab_port=running.port))
 
 
@@ -362,7 +364,7 @@ def test_flags_of_a_call_that_is_not_logged_whole(running, monkeypatch):
         ({"url": "http://a/", "headers": [["a", "b\r\nc: d"]]}, "is not a header"),
         ({"url": "http://a/", "headers": [["a"]]}, "is not a header"),
         ({"url": "http://a/", "body": 3}, "from and body are strings"),
-        ({"url": "http://a/", "from": "nobody"}, "there is no pod or workload nobody, only proxy-1, "),
+        ({"url": "http://a/", "from": "nobody"}, "there is no pod or workload nobody, only proxy, webserverv1"),
     ],
     ids=lambda value: str(value)[:60],
 )

@@ -18,7 +18,7 @@ from meshdemo.lab.cluster.services import check_endpoints, check_targets, keeps_
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import read_template
 from meshdemo.lab.cluster.unknown import is_hook, is_silent, names_of, notes_of
-from meshdemo.lab.files.errors import ManifestError, raise_all, suggestion
+from meshdemo.lab.files.errors import ManifestError, only_these, raise_all
 from meshdemo.lab.files.kinds import ARGO, KINDS
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.schema import Anything, Fields, Integer, Object, Text, Type, read
@@ -29,7 +29,6 @@ Result = TypeVar("Result")
 _MOST_PODS = 100
 # What a workload has at most where not all have what they want.
 _MOST_OF_EACH = 10
-_MOST_NAMES = 10
 
 _ROLLOUT = (ARGO, "Rollout")
 _RUN_PODS = {
@@ -188,12 +187,7 @@ def _check_stand_ins(workloads: Sequence[Workload], stand_ins: Mapping[str, Beha
     names = [workload.name for workload in workloads if workload.stands_in]
     for name in stand_ins:
         if name not in names:
-            there = (
-                f"only {', '.join(names[:_MOST_NAMES])}{', ...' * (len(names) > _MOST_NAMES)}"
-                if names
-                else "there is none"
-            )
-            raise ManifestError(f"--stand-in {name}", f"no stand-in has this name, {there}{suggestion(name, names)}")
+            raise ManifestError(f"--stand-in {name}", f"no stand-in has this name, {only_these(name, names)}")
 
 
 def _bounded(workloads: Sequence[Workload], most: int | None) -> tuple[list[Workload], list[str]]:

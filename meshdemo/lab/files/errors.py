@@ -10,6 +10,8 @@ from meshdemo.escaping import printable_message
 
 # Of errors that one hint is for, and that have one reason, so many are told with their places.
 _MOST_ALIKE = 3
+# Of names that there are instead, so many are told.
+_MOST_NAMES = 10
 
 
 class ManifestError(Exception):
@@ -85,6 +87,12 @@ def raise_all(errors: Sequence[ManifestError]) -> None:
     """Raise errors, several at once; do nothing where there are none."""
     if errors:
         raise errors[0] if len(errors) == 1 else SeveralError(errors)
+
+
+def only_these(word: str, known: Sequence[str]) -> str:
+    """Return which names there are instead of `word`, the first ten, and the one that may have been meant."""
+    more = ", ..." if len(known) > _MOST_NAMES else ""
+    return f"only {', '.join(known[:_MOST_NAMES])}{more}{suggestion(word, known)}" if known else "there is none"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

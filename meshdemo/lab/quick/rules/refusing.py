@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from meshdemo.lab.files.documents import shown
-from meshdemo.lab.files.errors import ManifestError, SeveralError, suggestion
+from meshdemo.lab.files.errors import ManifestError, SeveralError, only_these
 
 #: How a refusal ends of what Istio takes, and this engine does not do exactly.
 ISTIOD = "--istiod applies it, or says why Istio does not"
-_MOST_NAMES = 10
 
 
 class RefusalError(ManifestError):
@@ -53,6 +52,4 @@ def raise_all(errors: Sequence[ManifestError]) -> None:
 def missing(place: str, problem: str, name: str, known: Iterable[str]) -> MissingError:
     """Return the error for a name that nothing has, with the names that there are."""
     names = sorted(set(known))
-    more = ", ..." if len(names) > _MOST_NAMES else ""
-    there = f"only {', '.join(names[:_MOST_NAMES])}{more}" if names else "there is none"
-    return MissingError(place, f"{problem} {shown(name)}, {there}{suggestion(name, names)}")
+    return MissingError(place, f"{problem} {shown(name)}, {only_these(name, names)}")
