@@ -11,9 +11,10 @@ from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.calls import Call, Hop
-from meshdemo.lab.xray.joining import is_complete, join, outcome_of
+from meshdemo.lab.xray.completeness import is_complete, may_go_on
+from meshdemo.lab.xray.joining import join, outcome_of
 from meshdemo.lab.xray.met import MetRules
-from meshdemo.lab.xray.records import MOST_CALLS
+from meshdemo.lab.xray.records import MOST_CALLS, Record
 from meshdemo.lab.xray.scene import Place, Scene
 from meshdemo.reasons import Origin, find_origin
 
@@ -86,12 +87,18 @@ class Explainer:
 
     def _explained(self, call: Call) -> Call:
         scene = self._scene()
-        records = self._lab.records.wait(
-            call.id,
-            lambda found: is_complete(found, scene),
-            settle_seconds=SETTLE_SECONDS,
-            seconds=_CERTAIN_SECONDS if _came_through_an_envoy(call) else _COMPLETE_SECONDS,
-        )
+
+        def wait(settle_seconds: float) -> list[Record]:
+            return self._lab.records.wait(
+                call.id,
+                lambda found: is_complete(found, scene),
+                settle_seconds=settle_seconds,
+                seconds=_CERTAIN_SECONDS if _came_through_an_envoy(call) else _COMPLETE_SECONDS,
+            )
+
+        records = wait(0)
+        if may_go_on(records, call.origin, scene):
+            records = wait(SETTLE_SECONDS)
         return join(call, records, scene)
 
     def _scene(self) -> Scene:

@@ -13,12 +13,11 @@ from meshdemo.lab.xray.causes import cause_of, try_reason
 from meshdemo.lab.xray.defaults import notes_of
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.routes import Route, find_by_name
+from meshdemo.lab.xray.relations import is_mirror, is_of, lasted
+from meshdemo.lab.xray.routes import Route
 from meshdemo.lab.xray.scene import Scene, target_of
 from meshdemo.lab.xray.silence import caller_of, passing_hop, silent_hop
 
-# How much earlier or later than its request a try may be said to be.
-_SLACK_SECONDS = 0.002
 # What an Envoy says of an answer that it only passes on.
 _ANSWERED = "via_upstream"
 
@@ -76,27 +75,6 @@ def rules_met(record: Record, scene: Scene) -> tuple[Rule, ...]:
     return tuple(dict.fromkeys(rules))
 
 
-def is_complete(records: Sequence[Record], scene: Scene) -> bool:
-    """Return whether all is there that the Envoys log of a request, as far as its records can tell.
-
-    Each request that left a pod has its tries, and each try that a sidecar took is a request there.
-    """
-    requests = [each for each in records if not each.is_try]
-    tries = [each for each in records if each.is_try]
-    doors = {(each.downstream, each.local) for each in requests}
-    for request in requests:
-        went_on = request.details == _ANSWERED and not request.is_inbound
-        if went_on and not any(_is_of(each, request) for each in tries):
-            return False
-        if sum(_is_mirror(each, request) for each in tries) < _count_mirrors(request, scene):
-            return False
-    for each in tries:
-        place = scene.places.get(each.upstream)
-        if place and not place.is_program and each.status and (each.upstream_local, each.upstream) not in doors:
-            return False
-    return bool(requests)
-
-
 class _Joined:
     """The records of one call, and which of them belong together."""
 
@@ -108,7 +86,7 @@ class _Joined:
 
     def tries(self, request: Record) -> list[Record]:
         """Return the tries of a request in order."""
-        return [each for each in self._tries if _is_of(each, request)]
+        return [each for each in self._tries if is_of(each, request)]
 
     def applications(self, request: Record) -> list[Hop]:
         """Return the program that a request came to, if any."""
@@ -130,9 +108,9 @@ class _Joined:
         for each in self._tries:
             if (each.upstream_local, each.upstream) != (request.downstream, request.local) or not request.is_inbound:
                 continue
-            if not _lasted(each, request):
+            if not lasted(each, request):
                 continue
-            owner = next((other for other in self.requests if _is_of(each, other)), None)
+            owner = next((other for other in self.requests if is_of(each, other)), None)
             return owner is None or self.tries(owner)[-1] is not each
         return False
 
@@ -173,7 +151,7 @@ class _Joined:
             status=record.status,
             flags=record.flags,
             milliseconds=record.milliseconds,
-            reason=try_reason(record, door if door and _lasted(record, door) else None),
+            reason=try_reason(record, door if door and lasted(record, door) else None),
         )
 
     def _pod(self, upstream: str) -> str | None:
@@ -184,7 +162,7 @@ class _Joined:
         """Yield the copies of a request."""
         for each in self._tries:
             target = target_of(each.cluster)
-            if target and _is_mirror(each, request):
+            if target and is_mirror(each, request):
                 pod = self._pod(each.upstream)
                 yield Mirror(target.host, target.port, target.subset, pod, each.status, each.milliseconds)
 
@@ -221,36 +199,3 @@ def outcome_of(call: Call) -> Outcome | None:
     except (ValueError, RecursionError):
         return None
     return read_document(call.status or 0, document) if isinstance(document, dict) else None
-
-
-def _is_of(one: Record, request: Record) -> bool:
-    """Return whether a try is one of a request."""
-    ends = (one.envoy, one.downstream, one.local) == (request.envoy, request.downstream, request.local)
-    return ends and bool(one.downstream) and _is_within(one, request)
-
-
-def _is_mirror(one: Record, request: Record) -> bool:
-    """Return whether a try is that of a copy of a request: it came by no connection."""
-    return one.envoy == request.envoy and not one.downstream and _is_within(one, request)
-
-
-def _count_mirrors(request: Record, scene: Scene) -> int:
-    """Return how many copies a request has for certain."""
-    configuration = None if request.is_inbound else scene.routes(request.envoy, request.routes)
-    route = find_by_name(configuration, request)[1] if configuration else None
-    policies = ((route or {}).get("route") or {}).get("request_mirror_policies", [])
-    shares = [(policy.get("runtime_fraction") or {}).get("default_value") or {} for policy in policies]
-    whole = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000}
-    return sum(int(each.get("numerator", 0)) == whole[each.get("denominator", "HUNDRED")] for each in shares if each)
-
-
-def _is_within(one: Record, request: Record) -> bool:
-    """Return whether a try was begun while a request was served."""
-    end = request.started + request.milliseconds / 1000
-    return request.started - _SLACK_SECONDS <= one.started <= end + _SLACK_SECONDS
-
-
-def _lasted(one: Record, door: Record) -> bool:
-    """Return whether a sidecar took a request while a try went on: connections are used again."""
-    end = one.started + one.milliseconds / 1000
-    return one.started - _SLACK_SECONDS <= door.started <= end + _SLACK_SECONDS

@@ -492,6 +492,7 @@ def test_called_addresses(run, outside, tcp_server, host, kind, tls_kind):
     (error,) = ask(over_tls, count=10).errors
     assert error.startswith("TLS problem (self-signed certificate) calling https://out.localhost:")
     assert set(outside.names) == {"out.localhost"}
-    answers = ask(lab.port, count=60)
+    # A connection stays with its pod: calls at one time have one each.
+    answers = ask(lab.port, "/delay/1", count=16, concurrency=16)
     assert set(answers.versions) == {"Webserver V1", "Webserver V2"}
     assert answers[0]["value"]["headers"]["X-Forwarded-Client-Cert"].endswith("/sa/proxy")

@@ -165,14 +165,14 @@ def test_a_gateway_of_the_gateway_api(tmp_path):
 
 
 def test_policies_and_others(tmp_path):
-    """Policies, Secrets and ConfigMaps go as they stand in the files; other objects than these do not go."""
+    """Policies, Secrets and ConfigMaps go as an API server holds them; other objects than these do not go."""
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}
     mapping = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}}
     policy = virtual_service({"directResponse": {"status": 418}}).document
     request = told(tmp_path, secret, mapping, policy)
     assert request["policies"] == [policy]
     secret["metadata"]["namespace"] = mapping["metadata"]["namespace"] = "default"
-    assert objects(request, "Secret") == {"s": secret}
+    assert objects(request, "Secret") == {"s": {**secret, "stringData": None, "data": {"a": "Yg=="}}}
     assert objects(request, "ConfigMap") == {"c": mapping}
     assert not {"Deployment", "ServiceAccount", "VirtualService"} & {each["kind"] for each in request["objects"]}
     assert objects(request, "Namespace").keys() == {"default", "istio-system"}
