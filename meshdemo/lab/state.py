@@ -158,7 +158,7 @@ class Reader:
         text = json.dumps(parts)
         if f'"{SHOWN}"' not in text and f'"{TRUSTED}"' not in text:
             return None
-        account = of.service_account if isinstance(of, Pod) else of.service
+        account = of.service_account if isinstance(of, Pod) else of.account
         with self._lock:
             own = self._authority.secrets(of.namespace, account)
         return dataclasses.replace(own, named=credentials(parts, of.namespace, cluster))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway
 from meshdemo.lab.cluster.pod_fields import LABELS
-from meshdemo.lab.cluster.pods import unique_name
+from meshdemo.lab.cluster.pods import Labels, Workload, matches, unique_name
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.kinds import ISTIO, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
@@ -15,49 +16,82 @@ from meshdemo.lab.files.manifest import Manifest
 _MOST_GATEWAYS = 10
 
 
-def read_gateways(policies: Sequence[Manifest]) -> list[Gateway]:
+@dataclass(frozen=True)
+class _Home:
+    """Where the pod of a gateway stands: behind which Service of which namespace, and as whom."""
+
+    service: str
+    namespace: str
+    account: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The workload of a gateway that is in the files, with the name of the Service in front of it."""
+
+    service: str
+    workload: Workload
+
+
+def read_gateways(policies: Sequence[Manifest], installed: Sequence[Installed] = ()) -> list[Gateway]:
     """Return the pods of the gateways: what an installation of Istio brings, and what it starts for the Gateway API.
 
-    What else is wrong with a Gateway is for its translation to say.
+    Those that are `installed` by the files stand where these say, others where istioctl would have them. What else is
+    wrong with a Gateway is for its translation to say.
     """
-    groups: dict[tuple[str, str], list[Manifest]] = {}
-    labels: dict[tuple[str, str], dict[str, str]] = {}
+    groups: dict[_Home, list[Manifest]] = {}
+    labels: dict[_Home, dict[str, str]] = {}
     for manifest in policies:
         if manifest.kind != "Gateway":
             continue
-        if manifest.group == ISTIO:
-            selector = _selector(manifest)
-            name = selector.get("istio") or "-".join(selector.values()) or manifest.name
-            key = (f"istio-{name}" if selector.get("istio") else name, SYSTEM)
-        else:
-            selector = {"gateway.networking.k8s.io/gateway-name": manifest.name}
-            key = (f"{manifest.name}-istio", manifest.namespace)
-        if any(_unique(*key) == _unique(*other) for other in groups if other != key):
-            raise ManifestError(f"{manifest.place}: spec", f"another gateway has the name {_unique(*key)!r} already")
-        groups.setdefault(key, []).append(manifest)
-        labels.setdefault(key, {}).update(selector)
-        if len(groups) > _MOST_GATEWAYS:
-            raise ManifestError(
-                manifest.place, f"is one of more than {_MOST_GATEWAYS} gateways, too many for a machine"
-            )
+        for home, its_labels in _homes(manifest, installed):
+            if any(_unique(home) == _unique(other) for other in groups if other != home):
+                raise ManifestError(
+                    f"{manifest.place}: spec", f"another gateway has the name {_unique(home)!r} already"
+                )
+            groups.setdefault(home, []).append(manifest)
+            labels.setdefault(home, {}).update(its_labels)
+            if len(groups) > _MOST_GATEWAYS:
+                raise ManifestError(
+                    manifest.place, f"is one of more than {_MOST_GATEWAYS} gateways, too many for a machine"
+                )
     return [
         Gateway(
-            name=_unique(service, namespace),
-            service=service,
+            name=_unique(home),
+            service=home.service,
             address=f"{POD_NETWORK}{NETWORKS}.{number}",
             service_address=f"10.97.0.{number}",
-            labels=labels[service, namespace],
-            namespace=namespace,
+            labels=labels[home],
+            namespace=home.namespace,
+            account=home.account,
             ports=tuple(sorted({port for manifest in manifests for port in _gateway_ports(manifest)})),
             manifests=tuple(manifests),
         )
-        for number, ((service, namespace), manifests) in enumerate(groups.items(), 1)
+        for number, (home, manifests) in enumerate(groups.items(), 1)
     ]
 
 
-def _unique(service: str, namespace: str) -> str:
+def _homes(manifest: Manifest, installed: Sequence[Installed]) -> Iterator[tuple[_Home, Labels]]:
+    """Yield where the pods of a Gateway stand, and their labels."""
+    if manifest.group != ISTIO:
+        labels = {"gateway.networking.k8s.io/gateway-name": manifest.name}
+        yield _Home(f"{manifest.name}-istio", manifest.namespace, f"{manifest.name}-istio"), labels
+        return
+    selector = _selector(manifest)
+    found = [each for each in installed if selector and matches(dict(each.workload.template.labels), selector)]
+    for each in found:
+        template = each.workload.template
+        yield _Home(each.service, each.workload.namespace, template.service_account), dict(template.labels)
+    if not found and (kind := selector.get("istio")):
+        yield _Home(f"istio-{kind}", SYSTEM, f"istio-{kind}-service-account"), selector
+    elif not found:
+        name = "-".join(selector.values()) or manifest.name
+        yield _Home(name, SYSTEM, name), selector
+
+
+def _unique(home: _Home) -> str:
     """Return the name of a gateway: those of an installation have none of their namespace."""
-    return service if namespace == SYSTEM else unique_name(service, namespace)
+    return home.service if home.namespace == SYSTEM else unique_name(home.service, home.namespace)
 
 
 def _selector(manifest: Manifest) -> dict[str, str]:

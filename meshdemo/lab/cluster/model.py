@@ -111,7 +111,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Gateway:
-    """The pod of a gateway: of Istio's own kind one for all Gateways with the same selector, else one for each.
+    """The pod of a gateway: of Istio's own kind one for all Gateways that select the same, else one for each.
 
     `ports` are those that its Service has, as the Gateways ask for; `manifests` are these Gateways.
     """
@@ -122,6 +122,7 @@ class Gateway:
     service_address: str
     labels: Labels
     namespace: str
+    account: str
     ports: tuple[int, ...]
     manifests: tuple[Manifest, ...]
 

@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TypeVar
 
-from meshdemo.lab.cluster.gateways import read_gateways
+from meshdemo.lab.cluster.gateways import Installed, read_gateways
 from meshdemo.lab.cluster.injected import Injection, read_injection
 from meshdemo.lab.cluster.managed import without_managed
 from meshdemo.lab.cluster.model import ENDPOINTS, NETWORKS, POD_NETWORK, Cluster, Service
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pod_fields import LABELS, METADATA, ONLY_HERE, POD_SPEC, TEMPLATE
-from meshdemo.lab.cluster.pods import Pod, Workload, matches, unique_name
+from meshdemo.lab.cluster.pods import Pod, Workload, matches, unique_name, within_namespace
 from meshdemo.lab.cluster.services import check_endpoints, check_targets, keeps_callers, read_service
 from meshdemo.lab.cluster.stand_ins import Behaviour, with_ports
 from meshdemo.lab.cluster.template import read_template
@@ -93,6 +93,7 @@ def read_cluster(
     raise_all(errors)
     # Gateways have their pods and Services from their own objects.
     gateways = [workload for workload in read_ones if not workload.template.containers]
+    installed = [_installed(workload, services) for workload in gateways]
     services = [service for service in services if not any(_selects(service, each) for each in gateways)]
     workloads = [with_ports(workload, services) for workload in read_ones if workload.template.containers]
     _check_stand_ins(workloads, options.stand_ins)
@@ -109,11 +110,13 @@ def read_cluster(
     silent = {workload.namespace for workload in workloads if workload.template.in_mesh is None}
     if outside := sorted(injection.unlabelled & silent):
         notes.append(f"outside the mesh, since nothing asks for sidecars there: namespace {', '.join(outside)}")
+    of_gateways = read_gateways(policies, installed)
+    theirs = {(each.namespace, each.service) for each in of_gateways}
     cluster = Cluster(
         workloads=tuple(workloads),
         pods=tuple(_pods(workloads, networks, injection)),
-        services=tuple(services),
-        gateways=tuple(read_gateways(policies)),
+        services=tuple(each for each in services if (each.namespace, each.name) not in theirs),
+        gateways=tuple(of_gateways),
         policies=tuple(policies),
         notes=tuple(notes),
         others=tuple(manifest for manifest in manifests if manifest not in policies),
@@ -130,6 +133,12 @@ def read_cluster(
 
 def _kind(manifest: Manifest) -> tuple[str, str]:
     return manifest.group, manifest.kind
+
+
+def _installed(workload: Workload, services: Iterable[Service]) -> Installed:
+    """Return the workload of a gateway with the name of its Service: where there is none, with its own."""
+    in_front = (service.name for service in services if _selects(service, workload))
+    return Installed(next(in_front, within_namespace(workload.name, workload.namespace)), workload)
 
 
 def _selects(service: Service, workload: Workload) -> bool:

@@ -45,7 +45,7 @@ def control_plane_input(cluster: Cluster) -> Object:
         if pod.in_mesh
     ]
     workloads += [
-        _workload(gateway.name, "router", gateway.address, gateway.namespace, gateway.service, gateway.labels)
+        _workload(gateway.name, "router", gateway.address, gateway.namespace, gateway.account, gateway.labels)
         for gateway in cluster.gateways
     ]
     return {
@@ -175,7 +175,7 @@ def _gateway(gateway: Gateway) -> Iterable[Object]:
     service = Service(
         gateway.service, gateway.service_address, gateway.labels, gateway.labels, ports, namespace=gateway.namespace
     )
-    pod = Pod(gateway.name, gateway.address, gateway.labels, gateway.service, (), gateway.namespace)
+    pod = Pod(gateway.name, gateway.address, gateway.labels, gateway.account, (), gateway.namespace)
     yield _service(service)
     yield from _slices(service, {number: [(pod, number)] for number in gateway.ports})
     yield _pod(pod)

@@ -288,6 +288,50 @@ def test_gateways():
     assert len({each.address for each in found}) == 3
 
 
+def installed(namespace="edge", name="edge-gateway", **labels):
+    """Return the Deployment of a gateway that an injector makes one."""
+    template = {
+        "metadata": {"labels": labels, "annotations": {"inject.istio.io/templates": "gateway"}},
+        "spec": {"serviceAccountName": "at-the-edge", "containers": [{"name": "istio-proxy", "image": "auto"}]},
+    }
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return within(namespace, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
+
+
+def test_an_installed_gateway_in_the_files():
+    """It stands in its own namespace, with its labels, its identity, and the name of its Service."""
+    own = installed(istio="ingressgateway", tier="edge")
+    in_front = within("edge", service("front", {"port": 80}, selector={"istio": "ingressgateway"}))
+    asking = [gateway("a", {"istio": "ingressgateway"}, 80), gateway("b", {"tier": "edge"}, 443)]
+    for objects, name in (([own, in_front], "front"), ([own], "edge-gateway")):
+        (found,) = read(*objects, *asking).gateways
+        assert (found.name, found.namespace, found.account) == (f"{name}.edge", "edge", "at-the-edge")
+        assert (found.ports, found.labels) == ((80, 443), {"istio": "ingressgateway", "tier": "edge"})
+    assert read(own, in_front).services == ()
+
+
+def test_a_gateway_that_two_installations_serve():
+    """Each pod whose labels a Gateway selects has its listeners, wherever it stands."""
+    both = [installed(each, istio="ingressgateway") for each in ("east", "west")]
+    found = read(*both, gateway("a", {"istio": "ingressgateway"}, 80)).gateways
+    assert [(each.name, each.ports) for each in found] == [("edge-gateway.east", (80,)), ("edge-gateway.west", (80,))]
+
+
+def test_who_a_gateway_is():
+    """That of an installation is who istioctl makes it, one of the Gateway API who Istio makes it."""
+    api = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "g"}, "spec": {}}
+    found = read(gateway("a", {"istio": "ingressgateway"}, 80), gateway("c", {"app": "mine"}, 90), api).gateways
+    assert [each.account for each in found] == ["istio-ingressgateway-service-account", "mine", "g-istio"]
+
+
+def test_a_service_of_a_gateway_alone():
+    """A Service that stands for an installed gateway is the gateway's own, whether its Deployment is there or not."""
+    alone = within("istio-system", service("istio-ingressgateway", {"port": 80}, selector={"istio": "ingressgateway"}))
+    found = read(alone, service("web", {"port": 80}), gateway("a", {"istio": "ingressgateway"}, 80))
+    assert [each.name for each in found.services] == ["web"]
+    assert [each.name for each in read(alone).services] == ["istio-ingressgateway"]
+
+
 @pytest.mark.parametrize("selector", ["../x", "a/b", "a" * 64, "a:b", ""])
 def test_selectors_of_gateways(selector):
     """What a gateway selects is a label's value, so that nothing is named after anything else."""
