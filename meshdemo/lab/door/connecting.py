@@ -9,14 +9,16 @@ import time
 _SILENT_SECONDS = 5.0
 _MORE_SECONDS = 0.5
 _MOST_BYTES = 64 * 1024
+# What is said where there is nothing to say: a sidecar lets everybody connect, and judges by the first bytes.
+_FIRST_WORD = b"\n"
 
 
 def talk(at: tuple[str, int], data: bytes) -> tuple[str, str | None]:
-    """Send data over a connection of its own; return what is said there, and why that is nothing."""
+    """Send data, at least a line, over a connection of its own; return what is said there, and why that is nothing."""
     said = bytearray()
     try:
         with socket.create_connection(at, _SILENT_SECONDS) as connection:
-            connection.sendall(data)
+            connection.sendall(data or _FIRST_WORD)
             deadline = time.monotonic() + _SILENT_SECONDS
             while len(said) < _MOST_BYTES and time.monotonic() < deadline:
                 part = connection.recv(_MOST_BYTES)

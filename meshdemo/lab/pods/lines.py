@@ -9,15 +9,31 @@ import threading
 #: How long a caller may keep a connection open without a word, and how much is read at a time.
 IDLE_SECONDS = 60.0
 READ_BYTES = 65536
+# How long a caller may be silent before it gets the first word. A sidecar judges a connection by what the caller says
+# first, and a caller that speaks sooner is to be judged before it is answered.
+_FIRST_WORD_SECONDS = 1.0
 
 
 class LineHandler(socketserver.BaseRequestHandler):
-    """Says `line`, and takes whatever is said."""
+    """Says `line` to one who has said something, or nothing for a while, and takes whatever else is said."""
 
     line = b""
 
     def handle(self) -> None:
         """Say it to one who has connected."""
+        self.first_byte()
+        self.say_line()
+
+    def first_byte(self) -> bytes:
+        """Return what the caller begins with, and leave it there; nothing where it is silent."""
+        self.request.settimeout(_FIRST_WORD_SECONDS)
+        try:
+            return bytes(self.request.recv(1, socket.MSG_PEEK))
+        except TimeoutError:
+            return b""
+
+    def say_line(self) -> None:
+        """Say it, and that this is all."""
         self.request.settimeout(IDLE_SECONDS)
         self.request.sendall(self.line)
         self.request.shutdown(socket.SHUT_WR)

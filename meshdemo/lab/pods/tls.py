@@ -11,8 +11,6 @@ from pathlib import Path
 from meshdemo.lab.envoy.certificates import Authority
 from meshdemo.lab.pods.lines import IDLE_SECONDS, READ_BYTES, LineHandler, LineServer
 
-# How long a caller may be silent that is to be taken for one that speaks TLS: there the caller has the first word.
-_FIRST_WORD_SECONDS = 0.3
 # What a TLS handshake begins with (RFC 8446, 5.1: content type 22).
 _HANDSHAKE = b"\x16"
 
@@ -41,13 +39,8 @@ class _Handler(LineHandler):
     inner: int
 
     def handle(self) -> None:
-        self.request.settimeout(_FIRST_WORD_SECONDS)
-        try:
-            first = self.request.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            first = b""
-        if first != _HANDSHAKE:
-            super().handle()
+        if self.first_byte() != _HANDSHAKE:
+            self.say_line()
             return
         self.request.settimeout(IDLE_SECONDS)
         with (

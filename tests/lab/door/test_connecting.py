@@ -21,6 +21,21 @@ def test_a_line():
         server.stop()
 
 
+@pytest.mark.parametrize(("data", "said"), [(b"", b"\n"), (b"hello", b"hello")])
+def test_who_speaks_first(data, said):
+    """The caller speaks first, a line where there is nothing to say: a sidecar judges by what it says."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            with listening.accept()[0] as connection:
+                connection.sendall(connection.recv(100))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        assert talk(listening.getsockname(), data) == (said.decode(), None)
+        thread.join()
+
+
 def test_nobody():
     """A port where nobody listens is told as that."""
     assert talk(("127.0.0.1", free_port()), b"") == ("", "connection refused")
@@ -37,6 +52,7 @@ def test_who_says_little(said, expected):
 
         def serve():
             with listening.accept()[0] as connection:
+                connection.recv(100)
                 if said:
                     connection.sendall(said)
                     done.wait(10)
