@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshdemo.lab.cluster.pods import matches
 from meshdemo.lab.engine import Resource
+from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, Target, full_host, short_host, target_of
+from meshdemo.lab.xray.scene import Scene, target_of
 
 _POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
 _DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
@@ -123,12 +123,13 @@ def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
         return "no route: no rule of the policies fits the call"
     cluster = record.cluster or next(iter(clusters_of(action)), "")
     target = target_of(cluster)
+    policy = policy_for(scene, record.envoy, target) if target else None
     if record.details == "cluster_not_found" or "NC" in record.flags:
-        return f"no cluster: {_missing(target, scene)}"
+        return f"no cluster: {why_missing(target, record.envoy, scene)}"
     if record.details == "no_healthy_upstream" or "UH" in record.flags:
-        return f"no healthy pod: {_nobody(target, scene)}"
+        return f"no healthy pod: {why_nobody(target, policy, scene)}"
     if "UO" in record.flags or "overflow" in record.details:
-        return f"overflow: {_limits(scene.cluster_of(record.envoy, cluster) or {}, scene, target)}"
+        return f"overflow: {_limits(scene.cluster_of(record.envoy, cluster) or {}, policy)}"
     if record.tls_failure:
         return f"TLS failed: {record.tls_failure}"
     reset = _RESET.match(record.details)
@@ -161,52 +162,7 @@ def clusters_of(action: Mapping[str, Any]) -> Iterable[str]:
         yield each["name"]
 
 
-def _missing(target: Target | None, scene: Scene) -> str:
-    """Return why there is no cluster for a destination."""
-    if target is None:
-        return "the destination does not exist"
-    host, subsets = short_host(target.host), sorted(_subsets(target.host, scene))
-    if target.subset and subsets:
-        rule = scene.destination_rule(target.host)
-        name = f"DestinationRule/{rule.name}" if rule else "the DestinationRule"
-        return f"{name} has no subset {target.subset} of {host}, only {', '.join(subsets)}"
-    if target.subset:
-        return f"no DestinationRule defines the subset {target.subset} of {host}"
-    if any(service.host == target.host for service in scene.cluster.services):
-        return f"the Service {host} has no port {target.port}"
-    return f"there is no host {host}"
-
-
-def _subsets(host: str, scene: Scene) -> dict[str, dict[str, str]]:
-    """Return the labels of each subset of a host."""
-    found: dict[str, dict[str, str]] = {}
-    for each in scene.policies("DestinationRule"):
-        spec = each.document.get("spec") or {}
-        if full_host(str(spec.get("host")), each.namespace) == host:
-            found |= {str(subset.get("name")): subset.get("labels") or {} for subset in spec.get("subsets") or []}
-    return found
-
-
-def _nobody(target: Target | None, scene: Scene) -> str:
-    """Return why no pod of a destination takes calls."""
-    if target is None:
-        return "nobody takes calls there"
-    host = short_host(target.host)
-    labels = _subsets(target.host, scene).get(target.subset or "", {})
-    service = next((each for each in scene.cluster.services if each.host == target.host), None)
-    if service is None:
-        return f"nothing takes calls for {host}"
-    behind = [pod for pod in scene.cluster.pods if service.selector and matches(pod.labels, service.selector)]
-    if not behind:
-        return f"the Service {host} selects no pod"
-    if labels and not any(matches(pod.labels, labels) for pod in behind):
-        words = ",".join(f"{name}={value}" for name, value in labels.items())
-        return f"no pod of {host} has the labels of subset {target.subset}, {words}"
-    which = f" in subset {target.subset}" if target.subset else ""
-    return f"no pod of {host}{which} takes calls: none is ready, or outlier detection has ejected it"
-
-
-def _limits(cluster: Resource, scene: Scene, target: Target | None) -> str:
+def _limits(cluster: Resource, policy: DestinationPolicy | None) -> str:
     """Return the limits of the connection pool that a request was too much for."""
     thresholds = (cluster.get("circuit_breakers") or {}).get("thresholds") or [{}]
     limits = [
@@ -214,8 +170,7 @@ def _limits(cluster: Resource, scene: Scene, target: Target | None) -> str:
         for key, name in _LIMITS.items()
         if thresholds[0].get(key) not in (None, _NOT_LIMITED)
     ]
-    rule = scene.destination_rule(target.host) if target else None
-    whose = f" of DestinationRule/{rule.name}" if rule else ""
+    whose = f" of {policy.owner.label}" if policy else ""
     return f"the connection pool{whose} is full ({', '.join(limits)})" if limits else "the connection pool is full"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.calls import Destination, PassedOver, Retries
 from meshdemo.lab.xray.causes import clusters_of
+from meshdemo.lab.xray.destinations import policy_for
 from meshdemo.lab.xray.matching.evaluation import Request, evaluate
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
@@ -98,8 +99,9 @@ def _destination(record: Record, action: Mapping[str, Any], scene: Scene) -> Des
     weighted = (action.get("weighted_clusters") or {}).get("clusters", [])
     weight = next((int(each.get("weight", 0)) for each in weighted if each["name"] == record.cluster), None)
     total = sum(int(each.get("weight", 0)) for each in weighted) if weight is not None else None
-    policy = scene.destination_rule(target.host)
-    return Destination(target.host, target.port, target.subset, weight, total, policy)
+    policy = policy_for(scene, record.envoy, target)
+    rule = scene.book.rule_of(policy.source_of(target.subset)) if policy else None
+    return Destination(target.host, target.port, target.subset, weight, total, rule)
 
 
 def _seconds(value: Any) -> float | None:

@@ -108,17 +108,10 @@ class Scene:
                 chosen.append(each)
         return chosen
 
-    def destination_rule(self, host: str) -> Rule | None:
-        """Return the DestinationRule for a host."""
-        for each in self.policies("DestinationRule"):
-            if full_host(str((each.document.get("spec") or {}).get("host")), each.namespace) == host:
-                return self.book.rule_of(each)
-        return None
-
 
 def full_host(host: str, namespace: str) -> str:
     """Return the name of a host in full, as Istio completes one without a dot."""
-    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+    return host if "." in host or host == "*" else f"{host}.{namespace}.svc.cluster.local"
 
 
 def short_host(host: str, namespace: str = "default") -> str:

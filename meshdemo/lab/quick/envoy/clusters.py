@@ -11,6 +11,7 @@ from meshdemo.lab.quick.rules.destinations import (
     Balancing,
     Endpoint,
     Host,
+    HostPolicy,
     OutlierDetection,
     Pool,
     RetryBudget,
@@ -67,12 +68,13 @@ def clusters(registry: Registry, *, at_gateway: bool) -> tuple[list[dict[str, An
     """
     found, assignments = [], []
     for host in registry.hosts.values():
+        origin = _origin(registry.policy_for(host.name))
         for name, policy, endpoints in _parts(host, registry):
             assignment = _assignment(name, endpoints)
             lookup = "" if at_gateway and host.lookup == CALLER else host.lookup
             if policy and policy.passes_through:
                 lookup = CALLER
-            written = _cluster(name, host, policy, lookup)
+            written = {**_cluster(name, host, policy, lookup), **origin}
             if lookup == CALLER:
                 pass
             elif lookup:
@@ -83,6 +85,11 @@ def clusters(registry: Registry, *, at_gateway: bool) -> tuple[list[dict[str, An
                 assignments.append(assignment)
             found.append(written)
     return found, assignments
+
+
+def _origin(policy: HostPolicy | None) -> dict[str, Any]:
+    """Return where Istio notes which DestinationRule a cluster is from (AddConfigInfoMetadata)."""
+    return {"metadata": {"filter_metadata": {"istio": {"config": policy.path}}}} if policy else {}
 
 
 def _parts(host: Host, registry: Registry) -> Iterator[tuple[str, TrafficPolicy | None, Sequence[Endpoint]]]:

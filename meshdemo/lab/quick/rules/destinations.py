@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from meshdemo.lab.files.kinds import ISTIO, NAMESPACE
+
 #: How a host is looked up whose callers look it up themselves, so that their connections go to the address they found.
 CALLER = "caller"
 
@@ -127,6 +129,11 @@ class HostPolicy:
     policy: TrafficPolicy | None
     subsets: tuple[Subset, ...]
     is_private: bool = False
+
+    @property
+    def path(self) -> str:
+        """Return the path of the object in the API of Kubernetes."""
+        return f"/apis/{ISTIO}/v1/namespaces/{NAMESPACE}/destination-rule/{self.name}"
 
 
 @dataclass(frozen=True)
