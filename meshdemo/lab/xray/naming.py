@@ -108,12 +108,12 @@ class RuleBook:
                 number = find_match(manifest.kind, manifest.document["spec"]["rules"][rule]["matches"], match)
         return self.rule_of(manifest, rule, number)
 
-    def rule_of(self, manifest: Manifest, rule: int | None = None, match: int | None = None) -> Rule:
-        """Return a rule of an object with its place."""
+    def rule_of(self, manifest: Manifest, rule: int | None = None, match: int | None = None, *, path: str = "") -> Rule:
+        """Return a rule of an object with its place, or the object as a whole with that of a field of it."""
         spec = manifest.document.get("spec")
         rules = spec.get(_list_of(manifest)) if isinstance(spec, dict) else None
         own = rules[rule] if isinstance(rules, list) and rule is not None and rule < len(rules) else {}
-        path = "" if rule is None else f"spec.{_list_of(manifest)}[{rule}]"
+        path = path if rule is None else f"spec.{_list_of(manifest)}[{rule}]"
         label = own.get("name") if isinstance(own, dict) else None
         return Rule(
             kind=manifest.kind,

@@ -8,10 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from meshdemo.lab.cluster.model import Cluster
-from meshdemo.lab.cluster.pods import Pod, matches
+from meshdemo.lab.cluster.pods import Labels, Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resource
+from meshdemo.lab.files.kinds import GATEWAY_API, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.naming import Rule, RuleBook
+
+# The label by which a pod is that of a Gateway of the Gateway API.
+_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 @dataclass(frozen=True)
@@ -95,18 +99,48 @@ class Scene:
                 return dict(rules[rule.rule]) if rule.rule is not None else spec
         return {}
 
-    def policies_for(self, pod: str, *kinds: str) -> list[Manifest]:
-        """Return the policies of some kinds that select a pod, in its namespace or for all."""
-        found, namespace = self.pod(pod), self.namespace(pod)
-        labels = found.labels if found else {}
+    def policies_for(self, envoy: str, *kinds: str) -> list[Manifest]:
+        """Return the policies of some kinds that are in force at a pod or gateway: in its namespace or for all.
+
+        They name it by labels, or by `targetRefs`: those are for gateways of the Gateway API alone
+        (Istio, pilot/pkg/model/policyattachment.go, ShouldAttachPolicy).
+        """
+        pod, namespace = self.pod(envoy), self.namespace(envoy)
+        gateway = next((each for each in self.cluster.gateways if each.name == envoy), None)
+        labels = pod.labels if pod else gateway.labels if gateway else {}
+        refused = {each.policy for each in self.not_in_force if not each.part}
         chosen = []
         for each in self.policies(*kinds):
             spec = each.document.get("spec") or {}
             selector = spec.get("selector") or {}
             wanted = selector.get("matchLabels") or (spec.get("workloadSelector") or {}).get("labels") or {}
-            if each.namespace in (namespace, "istio-system") and matches(labels, wanted):
+            targets = spec.get("targetRefs") or [*filter(None, [spec.get("targetRef")])]
+            is_meant = each.namespace in (namespace, SYSTEM) and matches(labels, wanted)
+            if targets:
+                is_meant = each.namespace == namespace and any(_is_target(target, labels) for target in targets)
+            if is_meant and each.id not in refused:
                 chosen.append(each)
         return chosen
+
+    def sidecar_for(self, pod: str) -> Manifest | None:
+        """Return the Sidecar that says what the sidecar of a pod knows: one with a selector before its namespace's.
+
+        That of the mesh comes last. Of several the oldest counts, here the first by name
+        (Istio, PushContext.initSidecarScopes).
+        """
+        ranks = {}
+        for each in self.policies_for(pod, "Sidecar"):
+            is_own = each.namespace == self.namespace(pod)
+            selects = (each.document.get("spec") or {}).get("workloadSelector") is not None
+            if is_own or not selects:
+                ranks[not is_own, not selects, each.name] = each
+        return ranks[min(ranks)] if ranks else None
+
+
+def _is_target(target: Mapping[str, Any], labels: Labels) -> bool:
+    """Return whether a reference is to the gateway that has some labels."""
+    of_kind = (target.get("group"), target.get("kind")) == (GATEWAY_API, "Gateway")
+    return of_kind and bool(target.get("name")) and labels.get(_GATEWAY_NAME) == target.get("name")
 
 
 def full_host(host: str, namespace: str) -> str:

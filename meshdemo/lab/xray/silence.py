@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from meshdemo.lab.cluster.model import Service
 from meshdemo.lab.cluster.pods import Container, Pod
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
-from meshdemo.lab.xray.naming import Rule
+from meshdemo.lab.xray.mutual_tls import strict
 from meshdemo.lab.xray.scene import Scene
 
 _HTTP = frozenset({"http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws", ""})
@@ -38,18 +39,17 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
     programs = [each for each in pod.containers if each.port == port] or pod.containers
     url = url or next(filter(None, map(_upstream, programs)), "")
     service = _service(url, pod, scene)
-    if service is None:
-        return _outside(pod, url, scene, is_failed=is_failed)
     number = urlsplit(url).port or _PORTS.get(urlsplit(url).scheme, 80)
-    hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
-    if not pod.in_mesh:
-        strict = _strict(service, scene) if is_failed else None
-        reason = f"{service.name} takes mutual TLS alone: {strict.kind}/{strict.name} is STRICT" if strict else None
-        note = f"{pod.name} has no sidecar: its calls are plain text, without an identity, and meet no rule"
-        return Hop(
-            APPLICATION, None, pod.name, pod.namespace, None, 0.0, reason=reason, decided_by=strict, notes=(note,)
-        )
+    if service is None:
+        called = _called_pod(url, number, pod, scene)
+        if called is None:
+            return _outside(pod, url, scene, is_failed=is_failed)
+        return _in_plain_text(pod, url, called.name, [(called, number)], scene, is_failed=is_failed)
     found = service.port(number)
+    if not pod.in_mesh:
+        behind = scene.cluster.endpoints(service, found) if found else []
+        return _in_plain_text(pod, url, service.name, behind, scene, is_failed=is_failed)
+    hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
     if found is None:
         return Hop(**{**vars(hop), "notes": (f"the Service {service.name} has no port {number}",)})
     if found.protocol not in _HTTP:
@@ -63,16 +63,30 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
     return None
 
 
+def _in_plain_text(
+    pod: Pod, url: str, name: str, behind: Sequence[tuple[Pod, int]], scene: Scene, *, is_failed: bool
+) -> Hop:
+    """Return what is to be said of a call without mutual TLS to pods, which are known to be called by a name."""
+    note = f"{pod.name} has no sidecar: its calls are plain text, without an identity, and meet no rule"
+    plain = Hop(APPLICATION, None, pod.name, pod.namespace, None, 0.0, notes=(note,))
+    hop = passing_hop(pod.name, url, scene) or plain
+    rules = [strict(each, port, scene) for each, port in behind] if is_failed else []
+    if not rules or not rules[0] or not all(rules):
+        return hop
+    reason = f"{name} takes mutual TLS alone: {rules[0].kind}/{rules[0].name} is STRICT"
+    return dataclasses.replace(hop, reason=reason, decided_by=rules[0])
+
+
 def passing_hop(origin: str, url: str, scene: Scene) -> Hop | None:
     """Return what is to be said of a call that its caller's sidecar passed on as it was; None without a sidecar."""
     pod = scene.pod(origin)
     if pod is None or not pod.in_mesh:
         return None
     host = urlsplit(url).hostname
-    limits = [f"{each.kind}/{each.name}" for each in scene.policies_for(pod.name, "Sidecar")]
+    limit = scene.sidecar_for(pod.name)
     why = f"{host} is a pod's own name or address"
-    if limits and _service(url, pod, scene):
-        why = f"{' and '.join(limits)} does not let the sidecar know {host}"
+    if limit and _service(url, pod, scene):
+        why = f"Sidecar/{limit.name} does not let the sidecar know {host}"
     notes = (why, "the call passes through as it is: in plain text, and by no rule")
     return Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0, notes=notes)
 
@@ -148,13 +162,11 @@ def _service(url: str, pod: Pod, scene: Scene) -> Service | None:
     return None
 
 
-def _strict(service: Service, scene: Scene) -> Rule | None:
-    """Return the PeerAuthentication by which a pod behind a Service takes mutual TLS alone."""
-    for port in service.ports:
-        for pod, _ in scene.cluster.endpoints(service, port):
-            for each in scene.policies_for(pod.name, "PeerAuthentication"):
-                spec = each.document.get("spec") or {}
-                modes = [spec.get("mtls"), *(spec.get("portLevelMtls") or {}).values()]
-                if any((mode or {}).get("mode") == "STRICT" for mode in modes):
-                    return scene.book.rule_of(each)
+def _called_pod(url: str, port: int, caller: Pod, scene: Scene) -> Pod | None:
+    """Return the pod with a port whose own address or name a URL has; those of a headless Service have names there."""
+    host = urlsplit(url).hostname or ""
+    names = scene.cluster.names_from(caller.namespace)
+    for pod in scene.cluster.pods:
+        if host in (pod.name, pod.address, *names.get(pod.address, ())):
+            return pod if any(port in container.listens for container in pod.containers) else None
     return None
