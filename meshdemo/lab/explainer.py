@@ -136,8 +136,9 @@ def _came_through_an_envoy(call: Call) -> bool:
 
 def _flag_of(hop: Hop) -> str:
     """Return the flag by which the reasons of answers are known (meshdemo/reasons.py)."""
-    own = {"AuthorizationPolicy": "RBAC", "RequestAuthentication": "JWT"}
-    return own.get(hop.decided_by.kind if hop.decided_by else "") or next(iter(hop.flags), "")
+    own = {"denied": "RBAC", "token refused": "JWT"}
+    named = (flag for words, flag in own.items() if (hop.reason or "").startswith(words))
+    return next(named, None) or next(iter(hop.flags), "")
 
 
 def _secret_headers(pods: Any) -> frozenset[str]:

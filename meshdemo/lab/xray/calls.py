@@ -76,9 +76,9 @@ class Hop:
     """A gateway, sidecar or application that the call came through.
 
     `reason` says why it answered itself, None where the answer came from behind. `matched` says what of the request the
-    rule asked for. `decided_by` is who let the call in or did not, an AuthorizationPolicy, a RequestAuthentication or
-    an EnvoyFilter, or whose fault or timeout ended it. `notes` are what no object says, so that Istio's default holds,
-    and what of the policies was of no effect here. `version` is that of an application that signed.
+    rule asked for. `decided_by` is who let the call in or did not, an AuthorizationPolicy, a RequestAuthentication, an
+    EnvoyFilter or a Gateway, or whose fault or timeout ended it. `notes` are what no object says, so that Istio's
+    default holds, and what of the policies was of no effect here. `version` is that of an application that signed.
     """
 
     kind: Literal["gateway", "sidecar", "application"]

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.engine import Resource
+from meshdemo.lab.xray.admission import DENIED, Cause, admission_of, https_redirect
 from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of
 
-_POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
-_DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
-_TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
 _RESET = re.compile(r"upstream_reset_(?:before|after)_response_started\{([^}]*)\}")
 #: The route that refuses calls to hosts that nobody knows (Istio, outboundTrafficPolicy REGISTRY_ONLY).
 BLOCK_ALL = "block_all"
@@ -33,72 +30,21 @@ _LIMITS = {
 }
 
 
-@dataclass(frozen=True)
-class Cause:
-    """Why a hop answered as it did, and whose word that was."""
-
-    reason: str | None = None
-    decided_by: Rule | None = None
-
-
 def cause_of(record: Record, scene: Scene, rule: Rule | None, route: Resource | None) -> Cause:
     """Return why an Envoy answered a request itself; neither where the answer came from behind, but for who let it."""
-    if record.is_inbound:
-        found = _at_the_door(record, scene)
-        if found:
-            return found
-    if record.details == "local_rate_limited" or "RL" in record.flags:
-        return Cause("rate limited: more calls than it lets through", _rate_limit(record, scene))
+    found = admission_of(record, scene)
+    if found.reason:
+        return found
+    redirect = https_redirect(record, scene)
+    if redirect.reason:
+        return redirect
     if "FI" in record.flags or record.details == "fault_filter_abort":
         return Cause("fault: the rule aborts it", rule)
     if record.details == "via_upstream" and "DI" in record.flags:
         return Cause("fault: the rule delays it", rule)
     if record.details in ("", "via_upstream"):
-        return Cause()
+        return found
     return Cause(_reason(record, scene, route), rule if _is_timeout(record) else None)
-
-
-def _at_the_door(record: Record, scene: Scene) -> Cause | None:
-    """Return who let a request in, or did not."""
-    denied, token = _DENIED.match(record.details), _TOKEN.match(record.details)
-    if denied:
-        rule = _authorization_rule(denied[1], scene)
-        if rule:
-            return Cause(f"denied by rule {rule.rule} of {rule.kind}/{rule.name}", rule)
-        policies = [
-            each
-            for each in scene.policies_for(record.envoy, "AuthorizationPolicy")
-            if (each.document.get("spec") or {}).get("action", "ALLOW") == "ALLOW"
-        ]
-        names = " and ".join(f"AuthorizationPolicy/{each.name}" for each in policies)
-        reason = f"denied: no rule of {names} allows it" if names else "denied: no policy allows it"
-        return Cause(reason, scene.book.rule_of(policies[0]) if policies else None)
-    if token:
-        policies = scene.policies_for(record.envoy, "RequestAuthentication")
-        words = token[1].replace("_", " ")
-        return Cause(f"token refused: {words}", scene.book.rule_of(policies[0]) if policies else None)
-    if record.allowed_by:
-        return Cause(None, _authorization_rule(record.allowed_by, scene))
-    return None
-
-
-def _authorization_rule(text: str, scene: Scene) -> Rule | None:
-    """Return the rule of an AuthorizationPolicy that Istio names so in an Envoy."""
-    found = _POLICY.search(text)
-    if not found:
-        return None
-    for each in scene.policies("AuthorizationPolicy"):
-        if (each.namespace, each.name) == (found[1], found[2]):
-            return scene.book.rule_of(each, int(found[3]))
-    return None
-
-
-def _rate_limit(record: Record, scene: Scene) -> Rule | None:
-    """Return the EnvoyFilter that limits what comes to a pod."""
-    for each in scene.policies_for(record.envoy, "EnvoyFilter"):
-        if "local_ratelimit" in str(each.document):
-            return scene.book.rule_of(each)
-    return None
 
 
 def _is_timeout(record: Record) -> bool:
@@ -177,7 +123,7 @@ def _limits(cluster: Resource, policy: DestinationPolicy | None) -> str:
 def try_reason(record: Record, door: Record | None) -> str | None:
     """Return why a try got no answer from an application; `door` is what the sidecar that it reached logged of it."""
     if door is not None and not door.details.startswith(("via_upstream", _CALLER_GONE)):
-        denied = _DENIED.match(door.details)
+        denied = DENIED.match(door.details)
         return "denied by the pod's sidecar" if denied else door.details.replace("_", " ")
     if record.tls_failure:
         return f"TLS failed: {record.tls_failure}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from meshdemo.lab.cluster.model import LOCALITY_LABELS
+from meshdemo.lab.xray.admission import decides, without_effect
 from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.causes import BLOCK_ALL
 from meshdemo.lab.xray.naming import Rule
@@ -19,6 +20,8 @@ _ANY = ("InboundPassthroughCluster", "PassthroughCluster")
 
 def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     """Yield in words what holds by default on a hop, and what of the policies is of no effect."""
+    if hop.direction != "outbound":
+        yield from without_effect(hop.pod, scene)
     if hop.direction == "inbound":
         yield from _of_inbound(hop, record, scene)
         return
@@ -34,13 +37,15 @@ def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
 def _of_inbound(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     if not record.is_tls:
         yield "plain text: the caller has no identity"
-    if hop.decided_by is None and not scene.policies_for(hop.pod, "AuthorizationPolicy"):
-        yield "no AuthorizationPolicy: every caller may"
+    policies = scene.policies_for(hop.pod, "AuthorizationPolicy")
+    if hop.decided_by is None and hop.reason is None and not any(map(decides, policies)):
+        yield f"no AuthorizationPolicy{' decides' if policies else ''}: every caller may"
 
 
 def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     if hop.kind == GATEWAY:
-        yield f"no rule at this gateway is for {record.authority}{record.path}"
+        if record.details == "route_not_found":
+            yield f"no rule at this gateway is for {record.authority}{record.path}"
         return
     if record.route == BLOCK_ALL:
         return

@@ -47,5 +47,6 @@ class MetRules:
 
 def _kind_of(record: Record) -> tuple[Any, ...]:
     """Return what two records have in common that met the same."""
-    own = (record.routes, record.route, record.object, record.cluster, record.authority)
-    return (record.is_inbound, *own, record.flags, record.details, record.allowed_by)
+    own = (record.envoy, record.routes, record.route, record.object, record.cluster, record.authority)
+    sent = (record.path, *record.headers.items()) if "jwt" in record.details else ()
+    return (record.is_inbound, *own, record.flags, record.details, record.allowed_by, sent)

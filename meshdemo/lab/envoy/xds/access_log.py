@@ -42,7 +42,10 @@ _PSEUDO = ":"
 
 
 def with_access_log(value: Any, headers: Iterable[str] = (), *, tries: bool) -> Any:
-    """Return a part of a listener whose requests are logged, with `headers` beside x-request-id, and their `tries`."""
+    """Return a part of a listener whose requests are logged, with their `tries`.
+
+    Beside x-request-id an entry has `headers`, and those in which tokens are looked for.
+    """
     if isinstance(value, list):
         return [with_access_log(each, headers, tries=tries) for each in value]
     if not isinstance(value, dict):
@@ -50,8 +53,8 @@ def with_access_log(value: Any, headers: Iterable[str] = (), *, tries: bool) -> 
     value = {key: with_access_log(inner, headers, tries=tries) for key, inner in value.items()}
     if str(value.get("@type", "")).endswith(".HttpConnectionManager"):
         routes = value["rds"]["route_config_name"] if "rds" in value else value.get("route_config", {}).get("name", "")
-        value["access_log"] = [*value.get("access_log", []), _access_log(routes, headers)]
         filters = value.get("http_filters", [])
+        value["access_log"] = [*value.get("access_log", []), _access_log(routes, {*headers, *_token_headers(filters)})]
         value["http_filters"] = [_with_upstream_log(each, routes) if tries else each for each in filters]
     return value
 
@@ -87,6 +90,18 @@ def matched_headers(routes: Iterable[Resource]) -> Iterator[str]:
                 for condition in route.get("match", {}).get("headers", []):
                     if not condition["name"].startswith(_PSEUDO):
                         yield condition["name"].lower()
+
+
+def _token_headers(filters: Iterable[Resource]) -> Iterator[str]:
+    """Yield the names of the headers in which filters look for tokens."""
+    for each in filters:
+        for provider in each.get("typed_config", {}).get("providers", {}).values():
+            headers, cookies = provider.get("from_headers", []), provider.get("from_cookies", [])
+            yield from (header["name"].lower() for header in headers)
+            if cookies:
+                yield "cookie"
+            if not (headers or cookies or provider.get("from_params")):
+                yield "authorization"
 
 
 def _access_log(routes: str, headers: Iterable[str]) -> Resource:

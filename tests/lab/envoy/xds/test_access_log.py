@@ -31,6 +31,20 @@ def test_access_logs():
     assert len(without["access_log"]) == 2
 
 
+def test_headers_with_tokens():
+    """The headers in which tokens are looked for are logged: of no other is it known which rule read one."""
+    providers = {
+        "a": {"from_headers": [{"name": "X-Token"}], "from_params": ["t"]},
+        "b": {"from_cookies": ["c"]},
+        "c": {"from_params": ["t"]},
+    }
+    for found, expected in ((providers, ["cookie", "x-token"]), ({"d": {}}, ["authorization"])):
+        tokens = {"typed_config": {"providers": found}}
+        manager = {"@type": "type.googleapis.com/x.HttpConnectionManager", "http_filters": [tokens]}
+        (log,) = with_access_log(manager, tries=False)["access_log"]
+        assert log["typed_config"]["additional_request_headers_to_log"] == sorted([*expected, "x-request-id"])
+
+
 def test_matched_headers():
     """Routes are chosen by headers, and by what is told of each request anyway."""
     match = {"headers": [{"name": "End-User"}, {"name": ":method"}]}
