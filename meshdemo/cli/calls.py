@@ -77,12 +77,18 @@ def call_command(
     URL is an address that the lab printed, or with --from any that the program in a pod could call, such as
     http://webserver/v2. Each hop is shown: the rule that it took and those that it passed over, the destination, each
     try, who let the call in, and what Istio does by default where no policy says anything. For tcp://HOST:PORT
-    it says who answers.
+    it says who answers, or who closed the connection.
 
     Exits with 0 if there is an answer, whatever its status, or if every expectation is met, and with 1 otherwise.
     """
     from meshdemo.explaining import command as call
+    from meshdemo.explaining.expectations import check_for_tcp
 
+    if url.startswith("tcp:"):
+        try:
+            check_for_tcp(expectations)
+        except ValueError as error:
+            raise click.UsageError(f"--expect {error}.") from None
     options = call.CallOptions(
         url=url,
         method=method,

@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from meshdemo.explaining.words import Object, name_rule
+from meshdemo.explaining.words import Object, is_tcp, name_rule
 
 # Subjects that may be named without the number of the rule.
 _OF_RULES = ("rule", "decided-by")
+# What a call can be where HTTP is not spoken, and what Envoys know of one there.
+_TCP_STATUSES = ("answered", "none")
+_OF_TCP = ("status", "pod", "version", "decided-by", "subset", "identity")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Expectation:
     def __str__(self) -> str:
         return f"{self.subject}={self.value}"
 
+    def fits(self, text: str) -> bool:
+        """Return whether a text is what is wanted."""
+        return bool(re.fullmatch(".*".join(map(re.escape, self.value.split("*"))), text, re.DOTALL))
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -37,9 +44,8 @@ class Verdict:
     @property
     def is_met(self) -> bool:
         """Whether one of what was seen is what was expected."""
-        pattern = ".*".join(map(re.escape, self.expectation.value.split("*")))
         numberless = [each.partition("[")[0] for each in self.seen if self.expectation.subject in _OF_RULES]
-        return any(re.fullmatch(pattern, each, re.DOTALL) for each in (*self.seen, *numberless))
+        return any(map(self.expectation.fits, (*self.seen, *numberless)))
 
 
 def parse_expectation(text: str) -> Expectation:
@@ -54,19 +60,31 @@ def parse_expectation(text: str) -> Expectation:
     return Expectation(subject, value)
 
 
+def check_for_tcp(expectations: Sequence[Expectation]) -> None:
+    """Raise ValueError for an expectation that no call to tcp:// can meet."""
+    for each in expectations:
+        if each.subject not in _OF_TCP:
+            raise ValueError(f"{str(each)!r}: of tcp:// there is only {', '.join(_OF_TCP)}")
+        if each.subject == "status" and not any(map(each.fits, _TCP_STATUSES)):
+            raise ValueError(f"{str(each)!r}: the status of tcp:// is {' or '.join(_TCP_STATUSES)}")
+
+
 def judge(expectations: Sequence[Expectation], call: Object) -> list[Verdict]:
     """Return what became of each expectation."""
     return [Verdict(each, tuple(SUBJECTS[each.subject](call))) for each in expectations]
 
 
 def _status(call: Object) -> Iterator[str]:
-    result = call["answer"]["result"]
-    yield "none" if result is None else str(result)
+    answer = call["answer"]
+    if answer["result"] is not None:
+        yield str(answer["result"])
+    else:
+        yield "answered" if is_tcp(call) and answer["body"] else "none"
 
 
 def _pods(call: Object) -> Iterator[str]:
-    """Yield the pod whose program answered, else the one whose sidecar or gateway did."""
-    if call["hops"]:
+    """Yield the pod whose program answered, else the one whose sidecar or gateway did; nothing where nobody did."""
+    if call["hops"] and (call["answer"]["result"] is not None or call["answer"]["body"]):
         signed = [hop for hop in call["hops"] if hop["version"]]
         yield (signed or call["hops"])[-1]["pod"]
 

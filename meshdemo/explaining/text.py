@@ -22,6 +22,7 @@ from meshdemo.explaining.words import (
     format_place,
     format_retries,
     format_try,
+    is_tcp,
     name_rule,
 )
 
@@ -37,8 +38,8 @@ def format_call(call: Object, width: int, marks: Marks) -> list[str]:
     writer.head(call)
     for hop in call["hops"]:
         writer.hop(hop)
-    # Of a connection Envoys log nothing here.
-    if not (call["hops"] or call["request"]["url"].startswith("tcp:")):
+    # A pod outside the mesh connects by itself.
+    if not (call["hops"] or is_tcp(call)):
         writer.add("no Envoy saw the call")
     return writer.lines
 
@@ -88,6 +89,7 @@ class _Writer:
         self.lines: list[str] = []
         self._width = width
         self._marks = marks
+        self._without_status = format_answer(None)
 
     def add(self, text: str, *, deeper: str = _DEEPER, met: bool | None = None) -> None:
         """Add a text, wrapped; `met` puts a check mark or a cross before it."""
@@ -108,8 +110,9 @@ class _Writer:
         left = printable(f"{request['method']} {request['url']}{origin}")
         status = answer["result"]
         # Where HTTP is not spoken there is no status, and whatever is said is the answer.
-        is_answered = status is None and bool(answer.get("body"))
-        came = "answered" if is_answered else format_answer(status)
+        is_answered = is_tcp(call) and bool(answer["body"])
+        self._without_status = "answered" if is_answered else format_answer(None)
+        came = format_answer(status) if status is not None else self._without_status
         right = f"{came} in {format_milliseconds(answer['milliseconds'])}"
         room = self._width - terminal.width_of(left)
         style = "green" if is_answered or (status is not None and status < 400) else "red"
@@ -130,7 +133,8 @@ class _Writer:
         self.add(f"{hop['pod']}, {hop['kind']}{direction}", deeper=_INDENT)
         if hop["kind"] == "application":
             version = f"{hop['version']}, " if hop.get("version") else ""
-            self.add(f"{_INDENT}{version}{format_answer(hop['status'])} in {format_milliseconds(hop['milliseconds'])}")
+            came = self._without_status if hop["status"] is None else format_answer(hop["status"])
+            self.add(f"{_INDENT}{version}{came} in {format_milliseconds(hop['milliseconds'])}")
             self._decision(hop)
         elif hop["direction"] == "inbound":
             self._inbound(hop)

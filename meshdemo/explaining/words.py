@@ -13,6 +13,11 @@ Object = Mapping[str, Any]
 _LETS_IN = {"AuthorizationPolicy": "allows it", "RequestAuthentication": "accepts the token"}
 
 
+def is_tcp(call: Object) -> bool:
+    """Return whether it is a call to tcp://, where HTTP is not spoken."""
+    return str(call["request"]["url"]).startswith("tcp:")
+
+
 def name_rule(rule: Object) -> str:
     """Return a rule as `--expect` takes it: VirtualService/webserver[1]."""
     number = "" if rule.get("rule") is None else f"[{rule['rule']}]"

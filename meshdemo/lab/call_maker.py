@@ -59,8 +59,11 @@ class CallMaker:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
 
-    def make(self, body: Any) -> Call:
-        """Make a call, `{"from", "method", "url", "headers", "body"}`, and return it without hops; raise DoorError."""
+    def make(self, body: Any) -> tuple[Call, str]:
+        """Make a call, `{"from", "method", "url", "headers", "body"}`; raise DoorError.
+
+        Return it without hops, and the caller's end of its connection, empty where there was none.
+        """
         wish = _read_wish(body)
         pod = self._pod(wish.origin) if wish.origin else None
         return (self._connect if urlsplit(wish.url).scheme == TCP else self._call)(wish, pod)
@@ -77,18 +80,20 @@ class CallMaker:
         workloads = sorted({pod.pod.workload for pod in present})
         raise DoorError(404, f"there is no pod or workload {name}, {only_these(name, workloads)}")
 
-    def _connect(self, wish: _Wish, pod: RunningPod | None) -> Call:
-        """Connect where HTTP is not spoken, and return what is said there; nothing tells of the hops in between."""
+    def _connect(self, wish: _Wish, pod: RunningPod | None) -> tuple[Call, str]:
+        """Connect where HTTP is not spoken, and return what is said there."""
         parts = urlsplit(wish.url)
         host, port = parts.hostname or "", parts.port or 0
         at = self._where(pod, host, port) if pod else (host, port)
         started = time.monotonic()
-        text, error = talk(at, wish.body)
-        if error and not text and pod and self._is_silent_about(host, port, pod.pod.namespace):
+        said = talk(at, wish.body)
+        error = said.error
+        if error and pod and self._is_silent_about(host, port, pod.pod.namespace):
             error += f": port {port} of {host} does not say that it is for TCP, so what stands in there speaks HTTP"
         milliseconds = (time.monotonic() - started) * 1000
         origin = pod.pod.name if pod else None
-        return Call(str(uuid.uuid4()), "CONNECT", wish.url, origin, None, milliseconds, (), text, error)
+        call = Call(str(uuid.uuid4()), "CONNECT", wish.url, origin, None, milliseconds, (), said.text, error)
+        return call, said.local
 
     def _is_silent_about(self, host: str, port: int, namespace: str) -> bool:
         """Return whether a Service's port does not say what it is for, so that its pods are taken to speak HTTP."""
@@ -97,7 +102,7 @@ class CallMaker:
         found = service.port(port) if service else None
         return found is not None and not found.is_for_tcp
 
-    def _call(self, wish: _Wish, pod: RunningPod | None) -> Call:
+    def _call(self, wish: _Wish, pod: RunningPod | None) -> tuple[Call, str]:
         """Make a call, and return it without its hops."""
         parts = urlsplit(wish.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
@@ -114,13 +119,14 @@ class CallMaker:
         text, error, local = "", None, ""
         started = time.monotonic()
         try:
+            connection.connect()
+            local = "{}:{}".format(*connection.sock.getsockname()[:2])
             if parts.scheme == "https":
-                connection.sock = _begin_tls(at, host)
+                connection.sock = _begin_tls(connection.sock, host)
             connection.putrequest(wish.method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in (*((name, value) for name, value in own.items() if name not in names), *wish.headers):
                 connection.putheader(name, value)
             connection.endheaders(wish.body or None)
-            local = "{}:{}".format(*connection.sock.getsockname()[:2])
             response = connection.getresponse()
             data = response.read(_MOST_BODY_BYTES)
             status, headers, text = response.status, tuple(response.getheaders()), data.decode("utf-8", "replace")
@@ -137,7 +143,8 @@ class CallMaker:
             milliseconds = (time.monotonic() - started) * 1000
             connection.close()
         logged_id = self._logged_id(request_id, local)
-        return Call(logged_id, wish.method, wish.url, origin, status, milliseconds, _told(headers), text, error)
+        call = Call(logged_id, wish.method, wish.url, origin, status, milliseconds, _told(headers), text, error)
+        return call, local
 
     def ways(self, name: str) -> dict[str, Any]:
         """Return where the program of a pod connects, `{"pod", "connect_to"}`: the first that fits counts.
@@ -189,11 +196,11 @@ def pods_of_name(name: str, pods: Sequence[RunningPod]) -> list[RunningPod]:
     return found if len({each.pod.namespace for each in found}) == 1 else []
 
 
-def _begin_tls(at: tuple[str, int], host: str) -> ssl.SSLSocket:
-    """Return a connection that asks for a host by TLS; its certificate is one that the lab's own files made."""
+def _begin_tls(connection: socket.socket, host: str) -> ssl.SSLSocket:
+    """Return a connection that asks for a host by TLS; the certificate is one that the lab's own files made."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(socket.create_connection(at, CALL_SECONDS), server_hostname=host)
+    return context.wrap_socket(connection, server_hostname=host)
 
 
 def _read_wish(body: Any) -> _Wish:

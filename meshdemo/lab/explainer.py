@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.calls import Call, Hop
 from meshdemo.lab.xray.completeness import is_complete, may_go_on
+from meshdemo.lab.xray.connections import connection_hops, explain_connection, is_followed
 from meshdemo.lab.xray.joining import join, outcome_of
 from meshdemo.lab.xray.met import MetRules
 from meshdemo.lab.xray.records import MOST_CALLS, Record
@@ -42,9 +44,12 @@ class Explainer:
 
     def call(self, body: Any) -> Call:
         """Make a call, `{"from", "method", "url", "headers", "body"}`, and return it explained; raise DoorError."""
-        made = self._maker.make(body)
-        # Nothing tells of the hops of a connection where HTTP is not spoken.
-        return made if urlsplit(made.url).scheme == TCP else self._explained(made)
+        made, local = self._maker.make(body)
+        if urlsplit(made.url).scheme == TCP:
+            scene = self._scene()
+            return explain_connection(made, self._connections(local, scene), scene)
+        explained = self._explained(made)
+        return explained if made.status is not None else self._with_end(explained, local)
 
     def seen(self, request_id: str) -> Call:
         """Return a call that came through, explained; raise DoorError for one that did not, or long ago."""
@@ -100,6 +105,20 @@ class Explainer:
         if may_go_on(records, call.origin, scene):
             records = wait(SETTLE_SECONDS)
         return join(call, records, scene)
+
+    def _with_end(self, call: Call, local: str) -> Call:
+        """Return a call that nobody answered with who closed its connection, where its caller spoke TLS itself."""
+        scene = self._scene()
+        if any(hop.reason for hop in call.hops) or urlsplit(call.url).scheme != "https":
+            return call
+        hops = connection_hops(call, self._connections(local, scene), scene)
+        return dataclasses.replace(call, hops=(*call.hops, *(hop for hop in hops if hop.reason)))
+
+    def _connections(self, local: str, scene: Scene) -> list[Record]:
+        """Return what the Envoys logged of a connection by which no HTTP went."""
+        return self._lab.records.wait_connection(
+            local, lambda found: is_followed(found, scene), seconds=_COMPLETE_SECONDS if local else 0
+        )
 
     def _scene(self) -> Scene:
         state, places = self._lab.state, {}

@@ -2,12 +2,13 @@
 
 import pytest
 
-from meshdemo.explaining.expectations import judge, parse_expectation
+from meshdemo.explaining.expectations import check_for_tcp, judge, parse_expectation
 
 RULE = {"kind": "VirtualService", "name": "webserver", "rule": 1}
 HOP = dict.fromkeys(("version", "rule", "decided_by", "destination", "identity", "direction"))
 CALL = {
-    "answer": {"status": 200, "result": 403, "version": "Webserver V2"},
+    "request": {"url": "http://webserver/"},
+    "answer": {"status": 200, "result": 403, "version": "Webserver V2", "body": ""},
     "hops": [
         {**HOP, "kind": "application", "pod": "proxy-1", "tries": []},
         {
@@ -75,9 +76,53 @@ def test_what_is_not_met(text, seen):
 
 def test_a_call_that_nobody_saw():
     """Where there is nothing, nothing is met, and no answer is a status of its own."""
-    call = {"answer": {"status": None, "result": None, "version": None}, "hops": []}
+    answer = {"status": None, "result": None, "version": None, "body": ""}
+    call = {"request": CALL["request"], "answer": answer, "hops": []}
     texts = ["status=none", "pod=*", "version=*", "rule=*", "decided-by=*", "tries=0", "subset=*", "identity=*"]
     assert [each.is_met for each in judge(list(map(parse_expectation, texts)), call)] == [True] + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("body", "met"),
+    [
+        ("mongo v1 on mongo-0\n", ["status=answered", "pod=mongo-*", "version=mongo v1"]),
+        ("", ["status=none", "decided-by=AuthorizationPolicy/no-admin"]),
+    ],
+    ids=["answered", "closed"],
+)
+def test_tcp(body, met):
+    """Where HTTP is not spoken a call is answered or not, and a pod that closed it has not answered it."""
+    answer = {"status": None, "result": None, "version": "mongo v1" if body else None, "body": body}
+    program = {**HOP, "kind": "application", "pod": "mongo-0", "tries": [], "version": "mongo v1"}
+    hops = [program] if body else [{**CALL["hops"][-1], "pod": "mongo-0"}]
+    call = {"request": {"url": "tcp://mongo:27017"}, "answer": answer, "hops": hops}
+    texts = ["status=answered", "pod=mongo-*", "version=mongo v1", "status=none"]
+    texts += ["decided-by=AuthorizationPolicy/no-admin"]
+    expectations = list(map(parse_expectation, texts))
+    check_for_tcp(expectations)
+    assert [str(each.expectation) for each in judge(expectations, call) if each.is_met] == met
+
+
+def test_nobody_answered():
+    """A call that ended without an answer has no pod that answered, whoever was on its way."""
+    answer = {"status": None, "result": None, "version": None, "body": ""}
+    (found,) = judge([parse_expectation("pod=*")], {**CALL, "answer": answer})
+    assert not found.is_met
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("status=200", "'status=200': the status of tcp:// is answered or none"),
+        ("tries=1", "'tries=1': of tcp:// there is only status, pod, version, decided-by, subset, identity"),
+        ("rule=*", r"'rule=\*': of tcp:// there is only"),
+    ],
+)
+def test_what_no_tcp_call_can_meet(text, problem):
+    """An expectation that cannot hold is refused, so that nobody takes it for a test."""
+    with pytest.raises(ValueError, match=problem):
+        check_for_tcp([parse_expectation(text)])
+    check_for_tcp([parse_expectation("status=*")])
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,14 @@ def test_expectations(labs):
     assert {name: value for name, value in shown.items() if name != "expectations"} == CALL.as_json()
 
 
+def test_what_no_tcp_call_can_meet(labs):
+    """An expectation that cannot hold at tcp:// is a mistake in the command, and no call is made."""
+    result = call("tcp://mongo:27017", "--lab", "3030", "--expect", "status=200")
+    assert result.exit_code == 2
+    assert "--expect 'status=200': the status of tcp:// is answered or none." in " ".join(result.output.split())
+    assert labs[1] == []
+
+
 @pytest.mark.parametrize(
     ("args", "problem"),
     [

@@ -205,3 +205,16 @@ def test_where_http_is_not_spoken(body, error, right):
     assert first.startswith("CONNECT tcp://a:1 from web-1 ")
     assert f" {right} in 2" in first
     assert second.strip() == (error or body.strip())
+
+
+def test_tcp():
+    """Of a call without HTTP it is said whether it was answered, and what was said."""
+    program = hop(kind="application", direction=None, pod="mongo-0", status=None, version="mongo v1")
+    made = call(program, status=None, url="tcp://mongo:27017")
+    made["answer"]["body"] = "mongo v1 on mongo-0\n"
+    lines = plain(format_call(made, 80, Marks()))
+    assert lines[0].endswith("answered in 4.1 ms")
+    assert lines[1:] == ["    mongo v1 on mongo-0", "mongo-0, application", "    mongo v1, answered in 0.6 ms"]
+    made["answer"]["body"] = ""
+    (line,) = plain(format_call({**made, "hops": []}, 80, Marks()))
+    assert line.endswith("no answer in 4.1 ms")

@@ -148,6 +148,11 @@ class Pod:
         return named.get(target)
 
 
+def line_of(pod: Pod, container: Container) -> str:
+    """Return what a stand-in says where HTTP is not spoken."""
+    return f"{container.content} on {pod.hostname}"
+
+
 def within_namespace(name: str, namespace: str) -> str:
     """Return the name of an object as its own namespace knows it."""
     return name if namespace == NAMESPACE else name.removesuffix(f".{namespace}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshdemo.lab.cluster.model import Cluster
-from meshdemo.lab.cluster.pods import Container, Pod, Template
+from meshdemo.lab.cluster.pods import Container, Pod, Template, line_of
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.endpoints import HOST, Where
 from meshdemo.lab.envoy.loopback import Local, Ports
@@ -102,7 +102,7 @@ class RunningPod:
 
     def _servers(self, container: Container) -> Iterator[LineServer]:
         """Yield what answers at ports of a stand-in that are not for HTTP."""
-        book, line = self._around.ports, f"{container.content} on {self.pod.hostname}"
+        book, line = self._around.ports, line_of(self.pod, container)
         if set(container.lines_at) - set(container.tls_at):
             yield LineServer(book.get((self.key, "line", container.port)), line)
         if container.tls_at:

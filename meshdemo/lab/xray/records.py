@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 from meshdemo.lab.envoy.original import name_of_original
 from meshdemo.lab.envoy.xds.access_log import OBJECT_TAG, ROUTES_TAG
 from meshdemo.lab.envoy.xds.messages import api
+from meshdemo.lab.xray.flags import short_flags
 
 #: How many requests are kept; the oldest goes first.
 MOST_CALLS = 10_000
@@ -26,42 +28,15 @@ _RECENT = 200
 # one then (Envoy, UuidRequestIdConfig, pack_trace_reason). By Istio's default that is one request of a hundred.
 _UUID_LENGTH, _MARK_AT, _MARKS, _NO_MARK = 36, 14, "9ab", "4"
 _UPSTREAM = ("UpstreamEnd", "UpstreamPeriodic", "UpstreamPoolReady")
-# Envoy's flags as the message names them, and as its text log does (Envoy, access log, RESPONSE_FLAGS).
-_FLAGS = {
-    "failed_local_healthcheck": "LH",
-    "no_healthy_upstream": "UH",
-    "upstream_request_timeout": "UT",
-    "local_reset": "LR",
-    "upstream_remote_reset": "UR",
-    "upstream_connection_failure": "UF",
-    "upstream_connection_termination": "UC",
-    "upstream_overflow": "UO",
-    "no_route_found": "NR",
-    "delay_injected": "DI",
-    "fault_injected": "FI",
-    "rate_limited": "RL",
-    "unauthorized_details": "UAEX",
-    "rate_limit_service_error": "RLSE",
-    "downstream_connection_termination": "DC",
-    "upstream_retry_limit_exceeded": "URX",
-    "stream_idle_timeout": "SI",
-    "invalid_envoy_request_headers": "IH",
-    "downstream_protocol_error": "DPE",
-    "upstream_max_stream_duration_reached": "UMSDR",
-    "no_filter_config_found": "NFCF",
-    "duration_timeout": "DT",
-    "upstream_protocol_error": "UPE",
-    "no_cluster_found": "NC",
-    "overload_manager": "OM",
-    "dns_resolution_failure": "DF",
-    "downstream_remote_reset": "DR",
-}
+# How many of the last connections are kept by which no HTTP went.
+_MOST_CONNECTIONS = 500
 
 
 @dataclass(frozen=True)
 class Record:
     """One entry: of a request as it came to an Envoy, or of one try of it, `is_try`.
 
+    Of a connection by which no HTTP went it has what is of connections, with Envoy's reason for its end in `details`.
     `envoy` is the name of the pod or gateway, `routes` that of the RouteConfiguration, `route` that of the route in it,
     `object` Istio's path of the object that it comes from, empty where there is none. `downstream` and `local` are the
     two ends of the connection that the request came by, `upstream` and
@@ -113,28 +88,45 @@ def is_inbound_name(name: str) -> bool:
 def read_record(envoy: str, entry: Any) -> Record:
     """Return an entry of Envoy's access log (HTTPAccessLogEntry) as data."""
     common, request, response = entry.common_properties, entry.request, entry.response
-    peer = common.tls_properties.peer_certificate_properties
-    kind = common.DESCRIPTOR.fields_by_name["access_log_type"].enum_type.values_by_number[common.access_log_type].name
-    headers = {name.lower(): value for name, value in request.request_headers.items()}
-    tags = dict(common.custom_tags)
     status = response.response_code.value if response.HasField("response_code") else 0
-    return Record(
-        envoy=envoy,
-        is_try=kind in _UPSTREAM,
+    return dataclasses.replace(
+        _read_common(envoy, common),
         request_id=request.request_id,
         method=request.DESCRIPTOR.fields_by_name["request_method"]
         .enum_type.values_by_number[request.request_method]
         .name,
         authority=request.authority,
         path=request.original_path or request.path,
-        headers=headers,
+        headers={name.lower(): value for name, value in request.request_headers.items()},
+        status=status or None,
+        details=response.response_code_details,
+    )
+
+
+def read_connection(envoy: str, entry: Any) -> Record:
+    """Return an entry of Envoy's access log of connections (TCPAccessLogEntry) as data; nothing in it is of HTTP."""
+    return _read_common(envoy, entry.common_properties)
+
+
+def _read_common(envoy: str, common: Any) -> Record:
+    peer = common.tls_properties.peer_certificate_properties
+    kind = common.DESCRIPTOR.fields_by_name["access_log_type"].enum_type.values_by_number[common.access_log_type].name
+    tags = dict(common.custom_tags)
+    return Record(
+        envoy=envoy,
+        is_try=kind in _UPSTREAM,
+        request_id="",
+        method="",
+        authority="",
+        path="",
+        headers={},
         routes=tags.get(ROUTES_TAG, ""),
         route=common.route_name,
         object=tags.get(OBJECT_TAG, ""),
         cluster=name_of_original(common.upstream_cluster),
-        status=status or None,
-        flags=_flags(common.response_flags),
-        details=response.response_code_details,
+        status=None,
+        flags=short_flags(common.response_flags),
+        details=common.connection_termination_details,
         started=common.start_time.seconds + common.start_time.nanos / 1e9,
         milliseconds=_milliseconds(common.duration),
         tries=common.upstream_request_attempt_count,
@@ -152,11 +144,6 @@ def read_record(envoy: str, entry: Any) -> Record:
         tls_failure=common.upstream_transport_failure_reason,
         downstream_tls_failure=common.downstream_transport_failure_reason,
     )
-
-
-def _flags(flags: Any) -> tuple[str, ...]:
-    names = [descriptor.name for descriptor, _ in flags.ListFields()]
-    return tuple(_FLAGS.get(name, name) for name in names)
 
 
 def _allowed_by(metadata: Any) -> str:
@@ -193,9 +180,11 @@ class Records:
         self._unread: deque[tuple[str, bytes]] = deque()
         self._unread_bytes = 0
         self._kept: OrderedDict[str, list[tuple[str, bytes]]] = OrderedDict()
+        self._connections: deque[tuple[str, bytes]] = deque(maxlen=_MOST_CONNECTIONS)
         self._changed = threading.Condition()
+        entries = api("envoy.data.accesslog.v3.accesslog_pb2")
         self._message_type = api("envoy.service.accesslog.v3.als_pb2").StreamAccessLogsMessage
-        self._entry_type = api("envoy.data.accesslog.v3.accesslog_pb2").HTTPAccessLogEntry
+        self._entry_type, self._connection_type = entries.HTTPAccessLogEntry, entries.TCPAccessLogEntry
 
     def hear(self, envoy: str, message: bytes) -> None:
         """Take a message of an Envoy (StreamAccessLogsMessage); the oldest one goes where nobody reads for long."""
@@ -242,10 +231,33 @@ class Records:
                     return records
                 self._changed.wait(wake_at - now)
 
+    def wait_connection(
+        self, downstream: str, is_complete: Callable[[list[Record]], bool], *, seconds: float
+    ) -> list[Record]:
+        """Return the records of a connection by which no HTTP went, by the caller's end of it, and of those behind it.
+
+        They come when it has ended; in the order in which it went on, when they are complete or time is over.
+        """
+        deadline, read = time.monotonic() + seconds, self._connection_type.FromString
+        with self._changed:
+            while True:
+                self._sort()
+                known = (read_connection(envoy, read(data)) for envoy, data in self._connections)
+                ends = {each.downstream: each for each in known}
+                records, end = [], downstream
+                while end in ends:
+                    records.append(ends.pop(end))
+                    end = records[-1].upstream_local
+                if is_complete(records) or time.monotonic() >= deadline:
+                    return records
+                self._changed.wait(deadline - time.monotonic())
+
     def _sort(self) -> None:
         """Put what nobody has read yet to its requests; the oldest request goes where there are too many."""
-        for envoy, message in self._unread:
-            for entry in self._message_type.FromString(message).http_logs.log_entry:
+        for envoy, data in self._unread:
+            message = self._message_type.FromString(data)
+            self._connections += [(envoy, entry.SerializeToString()) for entry in message.tcp_logs.log_entry]
+            for entry in message.http_logs.log_entry:
                 if request_id := _without_mark(entry.request.request_id):
                     entries = self._kept.setdefault(request_id, [])
                     entries.append((envoy, entry.SerializeToString()))

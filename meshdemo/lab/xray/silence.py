@@ -52,7 +52,7 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
     hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
     if found is None:
         return Hop(**{**vars(hop), "notes": (f"the Service {service.name} has no port {number}",)})
-    if found.protocol not in _HTTP:
+    if found.protocol not in _HTTP and urlsplit(url).scheme != "tcp":
         by = f"appProtocol {found.app_protocol}" if found.app_protocol else f"its name, {found.name}"
         by = by if found.app_protocol or found.name else "its number"
         words = f"port {number} of the Service {service.name} is {found.protocol}, by {by}: rules for HTTP do not apply"

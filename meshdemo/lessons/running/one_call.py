@@ -55,6 +55,6 @@ def _as_watch(words: Sequence[str]) -> tuple[list[str], list[Expectation]]:
 def _call(report: dict[str, Any]) -> dict[str, Any]:
     """Return what a watch of one call reports, as far as expectations of a call ask for it (see Call.as_json)."""
     version = next(iter(report["versions"]), None)
-    answer = {"result": next(iter(report["statuses"]), None), "version": version and version["content"]}
+    answer = {"result": next(iter(report["statuses"]), None), "version": version and version["content"], "body": ""}
     hops = [{"pod": version["pods"][0]["hostname"], "version": version["content"]}] if version else []
-    return {"answer": answer, "hops": hops}
+    return {"request": {"url": report["url"]}, "answer": answer, "hops": hops}

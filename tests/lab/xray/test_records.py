@@ -3,7 +3,7 @@
 import threading
 
 from meshdemo.lab.envoy.xds.messages import api
-from meshdemo.lab.xray.records import Record, Records, read_record
+from meshdemo.lab.xray.records import Record, Records, read_connection, read_record
 
 LOG = api("envoy.data.accesslog.v3.accesslog_pb2")
 SERVICE = api("envoy.service.accesslog.v3.als_pb2")
@@ -109,3 +109,45 @@ def test_waiting():
     (found,) = records.wait("1", bool, settle_seconds=0.01, seconds=5)
     assert isinstance(found, Record)
     assert records.wait("1", lambda found: len(found) == 2, settle_seconds=0, seconds=0.01) == [found]
+
+
+def connection(downstream, upstream_local):
+    """Return the entry of a connection from one port of loopback, which goes on by another one."""
+    made = LOG.TCPAccessLogEntry()
+    common = made.common_properties
+    for address, port in (
+        (common.downstream_direct_remote_address, downstream),
+        (common.upstream_local_address, upstream_local),
+    ):
+        address.socket_address.address, address.socket_address.port_value = "127.0.0.1", port
+    common.connection_termination_details = "rbac_access_denied_matched_policy[none]"
+    common.response_flags.no_route_found = True
+    return made
+
+
+def test_a_connection():
+    """An entry of a connection has Envoy's reason for its end, and nothing of HTTP."""
+    found = read_connection("mongo-0", connection(40001, 40002))
+    assert (found.details, found.flags) == ("rbac_access_denied_matched_policy[none]", ("NR",))
+    assert (found.downstream, found.upstream_local, found.status) == ("127.0.0.1:40001", "127.0.0.1:40002", None)
+
+
+def test_following_a_connection():
+    """A connection is followed from the caller's end, from Envoy to Envoy, until all is there or time is over."""
+    records = Records()
+
+    def hear(envoy, downstream, upstream_local):
+        made = SERVICE.StreamAccessLogsMessage()
+        made.tcp_logs.log_entry.append(connection(downstream, upstream_local))
+        records.hear(envoy, made.SerializeToString())
+
+    def follow(count, seconds):
+        return records.wait_connection("127.0.0.1:1", lambda found: len(found) == count, seconds=seconds)
+
+    hear("mongo-0", 2, 3)
+    hear("other", 7, 8)
+    assert follow(1, 0) == []
+    threading.Timer(0.02, hear, ("shop-1", 1, 2)).start()
+    assert [each.envoy for each in follow(2, 5)] == ["shop-1", "mongo-0"]
+    hear("mongo-0", 3, 1)
+    assert len(follow(9, 0.01)) == 3

@@ -14,6 +14,14 @@ OBJECT_TAG, ROUTES_TAG = "object", "routes"
 #: How often an Envoy sends what it has logged. Each message costs it, and the lab, more than an entry in it.
 FLUSH_SECONDS = 0.1
 _LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
+_TCP_LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig"
+_NO_CHAIN: Resource = {"response_flag_filter": {"flags": ["NR"]}}
+_COMMON: Resource = {
+    "log_name": "meshdemo",
+    "transport_api_version": "V3",
+    "grpc_service": {"envoy_grpc": {"cluster_name": CONTROL_PLANE}},
+    "buffer_flush_interval": f"{FLUSH_SECONDS}s",
+}
 # Where Istio writes it into a route (istio.io, pilot/pkg/networking/util, BuildConfigInfoMetadata).
 _OBJECT: Resource = {
     "tag": OBJECT_TAG,
@@ -45,6 +53,7 @@ def with_access_log(value: Any, headers: Iterable[str] = (), *, tries: bool) -> 
     """Return a part of a listener whose requests are logged, with their `tries`.
 
     Beside x-request-id an entry has `headers`, and those in which tokens are looked for.
+    Connections that are only passed on are logged, too, and those to a listener that has no filter chain for them.
     """
     if isinstance(value, list):
         return [with_access_log(each, headers, tries=tries) for each in value]
@@ -56,6 +65,10 @@ def with_access_log(value: Any, headers: Iterable[str] = (), *, tries: bool) -> 
         filters = value.get("http_filters", [])
         value["access_log"] = [*value.get("access_log", []), _access_log(routes, {*headers, *_token_headers(filters)})]
         value["http_filters"] = [_with_upstream_log(each, routes) if tries else each for each in filters]
+    elif str(value.get("@type", "")).endswith(".TcpProxy"):
+        value["access_log"] = [*value.get("access_log", []), _connection_log()]
+    elif "filter_chains" in value:
+        value["access_log"] = [*value.get("access_log", []), {**_connection_log(), "filter": _NO_CHAIN}]
     return value
 
 
@@ -110,13 +123,11 @@ def _access_log(routes: str, headers: Iterable[str]) -> Resource:
         "name": "meshdemo",
         "typed_config": {
             "@type": _LOG,
-            "common_config": {
-                "log_name": "meshdemo",
-                "transport_api_version": "V3",
-                "grpc_service": {"envoy_grpc": {"cluster_name": CONTROL_PLANE}},
-                "buffer_flush_interval": f"{FLUSH_SECONDS}s",
-                "custom_tags": [_OBJECT, named] if routes else [_OBJECT],
-            },
+            "common_config": {**_COMMON, "custom_tags": [_OBJECT, named] if routes else [_OBJECT]},
             "additional_request_headers_to_log": sorted({"x-request-id", *headers}),
         },
     }
+
+
+def _connection_log() -> Resource:
+    return {"name": "meshdemo", "typed_config": {"@type": _TCP_LOG, "common_config": _COMMON}}

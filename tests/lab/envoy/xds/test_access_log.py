@@ -45,6 +45,20 @@ def test_headers_with_tokens():
         assert log["typed_config"]["additional_request_headers_to_log"] == sorted([*expected, "x-request-id"])
 
 
+def test_connections():
+    """What is only passed on is logged as a connection, and so is one that no filter chain of a listener is for."""
+    proxy = {"@type": "type.googleapis.com/x.TcpProxy"}
+    listener = {"filter_chains": [{"filters": [{"typed_config": proxy}]}], "access_log": [{"name": "a"}]}
+    found = with_access_log(listener, tries=False)
+    first, log = found["access_log"]
+    assert first == {"name": "a"}
+    assert log["filter"] == {"response_flag_filter": {"flags": ["NR"]}}
+    (of_proxy,) = found["filter_chains"][0]["filters"][0]["typed_config"]["access_log"]
+    assert of_proxy["typed_config"] == log["typed_config"]
+    assert of_proxy["typed_config"]["@type"].endswith(".TcpGrpcAccessLogConfig")
+    assert "filter" not in of_proxy
+
+
 def test_matched_headers():
     """Routes are chosen by headers, and by what is told of each request anyway."""
     match = {"headers": [{"name": "End-User"}, {"name": ":method"}]}

@@ -1,0 +1,104 @@
+"""Connections by which no HTTP goes: what each sidecar on their way did, and the stand-in that said its line.
+
+Envoy lets everybody connect. Who may call is judged by the caller's first bytes, and who may not is cut off without a
+word; so is a caller in plain text where mutual TLS alone is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from meshdemo.lab.cluster.pods import Pod, line_of
+from meshdemo.lab.xray.admission import Cause
+from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
+from meshdemo.lab.xray.causes import cause_of
+from meshdemo.lab.xray.mutual_tls import strict
+from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.scene import Place, Scene, target_of
+from meshdemo.lab.xray.silence import silent_hop
+
+# What Envoy says of a request in its details, and of a connection by a flag alone.
+_DETAILS = {"UH": "no_healthy_upstream", "UO": "overflow", "NC": "cluster_not_found"}
+# No filter chain of a listener is for the connection.
+_NO_CHAIN = "NR"
+# Where connections go that are refused (Istio, outboundTrafficPolicy REGISTRY_ONLY).
+_BLACK_HOLE = "BlackHoleCluster"
+
+
+def is_followed(records: Sequence[Record], scene: Scene) -> bool:
+    """Return whether the records of a connection lead as far as there are Envoys on its way."""
+    place = scene.places.get(records[-1].upstream) if records else None
+    return bool(records) and (place is None or place.is_program)
+
+
+def explain_connection(call: Call, records: Sequence[Record], scene: Scene) -> Call:
+    """Return a call without HTTP with its hops: those of the Envoys that logged it, and the program that answered."""
+    hops = connection_hops(call, records, scene)
+    origin = scene.pod(call.origin or "")
+    if origin and not any(each.envoy == origin.name for each in records):
+        is_explained = bool(call.body) or any(hop.reason for hop in hops)
+        silent = silent_hop(origin, call.url, None, scene, is_failed=not is_explained)
+        hops[:0] = [dataclasses.replace(silent, milliseconds=call.milliseconds)] if silent else []
+    program = _program(call, records, scene)
+    version = program[1] if program else None
+    if program:
+        pod = program[0]
+        hops.append(Hop(APPLICATION, None, pod.name, pod.namespace, None, call.milliseconds, version=version))
+    return dataclasses.replace(call, hops=tuple(hops), version=version)
+
+
+def connection_hops(call: Call, records: Sequence[Record], scene: Scene) -> list[Hop]:
+    """Return what the sidecars and gateways did that logged a connection."""
+    known = (each for each in records if scene.pod(each.envoy) or scene.is_gateway(each.envoy))
+    return [_hop(call, each, scene) for each in known]
+
+
+def _hop(call: Call, record: Record, scene: Scene) -> Hop:
+    is_gateway = scene.is_gateway(record.envoy)
+    place = scene.places.get(record.local)
+    cause = _cause(call, record, place, scene)
+    target = target_of(record.cluster)
+    return Hop(
+        kind=GATEWAY if is_gateway else SIDECAR,
+        direction=None if is_gateway else "inbound" if place else "outbound",
+        pod=record.envoy,
+        namespace=scene.namespace(record.envoy),
+        status=None,
+        milliseconds=record.milliseconds,
+        flags=record.flags if cause.reason else (),
+        reason=cause.reason,
+        destination=Destination(target.host, target.port, target.subset) if target else None,
+        identity=record.peer_identity or None,
+        decided_by=cause.decided_by,
+    )
+
+
+def _cause(call: Call, record: Record, place: Place | None, scene: Scene) -> Cause:
+    """Return why an Envoy closed a connection; nothing where it did not, or where that is not certain."""
+    if record.cluster == _BLACK_HOLE:
+        parts, sidecar = urlsplit(call.url), scene.sidecar_for(record.envoy)
+        reason = f"the sidecar has no way to {parts.hostname}:{parts.port} for it, and refuses others (REGISTRY_ONLY)"
+        return Cause(reason, scene.book.rule_of(sidecar) if sidecar else None)
+    pod = scene.pod(record.envoy)
+    if _NO_CHAIN in record.flags and place and pod:
+        rule = strict(pod, place.port, scene)
+        return Cause(f"it takes mutual TLS alone: {rule.kind}/{rule.name} is STRICT", rule) if rule else Cause()
+    details = record.details
+    if target_of(record.cluster):
+        details = next((_DETAILS[flag] for flag in record.flags if flag in _DETAILS), details)
+    return cause_of(dataclasses.replace(record, details=details), scene, None, None) if details else Cause()
+
+
+def _program(call: Call, records: Sequence[Record], scene: Scene) -> tuple[Pod, str] | None:
+    """Return the stand-in whose line was said, and who it says it is; None for another answer, or where two say so."""
+    place = scene.places.get(records[-1].upstream) if records else None
+    found = [
+        (pod, container.content)
+        for pod in scene.cluster.pods
+        for container in pod.containers
+        if container.lines_at and line_of(pod, container) == call.body.strip()
+    ]
+    reached = [each for each in found if place and each[0].name == place.pod] or found
+    return reached[0] if len(reached) == 1 else None
