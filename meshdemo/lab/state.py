@@ -117,7 +117,8 @@ class Reader:
         if not cluster.workloads:
             problem = "no Deployment, StatefulSet or Pod to run: add -f k8s/example.yaml"
             raise ManifestError(self._all_files(), "; ".join([problem, *self.loader.passed_over, *cluster.notes]))
-        cluster = dataclasses.replace(cluster, texts=tuple(self.loader.texts.items()))
+        texts, namespace = tuple(self.loader.texts.items()), self._options.namespace
+        cluster = dataclasses.replace(cluster, texts=texts, unnamed_namespace=namespace)
         return Files(tuple(manifests), cluster, (*notes, *cluster.notes), tuple(left_out))
 
     def _without_invalid(self, manifests: Sequence[Manifest], error: ManifestError) -> list[Manifest]:

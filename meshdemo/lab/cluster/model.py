@@ -142,8 +142,9 @@ class Cluster:
     others: tuple[Manifest, ...] = ()
     #: The names of pods from which somebody calls, whatever their programs do.
     callers: frozenset[str] = frozenset()
-    #: The files as they stand, by name, for what judges them line by line.
+    #: The files as they stand, by name, for what judges them line by line, and the namespace of objects that name none.
     texts: tuple[tuple[str, str], ...] = ()
+    unnamed_namespace: str = NAMESPACE
 
     def calls(self, pod: Pod) -> bool:
         """Return whether a pod calls others, by its program or because somebody named it."""

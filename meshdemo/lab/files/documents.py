@@ -29,8 +29,9 @@ _REMEMBERED = 4
 _JSON = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MERGE = "tag:yaml.org,2002:merge"
-# Go knows no numbers such as 1:30, which are texts to kubectl.
-_NUMBERS = {
+# Go knows no numbers such as 1:30, which are texts to kubectl, and takes y and n for what yes and no are.
+_WORDS = {
+    "bool": re.compile(r"(y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)\Z"),
     "int": re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z"),
     "float": re.compile(
         r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z"
@@ -221,12 +222,13 @@ class _Yaml(Composer, CParser, SafeConstructor, Resolver):
     line = 1
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
-            (tag, _NUMBERS.get(tag.rpartition(":")[2], pattern))
+            (tag, _WORDS.get(tag.rpartition(":")[2], pattern))
             for tag, pattern in resolvers
             if not tag.endswith((":timestamp", ":value"))
         ]
         for first, resolvers in Resolver.yaml_implicit_resolvers.items()
     }
+    bool_values = {**SafeConstructor.bool_values, "y": True, "n": False}  # noqa: RUF012
 
     def __init__(self, text: str) -> None:
         CParser.__init__(self, text)

@@ -4,7 +4,7 @@
 //
 // Each line of standard input is a request, answered by a line of standard output before the next one is read:
 //
-//	{"objects": [...], "policies": [...], "files": {name: text},
+//	{"objects": [...], "policies": [...], "files": {name: text}, "namespace",
 //	 "workloads": [{"name", "type", "ip", "namespace", "serviceAccount", "labels", "calls"}]}
 //	{"workloads": {name: {"listeners", "routes", "clusters", "endpoints"}}, "messages": [...],
 //	 "statuses": [{"kind", "namespace", "name", "status"}]}
@@ -12,8 +12,9 @@
 // `objects` are those of Kubernetes itself, `policies` those of Istio and of the Gateway API, as an API server would get
 // them; `type` is "sidecar" or "router". Each part of a workload is a list in Envoy's JSON; a part that is the same as in
 // the last answer is left out, and so is what only calls of a workload would use that never `calls`. `messages` is
-// Istio's analysis of `files`, `statuses` what Istio would write into objects of the Gateway API. A policy that an API
-// server or Istio refuses is answered by {"error": reason, "policy": its index}.
+// Istio's analysis of `files`, whose objects without a namespace are in `namespace`, `statuses` what Istio would write into
+// objects of the Gateway API. A policy that an API server or Istio refuses is answered by {"error": reason, "policy": its
+// index}.
 package main
 
 import (
@@ -45,6 +46,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
+	"istio.io/istio/pilot/pkg/config/file"
 	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pilot/pkg/config/kube/gateway"
 	"istio.io/istio/pilot/pkg/model"
@@ -56,8 +58,10 @@ import (
 	"istio.io/istio/pilot/test/xds"
 	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/analysis/analyzers"
+	"istio.io/istio/pkg/config/analysis/legacy/util/kuberesource"
 	"istio.io/istio/pkg/config/analysis/local"
 	validation "istio.io/istio/pkg/config/crd"
+	"istio.io/istio/pkg/config/resource"
 	"istio.io/istio/pkg/config/schema/collections"
 	"istio.io/istio/pkg/config/schema/gatewayapi"
 	"istio.io/istio/pkg/config/schema/gvr"
@@ -84,6 +88,7 @@ type request struct {
 	Policies  []json.RawMessage
 	Workloads []workload
 	Files     map[string]string
+	Namespace string
 }
 
 // refusal is what is wrong with one policy.
@@ -387,19 +392,21 @@ func names(messages []*anypb.Any, cluster string) bool {
 	return slices.ContainsFunc(messages, func(each *anypb.Any) bool { return bytes.Contains(each.Value, []byte(cluster)) })
 }
 
-// analyze returns what `istioctl analyze` says of the files.
-func analyze(files map[string]string) ([]map[string]any, error) {
-	analyzer := local.NewIstiodAnalyzer(analyzers.AllCombined(), "default", "istio-system", nil)
+// analyze returns what `istioctl analyze --all-namespaces` says of the files. What it cannot read of them is left out:
+// whether that can be an object is judged elsewhere.
+func analyze(files map[string]string, namespace string) ([]map[string]any, error) {
+	all := analyzers.AllCombined()
+	analyzer := local.NewIstiodAnalyzer(all, "", "istio-system", nil)
 	if err := analyzer.AddDefaultResources(); err != nil {
 		return nil, err
 	}
-	sources := []local.ReaderSource{}
-	for name, text := range files {
-		sources = append(sources, local.ReaderSource{Name: name, Reader: strings.NewReader(text)})
+	kinds := kuberesource.ConvertInputsToSchemas(all.Metadata().Inputs)
+	source := file.NewKubeSource(kinds.Remove(kuberesource.DefaultExcludedSchemas().All()...))
+	source.SetDefaultNamespace(resource.Namespace(namespace))
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		_ = source.ApplyContent(name, files[name])
 	}
-	if err := analyzer.AddReaderKubeSource(sources); err != nil {
-		return nil, err
-	}
+	analyzer.AddSource(source)
 	result, err := analyzer.Analyze(make(chan struct{}))
 	if err != nil {
 		return nil, err
@@ -430,7 +437,7 @@ func (m *memory) answer(definitions *definitions, in request) (map[string]any, e
 	if err != nil {
 		return nil, err
 	}
-	messages, err := analyze(in.Files)
+	messages, err := analyze(in.Files, in.Namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ def control_plane_input(cluster: Cluster) -> Object:
         "policies": [manifest.document for manifest in cluster.policies],
         "workloads": workloads,
         "files": dict(cluster.texts),
+        "namespace": cluster.unnamed_namespace,
     }
 
 

@@ -19,6 +19,9 @@ def only(text):
         ("1.5", 1.5),
         ("1e3", 1000.0),
         ("yes", True),
+        ("y", True),
+        ("N", False),
+        ("yy", "yy"),
         ("~", None),
         ("2026-13-45", "2026-13-45"),
         ("2026-01-02", "2026-01-02"),
@@ -47,9 +50,9 @@ def test_keys_are_texts():
 def test_aliases_and_merges():
     """Aliases and merges work, also where a merged object says otherwise itself."""
     assert only("a: &a {x: 1}\nb: *a") == {"a": {"x": 1}, "b": {"x": 1}}
-    text = "b: &b {a: 1}\nd: {e: {x: &x {<<: *b, a: 2}}}\ny: {<<: *x}"
-    assert only(text)["y"] == {"a": 2}
-    assert only("a: {<<: [{x: 1, y: 1}, {x: 2, z: 2}], y: 3}")["a"] == {"x": 1, "y": 3, "z": 2}
+    text = "b: &b {a: 1}\nd: {e: {x: &x {<<: *b, a: 2}}}\nu: {<<: *x}"
+    assert only(text)["u"] == {"a": 2}
+    assert only("a: {<<: [{x: 1, u: 1}, {x: 2, z: 2}], u: 3}")["a"] == {"x": 1, "u": 3, "z": 2}
 
 
 @pytest.mark.parametrize(

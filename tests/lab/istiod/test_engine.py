@@ -96,7 +96,7 @@ def test_an_answer(stand_in, example):
     assert (found["proxy-1"].listeners, found["proxy-1"].routes) == ([{"name": "a"}], [{"name": "b"}])
     assert stand_in.engine.configure(example).resources == {}
     assert stand_in.lines("starts") == [" ".join(build.find().definitions)]
-    assert {"objects", "policies", "workloads", "files"} == set(json.loads(stand_in.lines("requests")[0]))
+    assert {"objects", "policies", "workloads", "files", "namespace"} == set(json.loads(stand_in.lines("requests")[0]))
 
 
 def test_what_is_left_out_is_named_once(stand_in, example):
@@ -326,6 +326,17 @@ _RULE = """    - match: [{{uri: {{prefix: {}}}}}]
       route: [{{destination: {{host: webserver}}}}]
 """
 NEVER = ALL.replace("  http:\n", "  http:\n" + _RULE.format("/") + _RULE.format("/never"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("line", "options"), [("  namespace: shop\n", ()), ("", ("-n", "shop"))])
+def test_the_analysis_looks_at_every_namespace(built_istiod, tmp_path, line, options):
+    """Objects of any namespace are judged, and those without one in the namespace that they are put into."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(NEVER.replace("  name: webserver\n", f"  name: webserver\n{line}", 1))
+    command = [sys.executable, "-m", "meshdemo", "up", "-f", EXAMPLE, "-f", path, "--istiod", "--dry-run", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert f"IST0131: VirtualService shop/webserver ({path}:" in done.stderr
 
 
 def test_the_analysis_is_printed(built_istiod, tmp_path):
