@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,8 +54,7 @@ def check_policies(options: CheckOptions) -> int:
     try:
         if options.write:
             with ending(_lab_stage(options, notes)) as lab:
-                write_commands(lab, files, notes)
-            return 0
+                return 0 if write_commands(lab, files, notes) else 1
         with ending(open_cluster(None, 0, notes) if options.cluster else _lab_stage(options, notes)) as stage:
             outcomes = check(stage, files, notes)
     except signals.Signalled as signalled:
@@ -89,23 +88,37 @@ def _check_combination(options: CheckOptions) -> None:
         )
 
 
-def write_commands(stage: LabStage, files: Sequence[Path], notes: Notes) -> None:
-    """Print calls for the rules of each file, with what is seen of them now as what they expect."""
-    from meshdemo.lessons import proposing  # which needs the lab's packages
+def write_commands(stage: LabStage, files: Sequence[Path], notes: Notes) -> bool:
+    """Print calls for the rules of each file, with what is seen of them now as what they expect.
 
+    Return whether all files could be applied: the reason why one could not is printed in its place.
+    """
+    from meshdemo.lessons.proposing import proposals  # which needs the lab's packages
+
+    def make(command: Sequence[str]) -> dict[str, Any]:
+        return promises.explain(stage, Command((tuple(command),)))
+
+    is_complete = True
     for path in files:
+        lesson = read_file(path)
         click.echo(f"# {path}")
-        with notes.held() as lines:
-            stage.show(read_file(path))
-            lines.clear()
-        own = [each for each in stage.files.manifests if each.path == path]
-        for proposal in proposing.propose(own, stage.files.cluster):
-            if isinstance(proposal, str):
-                click.echo(f"# {proposal}")
-                continue
-            command = Command((tuple(proposal.command),))
-            expected = proposing.expectations(promises.explain(stage, command))
-            click.echo(f"# {proposal.title}\n{proposing.format_command(proposal, expected)}")
+        try:
+            if reason := stage.why_not(lesson):
+                raise StartError(reason)
+            with notes.held() as lines:
+                stage.show(lesson)
+                lines.clear()
+        except UnusableStageError:
+            raise
+        except StartError as error:
+            is_complete = False
+            click.echo(f"# it is not applied: {error}")
+            continue
+        applied = stage.files.manifests
+        own = [each for each in applied if each.path == path]
+        for line in proposals.propose(own, applied, stage.files.cluster, make):
+            click.echo(line)
+    return is_complete
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Policies as tests: which files, what is run, what is said of each expectation, and JUnit XML."""
 
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import click
@@ -142,6 +143,26 @@ def test_files_of_folders(tmp_path):
         checking.find_files([tmp_path / "empty"])
     with pytest.raises(click.UsageError, match="absent is not there"):
         checking.find_files([tmp_path / "absent"])
+
+
+def test_calls_are_written_for_each_file(tmp_path, capsys):
+    """A file that cannot be applied is named with the reason, and the others go on."""
+    stage = StageDouble(0)
+    stage.files = SimpleNamespace(manifests=(), cluster=SimpleNamespace(policies=()))
+    texts = {"a": "problem", "b": "too much", "c": "# Fine."}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    files = [tmp_path / f"{name}.yaml" for name in texts]
+    assert not checking.write_commands(stage, files, Notes(lambda line: None))
+    assert capsys.readouterr().out.splitlines() == [
+        f"# {files[0]}",
+        "# it is not applied: the file has a problem at a.yaml:1.",
+        f"# {files[1]}",
+        "# it is not applied: it takes more than this.",
+        f"# {files[2]}",
+        "# no VirtualService, HTTPRoute or AuthorizationPolicy is in it",
+    ]
+    assert checking.write_commands(stage, files[2:], Notes(lambda line: None))
 
 
 # The attributes that Jenkins takes (xunit-plugin, junit-10.xsd).

@@ -1,0 +1,82 @@
+"""Where calls meet a policy."""
+
+import pytest
+from proposing_support import policy, read_policies
+
+from meshdemo.lessons.proposing.places import NoPlaceError, places_of
+
+ANSWER = "http: [{directResponse: {status: 200}}]"
+FRONT = "{matchLabels: {istio: ingressgateway}}"
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Return a function that gives the places of a policy, or why there are none."""
+
+    def run(*words, **options):
+        (manifest,), cluster = read_policies(tmp_path, policy(*words, **options))
+        try:
+            return places_of(manifest, cluster)
+        except NoPlaceError as problem:
+            return str(problem)
+
+    return run
+
+
+def test_a_service(places):
+    """Workloads with a sidecar call it, those of its own namespace first, and those behind it last."""
+    (place,) = places("VirtualService", f"hosts: [cart.shop.svc.cluster.local, other.example]\n{ANSWER}")
+    assert (place.host, [(port.number, port.target) for port in place.ports]) == ("cart.shop", [(80, 8080)])
+    assert [pod.workload for pod in place.callers] == [
+        "front.shop",
+        "pay.pay",
+        "mongo.data",
+        "cart-v1.shop",
+        "cart-v2.shop",
+    ]
+
+
+def test_a_gateway(places):
+    """It is called from outside, by the port that a check gives it, and by the host that both sides know."""
+    (place,) = places("VirtualService", f"hosts: ['*']\ngateways: [edge]\n{ANSWER}")
+    assert (place.host, place.authority, place.callers) == ("127.0.0.1", "www.example.com", ())
+    assert [(port.number, port.scheme) for port in place.ports] == [(8080, "http")]
+    (place,) = places("VirtualService", f"hosts: [a.example.com]\ngateways: [shop/edge]\n{ANSWER}", namespace="pay")
+    assert place.authority == "a.example.com"
+
+
+def test_a_policy_for_pods(places):
+    """A Service is called whose pods it selects all, also by workloads without a sidecar."""
+    (place,) = places("AuthorizationPolicy", "selector: {matchLabels: {app: cart}}\nrules: [{}]")
+    assert "batch.legacy" in [pod.workload for pod in place.callers]
+    assert sorted(place.pods) == ["cart-v1-1.shop", "cart-v2-1.shop"]
+    (place,) = places("AuthorizationPolicy", f"selector: {FRONT}\nrules: [{{}}]", namespace="istio-system")
+    assert place.pods == ("istio-ingressgateway",)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("VirtualService", f"hosts: [other.example]\n{ANSWER}"), "nothing here calls other.example"),
+        (
+            ("VirtualService", f"hosts: [a.example.org]\ngateways: [edge]\n{ANSWER}"),
+            "nothing here calls a.example.org at edge",
+        ),
+        (("VirtualService", ANSWER), "it has no hosts: another VirtualService delegates to it"),
+        (
+            ("VirtualService", f"hosts: [mongo.data.svc.cluster.local]\n{ANSWER}"),
+            "the Service mongo.data has no port for HTTP",
+        ),
+        (
+            ("AuthorizationPolicy", "selector: {matchLabels: {version: v2}}\nrules: [{}]"),
+            "it is for no gateway, and for all pods with a sidecar of no Service",
+        ),
+        (
+            ("HTTPRoute", "parentRefs: [{name: none}]\nhostnames: [a.test]\nrules: [{}]"),
+            "nothing here calls a.test at none",
+        ),
+    ],
+)
+def test_what_is_not_called(places, words, reason):
+    """The reason is what is missing; pods of which some alone are selected answer by lot."""
+    assert places(*words) == reason
