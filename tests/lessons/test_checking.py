@@ -280,8 +280,8 @@ def test_options_of_manifests(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("manifests", "reason"),
     [
-        ("{kind: Service, apiVersion: v1, metadata: {name: y}}", "own.yaml, line 1, column 1: Service/y: spec: "),
-        ("kind: Service\nmetadata: {name: y", "own.yaml, line 2: not YAML: "),
+        ("{kind: Service, apiVersion: v1, metadata: {name: own}}", "own.yaml, line 1, column 1: Service/own: spec: "),
+        ("kind: Service\nmetadata: {name: own", "own.yaml, line 2: not YAML: "),
         (SHOP.replace("name: http", "name: tcp"), "is not for http"),
     ],
     ids=["a field", "no YAML", "only for --istiod"],
