@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import DENIED, Cause, admission_of, https_redirect
 from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
+from meshdemo.lab.xray.known_hosts import refusal
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of
@@ -44,7 +46,18 @@ def cause_of(record: Record, scene: Scene, rule: Rule | None, route: Resource | 
         return Cause("fault: the rule delays it", rule)
     if record.details in ("", "via_upstream"):
         return found
+    if record.route == BLOCK_ALL:
+        return _refused_host(record, scene)
     return Cause(_reason(record, scene, route), rule if _is_timeout(record) else None)
+
+
+def _refused_host(record: Record, scene: Scene) -> Cause:
+    """Return why a sidecar refused a call to a host; its routes have the number of the port as their name."""
+    called = urlsplit(f"http://{record.authority}")
+    port = int(record.routes) if record.routes.isdecimal() else called.port or 80
+    found = refusal(record.envoy, called.hostname or "", port, scene)
+    reason = f"no route of the sidecar is for {record.authority}, and calls to others are refused (REGISTRY_ONLY)"
+    return found if found.reason else Cause(reason)
 
 
 def _is_timeout(record: Record) -> bool:
@@ -59,8 +72,6 @@ def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
     if record.details == "upstream_per_try_timeout":
         per_try = (action.get("retry_policy") or {}).get("per_try_timeout")
         return f"timeout: the rule gives each try {_seconds(per_try)} (perTryTimeout), and the last one took longer"
-    if record.route == BLOCK_ALL:
-        return f"{record.authority} is no host of the mesh, and calls to others are refused (REGISTRY_ONLY)"
     if record.details.startswith("dns_resolution_failure"):
         return f"no name server knows {record.authority}"
     if record.details == "direct_response":

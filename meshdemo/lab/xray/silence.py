@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
-from meshdemo.lab.cluster.model import Service
 from meshdemo.lab.cluster.pods import Container, Pod
-from meshdemo.lab.files.manifest import Manifest
+from meshdemo.lab.xray.admission import Cause
 from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
+from meshdemo.lab.xray.known_hosts import closed_by, entry_of, refusal, service_of
 from meshdemo.lab.xray.mutual_tls import strict
 from meshdemo.lab.xray.scene import Scene
 
@@ -38,20 +37,22 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
     """
     programs = [each for each in pod.containers if each.port == port] or pod.containers
     url = url or next(filter(None, map(_upstream, programs)), "")
-    service = _service(url, pod, scene)
+    service = service_of(urlsplit(url).hostname or "", pod.namespace, scene)
     number = urlsplit(url).port or _PORTS.get(urlsplit(url).scheme, 80)
     if service is None:
         called = _called_pod(url, number, pod, scene)
         if called is None:
-            return _outside(pod, url, scene, is_failed=is_failed)
+            return _outside(pod, url, number, scene, is_failed=is_failed)
         return _in_plain_text(pod, url, called.name, [(called, number)], scene, is_failed=is_failed)
     found = service.port(number)
     if not pod.in_mesh:
         behind = scene.cluster.endpoints(service, found) if found else []
         return _in_plain_text(pod, url, service.name, behind, scene, is_failed=is_failed)
-    hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0)
     if found is None:
-        return Hop(**{**vars(hop), "notes": (f"the Service {service.name} has no port {number}",)})
+        return _outbound(pod, Cause(), f"the Service {service.name} has no port {number}")
+    refused = refusal(pod.name, urlsplit(url).hostname or "", number, scene) if is_failed else Cause()
+    if refused.reason:
+        return _outbound(pod, refused)
     if found.protocol not in _HTTP and urlsplit(url).scheme != "tcp":
         by = f"appProtocol {found.app_protocol}" if found.app_protocol else f"its name, {found.name}"
         by = by if found.app_protocol or found.name else "its number"
@@ -59,7 +60,7 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
         advice = "name it http, or begin its name with http-"
         if urlsplit(url).scheme == "https":
             advice = "the program speaks TLS itself"
-        return Hop(**{**vars(hop), "notes": (words, advice)})
+        return _outbound(pod, Cause(), words, advice)
     return None
 
 
@@ -82,63 +83,38 @@ def passing_hop(origin: str, url: str, scene: Scene) -> Hop | None:
     pod = scene.pod(origin)
     if pod is None or not pod.in_mesh:
         return None
-    host = urlsplit(url).hostname
+    host = urlsplit(url).hostname or ""
     limit = scene.sidecar_for(pod.name)
     why = f"{host} is a pod's own name or address"
-    if limit and _service(url, pod, scene):
+    if limit and service_of(host, pod.namespace, scene):
         why = f"Sidecar/{limit.name} does not let the sidecar know {host}"
     notes = (why, "the call passes through as it is: in plain text, and by no rule")
-    return Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0, notes=notes)
+    return _outbound(pod, Cause(), *notes)
 
 
-def _outside(pod: Pod, url: str, scene: Scene, *, is_failed: bool) -> Hop | None:
-    """Return what is to be said of a call to a host outside over TLS, which a sidecar passes on as it is."""
+def _outside(pod: Pod, url: str, number: int, scene: Scene, *, is_failed: bool) -> Hop | None:
+    """Return what is to be said of a call to a host outside, which a sidecar passes on as it is, or refuses."""
     host = urlsplit(url).hostname or ""
-    if not pod.in_mesh or urlsplit(url).scheme != "https" or not host:
+    if not pod.in_mesh or not host:
         return None
-    entry = next((each for each in scene.policies("ServiceEntry") if _names(each, host)), None)
-    closed = next(
-        (
-            each
-            for each in scene.policies_for(pod.name, "Sidecar")
-            if _mode(each.document.get("spec") or {}) == "REGISTRY_ONLY"
-        ),
-        None,
-    )
-    notes = ["the program speaks TLS itself: no rule for HTTP sees the call"]
-    reason, decided_by = None, None
-    if entry:
-        notes.append(f"ServiceEntry/{entry.name} makes {host} a host of the mesh")
-    elif closed and is_failed:
-        reason = f"no ServiceEntry names {host}, and Sidecar/{closed.name} lets calls go to known hosts alone"
-        decided_by = scene.book.rule_of(closed)
-    elif not closed:
-        notes.append(f"no ServiceEntry names {host}: calls pass through (outboundTrafficPolicy ALLOW_ANY)")
-    return Hop(
-        SIDECAR,
-        "outbound",
-        pod.name,
-        pod.namespace,
-        None,
-        0.0,
-        reason=reason,
-        decided_by=decided_by,
-        notes=tuple(notes),
-    )
+    refused = refusal(pod.name, host, number, scene) if is_failed else Cause()
+    notes = []
+    if urlsplit(url).scheme == "https":
+        entry = entry_of(host, pod.namespace, scene)
+        notes.append("the program speaks TLS itself: no rule for HTTP sees the call")
+        if entry and not refused.reason:
+            notes.append(f"ServiceEntry/{entry.name} makes {host} a host of the mesh")
+        elif not entry and not closed_by(pod.name, scene):
+            notes.append(f"no ServiceEntry names {host}: calls pass through (outboundTrafficPolicy ALLOW_ANY)")
+    elif refused.reason is None:
+        return None
+    return _outbound(pod, refused, *notes)
 
 
-def _names(entry: Manifest, host: str) -> bool:
-    """Return whether a ServiceEntry is for a host, maybe by a wildcard: `*.example.com`."""
-    hosts = [str(each) for each in _items(entry, "hosts")]
-    return any(host == each or (each.startswith("*") and host.endswith(each[1:])) for each in hosts)
-
-
-def _items(manifest: Manifest, name: str) -> list[Any]:
-    return (manifest.document.get("spec") or {}).get(name) or []
-
-
-def _mode(spec: dict[str, Any]) -> str | None:
-    return (spec.get("outboundTrafficPolicy") or {}).get("mode")
+def _outbound(pod: Pod, cause: Cause, *notes: str) -> Hop:
+    """Return the hop of a sidecar that has logged nothing."""
+    hop = Hop(SIDECAR, "outbound", pod.name, pod.namespace, None, 0.0, notes=notes)
+    return dataclasses.replace(hop, reason=cause.reason, decided_by=cause.decided_by)
 
 
 def _upstream(container: Container) -> str:
@@ -151,15 +127,6 @@ def _upstream(container: Container) -> str:
             return arg.partition("=")[2]
     environment = dict(container.environment)
     return environment.get("PROXY_URL") or environment.get("PROXYURL") or ""
-
-
-def _service(url: str, pod: Pod, scene: Scene) -> Service | None:
-    host = urlsplit(url).hostname or ""
-    for service in scene.cluster.services:
-        names = service.short_names if service.namespace == pod.namespace else service.short_names[1:]
-        if host in names:
-            return service
-    return None
 
 
 def _called_pod(url: str, port: int, caller: Pod, scene: Scene) -> Pod | None:
