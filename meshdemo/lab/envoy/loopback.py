@@ -25,6 +25,7 @@ from meshdemo.lab.envoy.endpoints import (
 )
 from meshdemo.lab.envoy.original import Names, OriginalDestinations, leads_on
 from meshdemo.lab.envoy.outbound import CATCH_ALL, INBOUND, inbound_only, is_inbound
+from meshdemo.lab.envoy.permissions import with_port
 from meshdemo.lab.envoy.standalone import Secrets, adapt, secret, secret_names, with_protocols
 from meshdemo.lab.envoy.xds.access_log import matched_headers, with_access_log, with_text_log
 from meshdemo.lab.envoy.xds.control_plane import ADS
@@ -179,7 +180,7 @@ class Local:
         kept = []
         for chain in own or others:
             match = {k: v for k, v in (chain.get("filter_chain_match") or {}).items() if k != "destination_port"}
-            kept.append({**chain, "filter_chain_match": match})
+            kept.append({**with_port(chain, port), "filter_chain_match": match})
         bound = {key: value for key, value in listener.items() if key != "use_original_dst"}
         text = json.dumps(kept).replace('"InboundPassthroughCluster"', f'"InboundPassthroughCluster|{port}"')
         return {

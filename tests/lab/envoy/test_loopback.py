@@ -90,6 +90,17 @@ def test_inbound_listeners():
     assert [each["name"] for each in mine["listener_filters"]] == ["envoy.filters.listener.tls_inspector"]
 
 
+def test_rules_for_a_port():
+    """What asks for a port of a connection is decided for each listener by the number in the pod."""
+    rbac = {"name": "rbac", "typed_config": {"rules": {"permissions": [{"destination_port": 3030}]}}}
+    inbound = listener("virtualInbound", 15006, chains=[{"name": "any", "filter_chain_match": {}, "filters": [rbac]}])
+    ports = Ports(apps={3030: 21000, 9: 21001}, inbound={3030: 21002, 9: 21003})
+    found = {each["name"]: each for each in Local(Resources([inbound]), ports, None).listeners}
+    for name, permission in (("virtualInbound_3030", {"any": True}), ("virtualInbound_9", {"not_rule": {"any": True}})):
+        (chain,) = found[name]["filter_chains"]
+        assert chain["filters"][0]["typed_config"]["rules"]["permissions"] == [permission]
+
+
 def test_what_a_stand_in_speaks():
     """A stand-in is called by HTTP/1.1 at a port for HTTP/2; other settings, and what is none, stay as they are."""
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
