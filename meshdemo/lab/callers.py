@@ -18,7 +18,7 @@ from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.state import Reader, State
+from meshdemo.lab.state import Reader, State, limits_sidecars
 
 #: How many pods may call so; the one that was named first goes.
 MOST = 8
@@ -83,7 +83,8 @@ class Callers:
 
     def _local(self, pod: Pod, resources: Resources, state: State) -> Local:
         secrets = self._reader.secrets(pod, resources, state.cluster)
-        names = service_names(state.cluster, pod.namespace) if needs_services(resources) else {}
+        is_needed = needs_services(resources) or limits_sidecars(state.cluster)
+        names = service_names(state.cluster, pod.namespace) if is_needed else {}
         return Local(resources, Ports(outbound=self._outbound(pod.name, resources)), secrets, service_names=names)
 
 

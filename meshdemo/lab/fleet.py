@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 
@@ -147,7 +148,11 @@ class Fleet:
                 outside = self.outside.service_rules(state.cluster, pod.namespace)
                 wanted[pod.name] = PodSpec(pod, template, rules=outside)
             else:
-                wanted[pod.name] = pod_spec(pod, template, state.resources(pod.name), cluster)
+                spec = pod_spec(pod, template, state.resources(pod.name), cluster)
+                if spec.rules and limits_sidecars(cluster):
+                    rules = (*spec.rules, *self.outside.service_rules(state.cluster, pod.namespace))
+                    spec = dataclasses.replace(spec, rules=rules)
+                wanted[pod.name] = spec
         return self.pods.want(templates, wanted)
 
     def _local(self, pod: RunningPod) -> Local | None:
@@ -156,7 +161,8 @@ class Fleet:
         if resources is None or pod.sidecar is None:
             return None
         cluster = self.state.cluster
-        names = service_names(cluster, pod.pod.namespace) if needs_services(resources) else {}
+        is_needed = needs_services(resources) or limits_sidecars(cluster)
+        names = service_names(cluster, pod.pod.namespace) if is_needed else {}
         secrets = functools.partial(self._reader.secrets, pod.pod, resources, cluster)
         return pod.local(resources, names, (cluster.others, self._reader.renewals), secrets)
 

@@ -262,7 +262,7 @@ def entrances(state: State) -> list[node.Entrance]:
     Pods without a sidecar call them so, sidecars where a policy says it, and callers what their sidecars do not know.
     """
     needs_inner = has_outsiders(state.cluster) or any(map(needs_services, state.configuration.resources.values()))
-    needs_inner |= bool(state.cluster.callers) and limits_sidecars(state.cluster)
+    needs_inner |= limits_sidecars(state.cluster)
     inner = [entrance for _, entrance in node.service_entrances(state.cluster)] if needs_inner else []
     return [*node.public_entrances(state.cluster), *inner]
 

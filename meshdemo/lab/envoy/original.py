@@ -7,7 +7,7 @@ or the one host that a TCP port is for. What Kubernetes would tell of a Service 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from meshdemo.lab.cluster.model import Cluster
@@ -143,15 +143,18 @@ class OriginalDestinations:
         port = routes["name"].rpartition(":")[2]
         if not self._originals or not port.isdecimal():
             return routes
-        hosts = [host for each in routes.get("virtual_hosts", ()) for host in self._virtual_hosts(each, int(port))]
+        given = routes.get("virtual_hosts", ())
+        known = {domain for each in given for domain in each["domains"]}
+        hosts = [host for each in given for host in self._virtual_hosts(each, int(port), known)]
         return {**routes, "virtual_hosts": hosts}
 
-    def _virtual_hosts(self, host: Resource, port: int) -> Iterator[Resource]:
-        """Yield a virtual host, after one for each pod of a headless Service that its wildcards stand for."""
-        suffixes = tuple(domain[1:] for domain in host["domains"] if domain.startswith("*."))
+    def _virtual_hosts(self, host: Resource, port: int, known: Set[str]) -> Iterator[Resource]:
+        """Yield a virtual host, after one for each Service or pod of a headless one that its wildcards stand for."""
+        suffixes = tuple(domain[1:] for domain in host["domains"] if domain.startswith("*"))
+        leads_on = any(name in self._originals for each in host.get("routes", ()) for name in _clusters_of_route(each))
         targets = {name: to for (name, number), to in self._names.items() if number == port and name.endswith(suffixes)}
-        for target in {tuple(to) for to in targets.values()} if suffixes else ():
-            domains = [name for name, to in targets.items() if tuple(to) == target and name not in host["domains"]]
+        for target in dict.fromkeys(map(tuple, targets.values())) if suffixes and leads_on else ():
+            domains = [name for name, to in targets.items() if tuple(to) == target and name not in known]
             if domains:
                 yield self._virtual_host({**host, "name": f"{host['name']} {domains[0]}", "domains": domains}, port)
         yield self._virtual_host(host, port)
@@ -249,6 +252,10 @@ def _remember_host(port: int) -> Resource:
 
 def _inspects_tls(listener: Resource) -> bool:
     return any(each["name"] == _TLS_INSPECTOR["name"] for each in listener.get("listener_filters", ()))
+
+
+def _clusters_of_route(route: Resource) -> list[str]:
+    return _clusters_of(route.get("route", {}))
 
 
 def _clusters_of(action: Resource) -> list[str]:

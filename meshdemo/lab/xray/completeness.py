@@ -54,8 +54,10 @@ def may_go_on(records: Sequence[Record], origin: str | None, scene: Scene) -> bo
         if any(share < 1 for share in _mirrored(request, scene)):
             return True
     places = [(scene.places.get(each.upstream), each.status) for each in tries]
-    if any(place and not place.is_program and not status for place, status in places):
-        return True  # a sidecar may have taken what was given up
+    if not all(place and (place.is_program or status) for place, status in places):
+        return (
+            True  # it went on to an address of which more is not known, or a sidecar may have taken what was given up
+        )
     reached = {each.envoy for each in requests if each.is_inbound} | {place.pod for place, _ in places if place}
     return any(pod.calls for pod in map(scene.pod, reached) if pod)
 

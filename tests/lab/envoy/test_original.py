@@ -143,6 +143,32 @@ def test_calls_of_services(address, expected):
     assert not needs_services(sidecar())
 
 
+def test_services_that_a_sidecar_does_not_know():
+    """What goes anywhere goes to a Service's address where its name is a Service's that no route knows."""
+    anywhere = [{"match": {"prefix": "/"}, "route": {"cluster": "PassthroughCluster"}}]
+    nowhere = [{"match": {"prefix": "/"}, "direct_response": {"status": 502}}]
+    known = {"name": "a", "domains": ["web.default"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "a"}}]}
+    names = service_names(cluster_with("10.96.0.1"), "default")
+
+    def domains(routes):
+        hosts = [known, {"name": "rest", "domains": ["*"], "routes": routes}]
+        resources = sidecar(listeners=[listener(80, http(80))], routes=[{"name": "80", "virtual_hosts": hosts}])
+        found = local(resources, names)
+        assert found.routes[0]["virtual_hosts"][0]["domains"] == ["web.default"]
+        assert found.routes[0]["virtual_hosts"][-1]["domains"] == ["*"]
+        assert found.routes[0]["virtual_hosts"][-1]["routes"] == routes
+        return [
+            (host["domains"], found.endpoints(lambda *at: at)[host["routes"][0]["route"]["cluster"]])
+            for host in found.routes[0]["virtual_hosts"][1:-1]
+        ]
+
+    ((called, to),) = domains(anywhere)
+    assert called == ["web", "web.default.svc", "web.default.svc.cluster.local", "10.96.0.1"]
+    at = to["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+    assert at["port_value"] == ("10.96.0.1", 80)
+    assert domains(nowhere) == []
+
+
 def test_pods_of_a_headless_service():
     """A pod of a headless Service is called by its own name, for HTTP and for TCP."""
     pods = [Pod(f"web-{number}", f"10.244.1.{number}", {"app": "web"}, "web", ()) for number in (1, 2)]

@@ -47,6 +47,11 @@ kind: Service
 metadata: {name: unnamed, namespace: consumer}
 spec: {selector: {app: echo, version: v1}, ports: [{port: 81, targetPort: 8080}]}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: near, namespace: consumer}
+spec: {selector: {app: echo}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
 """
 _ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -217,9 +222,10 @@ def test_where_a_route_holds(call, url, origin, set_by):
 
 
 @pytest.mark.thorough
-def test_what_a_sidecar_does_not_know(call):
+@pytest.mark.parametrize("host", ["echo-v1.mesh:8080", "echo-v1.mesh"], ids=["at a port of its own", "at a known port"])
+def test_what_a_sidecar_does_not_know(call, host):
     """What a Sidecar object leaves out is called as it is: by no route, and in plain text."""
-    answer, said = call("echo-v1.mesh:8080", "echo-v2.consumer")
+    answer, said = call(host, "echo-v2.consumer")
     assert (said["hostname"], answer["headers"].get("x-set")) == ("echo-v1-1", None)
     first, second = answer["hops"][:2]
     assert first["notes"][0] == "Sidecar/near does not let the sidecar know echo-v1.mesh"

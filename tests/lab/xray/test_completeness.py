@@ -95,6 +95,8 @@ def test_what_is_complete(records, shares, expected):
         # A try is missing, or was given up while a sidecar had it.
         ([sent(tries=2), tried(), taken()], "proxy-1", FakeScene(), True),
         ([sent(status=504, details="response_timeout"), tried(status=None)], "proxy-1", FakeScene(), True),
+        # It went to the address of a Service, or to a gateway.
+        ([sent(), tried("127.0.0.1:8")], "proxy-1", FakeScene(), True),
         # Nobody knows whether a copy was made, nor what a program calls.
         (WHOLE, "proxy-1", FakeScene(shares=(50,)), True),
         ([sent(), tried(), taken("chain-1")], "proxy-1", FakeScene("chain-1"), True),
