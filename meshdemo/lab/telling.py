@@ -38,8 +38,12 @@ class Telling:
         changes = summary.changes(former.files.manifests, state.files.manifests)
         # A policy moves pods, too, where it brings a port that callers have to be told of.
         moving = [each for each in changes if each.moves_pods] or changes if rolls else []
+        reasons = summary.without_force(state.cluster, state.configuration) if changes else {}
         for each in changes:
             outcome = "rolling out" if each in moving else "in force"
+            if each.object in reasons:
+                self.tell(f"{each.text}, not in force, since {reasons[each.object]}")
+                continue
             if silent:
                 outcome += f" but for {', '.join(silent)}, whose Envoy does not answer"
             self.tell(f"{each.text}, {outcome}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from meshdemo.escaping import printable
 from meshdemo.lab.cluster.model import Cluster
-from meshdemo.lab.engine import Configuration
+from meshdemo.lab.engine import Configuration, NotInForce
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.sources import shown_path
 from meshdemo.lab.quick.precedence import find_not_in_force
@@ -25,12 +25,13 @@ _OF_PODS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Rollout", "
 class Change:
     """What an edit did to one object: `text` for the terminal, `label` for the page, and whether pods may change.
 
-    The label of what is rolled out is short, since it is said more than once.
+    The label of what is rolled out is short, since it is said more than once. `object` tells it from others.
     """
 
     text: str
     label: str
     moves_pods: bool
+    object: tuple[str, str, str, str]
 
 
 def starting(cluster: Cluster) -> str:
@@ -54,7 +55,7 @@ def starting(cluster: Cluster) -> str:
 def policies(cluster: Cluster, configuration: Configuration) -> list[str]:
     """Return the policies in words, `VirtualService/webserver: 75 % v1, 25 % v2`, and what of them is not in force."""
     lines = []
-    known = [*configuration.not_in_force, *find_not_in_force(cluster)]
+    known = _not_in_force(cluster, configuration)
     for manifest in cluster.policies:
         without = {each.part: each.reason for each in known if each.policy == manifest.id}
         rules = [str(rule) for rule in describe(manifest)]
@@ -68,6 +69,15 @@ def policies(cluster: Cluster, configuration: Configuration) -> list[str]:
         words = ": ".join(filter(None, ("; ".join(state), "; ".join(rules))))
         lines.append(f"{manifest.label}: {_cut(words)}" if words else manifest.label)
     return lines
+
+
+def without_force(cluster: Cluster, configuration: Configuration) -> dict[tuple[str, str, str, str], str]:
+    """Return the policies that are not in force at all, by what tells them apart, with the reasons."""
+    return {each.policy: each.reason for each in _not_in_force(cluster, configuration) if not each.part}
+
+
+def _not_in_force(cluster: Cluster, configuration: Configuration) -> list[NotInForce]:
+    return [*configuration.not_in_force, *find_not_in_force(cluster)]
 
 
 def changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> list[Change]:
@@ -89,7 +99,7 @@ def changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> list[Chang
             continue
         label, moves_pods = f"{manifest.label} {verb}", manifest.kind in _OF_PODS
         text = f"{shown_path(manifest.path)}: {label}{difference}"
-        found.append(Change(text, label if moves_pods else f"{label}{difference}", moves_pods))
+        found.append(Change(text, label if moves_pods else f"{label}{difference}", moves_pods, key))
     return found
 
 

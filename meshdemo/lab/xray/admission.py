@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene
+from meshdemo.lab.xray.scene import Scene, covers
 
 #: What an Envoy says of a request that a policy denied, with Istio's name of the rule, or `none`.
 DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
@@ -52,23 +52,18 @@ def https_redirect(record: Record, scene: Scene) -> Cause:
     gateway = next((each for each in scene.cluster.gateways if each.name == record.envoy), None)
     if gateway is None or record.details != "direct_response" or record.route or record.status != 301:
         return Cause()
+    called = record.authority.partition(":")[0]
     found = [
         scene.book.rule_of(manifest, path=f"spec.servers[{number}].tls.httpsRedirect")
         for manifest in gateway.manifests
         for number, server in enumerate(_spec(manifest).get("servers") or [])
         if (server.get("tls") or {}).get("httpsRedirect")
         and record.routes == f"http.{(server.get('port') or {}).get('number')}"
-        and any(_is_for(host, record.authority) for host in server.get("hosts") or [])
+        and any(covers(host.rpartition("/")[2], called) for host in server.get("hosts") or [])
     ]
     if len({each.name for each in found}) != 1:
         return Cause("a Gateway redirects it to https (httpsRedirect)") if found else Cause()
     return Cause(f"Gateway/{found[0].name} redirects it to https (httpsRedirect)", found[0])
-
-
-def _is_for(host: str, authority: str) -> bool:
-    """Return whether a host of a Gateway, maybe with its namespace before it, is that of a request."""
-    name, called = host.rpartition("/")[2].lower(), authority.partition(":")[0].lower()
-    return name in ("*", called) or (name.startswith("*.") and called.endswith(name[1:]))
 
 
 def decides(policy: Manifest) -> bool:

@@ -12,7 +12,7 @@ from meshdemo.lab.xray.causes import BLOCK_ALL
 from meshdemo.lab.xray.known_hosts import service_of
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, full_host, short_host
+from meshdemo.lab.xray.scene import Scene, covers, full_host, short_host
 
 # The routes for hosts that nobody knows (Istio, pilot/pkg/networking/util, BuildPassthroughRoute).
 _ALLOW_ANY = "allow_any"
@@ -47,6 +47,7 @@ def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     if hop.kind == GATEWAY:
         if record.details == "route_not_found":
             yield f"no rule at this gateway is for {record.authority}{record.path}"
+            yield from _lost(record.authority, scene)
         return
     if record.route == BLOCK_ALL:
         return
@@ -67,6 +68,16 @@ def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
             yield f"VirtualService/{each.name} is for gateways alone: its gateways do not name mesh"
         elif hosts and not any(full_host(name, each.namespace) == host for name in hosts):
             yield f"VirtualService/{each.name} is for calls to {', '.join(hosts)}, not to {short_host(host)}"
+
+
+def _lost(authority: str, scene: Scene) -> Iterator[str]:
+    """Yield the VirtualServices for a host that are not in force, with why."""
+    host = authority.partition(":")[0]
+    reasons = {each.policy: each.reason for each in scene.not_in_force if not each.part}
+    for each in scene.policies("VirtualService"):
+        hosts = (each.document.get("spec") or {}).get("hosts") or []
+        if each.id in reasons and any(covers(str(name), host) for name in hosts):
+            yield f"VirtualService/{each.name} is not in force: {reasons[each.id]}"
 
 
 def _behind(hop: Hop, scene: Scene) -> Iterator[str]:

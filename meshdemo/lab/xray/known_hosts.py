@@ -7,7 +7,7 @@ from typing import Any
 from meshdemo.lab.cluster.model import Service
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.xray.admission import Cause
-from meshdemo.lab.xray.scene import Scene
+from meshdemo.lab.xray.scene import Scene, covers
 
 _EXPORT = "networking.istio.io/exportTo"
 
@@ -22,7 +22,7 @@ def entry_of(host: str, namespace: str, scene: Scene) -> Manifest | None:
     for each in scene.policies("ServiceEntry"):
         exported = _spec(each).get("exportTo") or ["*"]
         is_seen = "*" in exported or namespace in exported or ("." in exported and namespace == each.namespace)
-        if is_seen and any(_is_for(name, host) for name in _hosts(each)):
+        if is_seen and any(covers(name, host) for name in _hosts(each)):
             return each
     return None
 
@@ -43,7 +43,7 @@ def refusal(pod: str, host: str, port: int, scene: Scene) -> Cause:
     if service is None and entry is None:
         reason = f"no ServiceEntry names {host}, and Sidecar/{sidecar.name} lets calls go to known hosts alone"
         return Cause(reason, scene.book.rule_of(sidecar, path="spec.outboundTrafficPolicy"))
-    names = [service.host] if service else [each for each in _hosts(entry) if _is_for(each, host)] if entry else []
+    names = [service.host] if service else [each for each in _hosts(entry) if covers(each, host)] if entry else []
     if any(scene.cluster_of(pod, f"outbound|{port}||{name}") for name in names):
         return Cause()
     if service and service.port(port) is None:
@@ -59,10 +59,6 @@ def refusal(pod: str, host: str, port: int, scene: Scene) -> Cause:
 
 def _hosts(entry: Manifest) -> list[str]:
     return [str(each) for each in _spec(entry).get("hosts") or []]
-
-
-def _is_for(name: str, host: str) -> bool:
-    return name == host or (name.startswith("*") and host.endswith(name[1:]))
 
 
 def _spec(manifest: Manifest) -> dict[str, Any]:

@@ -148,6 +148,12 @@ def full_host(host: str, namespace: str) -> str:
     return host if "." in host or host == "*" else f"{host}.{namespace}.svc.cluster.local"
 
 
+def covers(name: str, host: str) -> bool:
+    """Return whether a name that an object is for, maybe a wildcard such as `*.example.com`, is that of a host."""
+    name, host = name.lower(), host.lower()
+    return name == host or (name.startswith("*") and host.endswith(name[1:]))
+
+
 def short_host(host: str, namespace: str = "default") -> str:
     """Return a Service's name as pods of a namespace call it; other hosts stay."""
     return host.removesuffix(f".{namespace}.svc.cluster.local").removesuffix(".svc.cluster.local")

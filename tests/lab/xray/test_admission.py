@@ -1,10 +1,13 @@
 """Who let a request in at a pod or gateway, or did not, by what its Envoy logged."""
 
+import dataclasses
+
 import pytest
 from xray_support import an_object, record, scene_of, workload
 
+from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.admission import admission_of, https_redirect, without_effect
-from meshdemo.lab.xray.calls import SIDECAR, Hop
+from meshdemo.lab.xray.calls import GATEWAY, SIDECAR, Hop
 from meshdemo.lab.xray.defaults import notes_of
 
 POD, SELECTOR = "cart-v1-1.shop", {"selector": {"matchLabels": {"app": "cart"}}}
@@ -159,3 +162,19 @@ def test_redirects_to_https(tmp_path, fields, is_named):
             "Gateway/public redirects it to https (httpsRedirect)",
             "httpsRedirect: true",
         )
+
+
+@pytest.mark.parametrize(("host", "is_said"), [("shop.example.com:8080", True), ("example.com", False)])
+def test_a_gateway_that_is_not_there(tmp_path, host, is_said):
+    """Where no rule is for a host, the VirtualService is told that is for it and whose gateway does not exist."""
+    lost = an_object("VirtualService", "lost", {"hosts": ["*.example.com"], "gateways": ["public"], "http": []})
+    scene = scene_of(tmp_path, PUBLIC, lost)
+    scene = dataclasses.replace(scene, not_in_force=tuple(find_not_in_force(scene.cluster)))
+    (gateway,) = scene.cluster.gateways
+    hop = Hop(GATEWAY, None, gateway.name, gateway.namespace, 404, 1.0)
+    seen = record(gateway.name, details="route_not_found", authority=host, path="/")
+    reason = "VirtualService/lost is not in force: there is no Gateway shop/public"
+    assert list(notes_of(hop, seen, scene)) == [
+        f"no rule at this gateway is for {host}/",
+        *([reason] if is_said else []),
+    ]
