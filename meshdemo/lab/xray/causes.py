@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import DENIED, Cause, admission_of, https_redirect
 from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
-from meshdemo.lab.xray.known_hosts import refusal
+from meshdemo.lab.xray.known_hosts import called_by, refusal
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of
@@ -52,10 +51,8 @@ def cause_of(record: Record, scene: Scene, rule: Rule | None, route: Resource | 
 
 
 def _refused_host(record: Record, scene: Scene) -> Cause:
-    """Return why a sidecar refused a call to a host; its routes have the number of the port as their name."""
-    called = urlsplit(f"http://{record.authority}")
-    port = int(record.routes) if record.routes.isdecimal() else called.port or 80
-    found = refusal(record.envoy, called.hostname or "", port, scene)
+    """Return why a sidecar refused a call to a host."""
+    found = refusal(record.envoy, *called_by(record), scene)
     reason = f"no route of the sidecar is for {record.authority}, and calls to others are refused (REGISTRY_ONLY)"
     return found if found.reason else Cause(reason)
 

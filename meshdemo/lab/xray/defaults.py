@@ -9,7 +9,7 @@ from meshdemo.lab.cluster.model import LOCALITY_LABELS
 from meshdemo.lab.xray.admission import decides, without_effect
 from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.causes import BLOCK_ALL
-from meshdemo.lab.xray.known_hosts import service_of
+from meshdemo.lab.xray.known_hosts import called_by, service_of, why_unknown
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, covers, full_host, short_host
@@ -52,11 +52,11 @@ def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
     if record.route == BLOCK_ALL:
         return
     if record.route == _ALLOW_ANY or record.cluster.startswith(_ANY):
-        host, limit = record.authority.partition(":")[0], scene.sidecar_for(record.envoy)
-        if limit and service_of(host, scene.namespace(record.envoy), scene):
-            yield f"Sidecar/{limit.name} does not let the sidecar know {host}"
-        else:
-            yield f"{record.authority} is no host of the mesh: calls pass through (outboundTrafficPolicy ALLOW_ANY)"
+        called, port = called_by(record)
+        why = why_unknown(record.envoy, called, port, scene).reason
+        is_known = service_of(called, scene.namespace(record.envoy), scene) is not None
+        said = why if why and is_known else f"{record.authority} is no host of the mesh"
+        yield f"{said}: calls pass through (outboundTrafficPolicy ALLOW_ANY)"
         return
     host = hop.destination.host if hop.destination else record.authority
     yield f"no VirtualService or HTTPRoute is for {short_host(host)}: any ready pod of it, by Istio's default"

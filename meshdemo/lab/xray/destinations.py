@@ -70,8 +70,8 @@ def why_missing(target: Target | None, envoy: str, scene: Scene) -> str:
         return f"there is no host {host}"
     if service.port(target.port) is None:
         return f"the Service {host} has no port {target.port}"
-    limits = [each.label for each in scene.policies_for(envoy, "Sidecar")]
-    return f"{' and '.join(limits)} does not let the sidecar know {host}" if limits else f"{envoy} does not know {host}"
+    limit = scene.sidecar_for(envoy)
+    return f"{limit.label} does not let the sidecar know {host}" if limit else f"{envoy} does not know {host}"
 
 
 def _missing_subset(target: Target, policy: DestinationPolicy | None, envoy: str, scene: Scene) -> str:

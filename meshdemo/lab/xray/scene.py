@@ -125,9 +125,11 @@ class Scene:
     def sidecar_for(self, pod: str) -> Manifest | None:
         """Return the Sidecar that says what the sidecar of a pod knows: one with a selector before its namespace's.
 
-        That of the mesh comes last. Of several the oldest counts, here the first by name
-        (Istio, PushContext.initSidecarScopes).
+        That of the mesh comes last. Of several the oldest counts, here the first by name. A gateway knows everything
+        (Istio, PushContext.initSidecarScopes, doGetSidecarScope).
         """
+        if self.is_gateway(pod):
+            return None
         ranks = {}
         for each in self.policies_for(pod, "Sidecar"):
             is_own = each.namespace == self.namespace(pod)

@@ -3,7 +3,9 @@
 import pytest
 from xray_support import an_object, record, scene_of, workload
 
+from meshdemo.lab.xray.calls import SIDECAR, Hop
 from meshdemo.lab.xray.causes import cause_of
+from meshdemo.lab.xray.defaults import notes_of
 from meshdemo.lab.xray.known_hosts import entry_of, refusal
 from meshdemo.lab.xray.silence import silent_hop
 
@@ -22,7 +24,12 @@ def entry(name, host, namespace="payments", **more):
 
 SELECTING = {"workloadSelector": {"labels": {"app": "pay"}}}
 HIDDEN = "Sidecar/closed does not let the sidecar know cart.shop, and lets calls go to known hosts alone"
-HIDDEN_FAR, NO_PORT = HIDDEN.replace("cart.shop", "far.com"), "ServiceEntry/far has no port 80 for far.com"
+HIDDEN_FAR = HIDDEN.replace("cart.shop", "far.com")
+ALONE = "and Sidecar/closed lets calls go to known hosts alone"
+NO_PORT, NO_PORT_81 = (
+    f"ServiceEntry/far has no port 80 for far.com, {ALONE}",
+    f"the Service cart has no port 81, {ALONE}",
+)
 UNKNOWN = "no ServiceEntry names {}, and Sidecar/closed lets calls go to known hosts alone"
 
 
@@ -35,7 +42,7 @@ def scene(tmp_path, *policies, clusters=("outbound|80||pay.payments.svc.cluster.
     ("host", "port", "policies", "reason", "line"),
     [
         ("cart.shop", 80, [sidecar()], HIDDEN, "egress:"),
-        ("cart.shop", 81, [sidecar()], "the Service cart has no port 81", None),
+        ("cart.shop", 81, [sidecar()], NO_PORT_81, "outboundTrafficPolicy:"),
         ("pay", 80, [sidecar()], None, None),
         ("cart.shop", 80, [], None, None),
         ("cart.shop", 80, [sidecar(mode="ALLOW_ANY")], None, None),
@@ -67,7 +74,12 @@ def test_services_that_are_not_exported(tmp_path):
     seen = scene_of(tmp_path, *workload("pay", "payments"), deployment, service, sidecar(), envoy=POD)
     cause = refusal(POD, "cart.shop", 80, seen)
     assert cause.reason == "the sidecar does not know cart.shop, and Sidecar/closed lets calls go to known hosts alone"
-    assert cause.decided_by is None
+    assert cause.decided_by.line == line_of(tmp_path, "outboundTrafficPolicy:")
+
+
+def line_of(folder, text):
+    lines = (folder / "files.yaml").read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +110,21 @@ def test_where_a_listener_is(tmp_path):
     assert (cause.reason, cause.decided_by.name) == (HIDDEN, "closed")
     cause = cause_of(refused, scene(tmp_path, sidecar("x", mode="ALLOW_ANY")), None, None)
     assert cause.reason == "no route of the sidecar is for cart.shop, and calls to others are refused (REGISTRY_ONLY)"
+
+
+@pytest.mark.parametrize(
+    ("authority", "policies", "said"),
+    [
+        ("cart.shop", [sidecar(mode=None)], "Sidecar/closed does not let the sidecar know cart.shop"),
+        ("cart.shop:81", [sidecar(mode=None)], "the Service cart has no port 81"),
+        ("cart.shop:81", [], "the Service cart has no port 81"),
+        ("nobody.com", [sidecar(mode=None)], "nobody.com is no host of the mesh"),
+    ],
+)
+def test_what_passes_through(tmp_path, authority, policies, said):
+    """A call that passes through is told with why the sidecar does not know its host."""
+    port = authority.partition(":")[2] or "80"
+    passed = record(POD, routes=port, route="allow_any", details="via_upstream", authority=authority)
+    hop = Hop(SIDECAR, "outbound", POD, "payments", 200, 1.0)
+    notes = notes_of(hop, passed, scene(tmp_path, *policies))
+    assert list(notes) == [f"{said}: calls pass through (outboundTrafficPolicy ALLOW_ANY)"]
