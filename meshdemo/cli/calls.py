@@ -37,7 +37,12 @@ def _read_expectations(module: str) -> Callable[[click.Context, click.Parameter,
 
 # From where in a lab calls are made.
 _from_pod = group_of(
-    option("--from", "origin", metavar="POD|WORKLOAD", help="In the lab, call as the program in this pod would."),
+    option(
+        "--from",
+        "origin",
+        metavar="POD|WORKLOAD|outside",
+        help="In the lab, call as the program in this pod would, or by a gateway's host from outside.",
+    ),
     option(
         "--lab", "lab_port", type=PORT, show_default="the one that runs", help="Port of the lab, where several run."
     ),
@@ -74,10 +79,10 @@ def call_command(
 ) -> None:
     """Make one call in a running lab, and show why it went where it went.
 
-    URL is an address that the lab printed, or with --from any that the program in a pod could call, such as
-    http://webserver/v2. Each hop is shown: the rule that it took and those that it passed over, the destination, each
-    try, who let the call in, and what Istio does by default where no policy says anything. For tcp://HOST:PORT
-    it says who answers, or who closed the connection.
+    URL is an address that the lab printed or one of a gateway's hosts, or with --from any that the program in a pod
+    could call, such as http://webserver/v2. Each hop is shown: the rule that it took and those that it passed over, the
+    destination, each try, who let the call in, and what Istio does by default where no policy says anything. For
+    tcp://HOST:PORT it says who answers, or who closed the connection.
 
     Exits with 0 if there is an answer, whatever its status, or if every expectation is met, and with 1 otherwise.
     """

@@ -8,20 +8,18 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from meshdemo import __version__
-from meshdemo.lab.cluster.pods import within_namespace
 from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import DoorError
-from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.envoy.xds.access_log import FLUSH_SECONDS
-from meshdemo.lab.files.errors import only_these
 from meshdemo.lab.pods.pod import RunningPod
+from meshdemo.lab.ways import Ways, is_here
 from meshdemo.lab.xray.calls import Call
 from meshdemo.lab.xray.records import Record
 
@@ -39,6 +37,7 @@ _MOST_BODY_BYTES = 1024 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"[\x21-\x7e]+")
+_SERVER_NAME = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -53,38 +52,37 @@ class _Wish:
     origin: str | None
 
 
+@dataclass(frozen=True)
+class Made:
+    """A call that was made, without hops.
+
+    `local` is the caller's end of its connection, empty where there was none, `server_name` what TLS was asked for,
+    empty without.
+    """
+
+    call: Call
+    local: str = ""
+    server_name: str = ""
+
+
 class CallMaker:
     """Makes calls in one lab; what they met is explained elsewhere."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, ways: Ways) -> None:
         self._lab = lab
+        self._ways = ways
 
-    def make(self, body: Any) -> tuple[Call, str]:
-        """Make a call, `{"from", "method", "url", "headers", "body"}`; raise DoorError.
-
-        Return it without hops, and the caller's end of its connection, empty where there was none.
-        """
+    def make(self, body: Any) -> Made:
+        """Make a call, `{"from", "method", "url", "headers", "body"}`; raise DoorError."""
         wish = _read_wish(body)
-        pod = self._pod(wish.origin) if wish.origin else None
+        pod = self._ways.caller(wish.origin) if wish.origin else None
         return (self._connect if urlsplit(wish.url).scheme == TCP else self._call)(wish, pod)
 
-    def _pod(self, name: str) -> RunningPod:
-        """Return the pod of a name, or the first that takes calls of the workload of a name."""
-        present = self._lab.pods.present
-        found = pods_of_name(name, present)
-        for pod in found:
-            if pod.is_ready:
-                return pod
-        if found:
-            raise DoorError(409, f"no pod of {name} takes calls at the moment")
-        workloads = sorted({pod.pod.workload for pod in present})
-        raise DoorError(404, f"there is no pod or workload {name}, {only_these(name, workloads)}")
-
-    def _connect(self, wish: _Wish, pod: RunningPod | None) -> tuple[Call, str]:
+    def _connect(self, wish: _Wish, pod: RunningPod | None) -> Made:
         """Connect where HTTP is not spoken, and return what is said there."""
         parts = urlsplit(wish.url)
         host, port = parts.hostname or "", parts.port or 0
-        at = self._where(pod, host, port) if pod else (host, port)
+        at = self._ways.where(pod, host, port)
         started = time.monotonic()
         said = talk(at, wish.body)
         error = said.error
@@ -93,7 +91,7 @@ class CallMaker:
         milliseconds = (time.monotonic() - started) * 1000
         origin = pod.pod.name if pod else None
         call = Call(str(uuid.uuid4()), "CONNECT", wish.url, origin, None, milliseconds, (), said.text, error)
-        return call, said.local
+        return Made(call, said.local)
 
     def _is_silent_about(self, host: str, port: int, namespace: str) -> bool:
         """Return whether a Service's port does not say what it is for, so that its pods are taken to speak HTTP."""
@@ -102,13 +100,14 @@ class CallMaker:
         found = service.port(port) if service else None
         return found is not None and not found.is_for_tcp
 
-    def _call(self, wish: _Wish, pod: RunningPod | None) -> tuple[Call, str]:
+    def _call(self, wish: _Wish, pod: RunningPod | None) -> Made:
         """Make a call, and return it without its hops."""
         parts = urlsplit(wish.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-        at = self._where(pod, host, port) if pod else (host, port)
+        at = self._ways.where(pod, host, port)
         connection = http.client.HTTPConnection(*at, timeout=CALL_SECONDS)
         names = {name.lower() for name, _ in wish.headers}
+        server_name = _server_name(wish, host) if parts.scheme == "https" else ""
         request_id = next((value for name, value in wish.headers if name.lower() == "x-request-id"), str(uuid.uuid4()))
         own = {"host": parts.netloc, "user-agent": f"meshdemo/{__version__}", "accept": "application/json"}
         own |= {"x-request-id": request_id, **({"content-length": str(len(wish.body))} if wish.body else {})}
@@ -122,7 +121,7 @@ class CallMaker:
             connection.connect()
             local = "{}:{}".format(*connection.sock.getsockname()[:2])
             if parts.scheme == "https":
-                connection.sock = _begin_tls(connection.sock, host)
+                connection.sock = _begin_tls(connection.sock, server_name)
             connection.putrequest(wish.method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in (*((name, value) for name, value in own.items() if name not in names), *wish.headers):
                 connection.putheader(name, value)
@@ -144,39 +143,7 @@ class CallMaker:
             connection.close()
         logged_id = self._logged_id(request_id, local)
         call = Call(logged_id, wish.method, wish.url, origin, status, milliseconds, _told(headers), text, error)
-        return call, local
-
-    def ways(self, name: str) -> dict[str, Any]:
-        """Return where the program of a pod connects, `{"pod", "connect_to"}`: the first that fits counts.
-
-        Each is host and port, empty and 0 for any, and host and port to connect to instead. Raise DoorError.
-        """
-        pod = self._pod(name)
-        ways = list(self._ways_to_pods(pod.pod.namespace))
-        for pattern, target in pod.wanted.rules or self._lab.rules_of_caller(pod.pod):
-            host, _, port = pattern.rpartition(":")
-            ways.append([host, int(port or 0), HOST, target if isinstance(target, int) else pod.ports.outbound[target]])
-        return {"pod": pod.pod.name, "connect_to": ways}
-
-    def _ways_to_pods(self, namespace: str) -> Iterator[list[str | int]]:
-        """Yield the ways to each pod by its address or its name here, past Services and the sidecar of the caller.
-
-        In a cluster that goes through the sidecar as it is (PassthroughCluster). A Service of the name comes first.
-        """
-        services = {name for service in self._lab.state.cluster.services for name in service.names_from(namespace)}
-        for each in self._lab.pods.present:
-            for number in each.ports.apps:
-                to = each.port_of(number)
-                for host in (each.pod.address, each.pod.name):
-                    if each.is_ready and to and host not in services:
-                        yield [host, number, HOST, to]
-
-    def _where(self, pod: RunningPod, host: str, port: int) -> tuple[str, int]:
-        """Return where the program of a pod connects for a host and port."""
-        for wanted_host, wanted_port, to_host, to_port in self.ways(pod.pod.name)["connect_to"]:
-            if wanted_host in ("", host) and wanted_port in (0, port):
-                return to_host, to_port
-        return host, port
+        return Made(call, local, server_name)
 
     def _logged_id(self, request_id: str, local: str) -> str:
         """Return the id by which a call was logged: a gateway gives one of its own to what comes from outside."""
@@ -184,23 +151,18 @@ class CallMaker:
         return request_id if found or not local else self._lab.records.id_of(local) or request_id
 
 
-def pods_of_name(name: str, pods: Sequence[RunningPod]) -> list[RunningPod]:
-    """Return the pods that a name means, of a pod or a workload; without its namespace where only one has any."""
-    if exact := [each for each in pods if name in (each.pod.name, each.pod.workload)]:
-        return exact
-    found = [
-        each
-        for each in pods
-        if name in (within_namespace(full, each.pod.namespace) for full in (each.pod.name, each.pod.workload))
-    ]
-    return found if len({each.pod.namespace for each in found}) == 1 else []
+def _server_name(wish: _Wish, host: str) -> str:
+    """Return what TLS asks for: the host in the Host header where there is one, else that of the URL; no address."""
+    wanted = next((value for name, value in wish.headers if name.lower() == "host"), host)
+    name = wanted.rpartition(":")[0] if re.search(r":[0-9]+$", wanted) else wanted
+    return name if _SERVER_NAME.fullmatch(name) and not is_here(name) else ""
 
 
-def _begin_tls(connection: socket.socket, host: str) -> ssl.SSLSocket:
-    """Return a connection that asks for a host by TLS; the certificate is one that the lab's own files made."""
+def _begin_tls(connection: socket.socket, server_name: str) -> ssl.SSLSocket:
+    """Return a connection that asks for a name by TLS; the certificate is one that the lab's own files made."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(connection, server_hostname=host)
+    return context.wrap_socket(connection, server_hostname=server_name or None)
 
 
 def _read_wish(body: Any) -> _Wish:

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from meshdemo.lab.call_maker import SETTLE_SECONDS, TCP, CallMaker
+from meshdemo.lab.call_maker import SETTLE_SECONDS, TCP, CallMaker, Made
 from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.quick.precedence import find_not_in_force
+from meshdemo.lab.ways import Ways
 from meshdemo.lab.xray.calls import Call, Hop
 from meshdemo.lab.xray.completeness import is_complete, may_go_on
 from meshdemo.lab.xray.connections import connection_hops, explain_connection, is_followed
@@ -34,9 +35,10 @@ class Explainer:
 
     def __init__(self, lab: Lab, door: Door) -> None:
         self._lab = lab
-        self._maker = CallMaker(lab)
+        ways = Ways(lab)
+        self._maker = CallMaker(lab, ways)
         door.add("POST", "/call", lambda _rest, body: self.call(body).as_json())
-        door.add("GET", "/ways/", lambda rest, _body: self._maker.ways(rest))
+        door.add("GET", "/ways/", lambda rest, _body: ways.of(rest))
         door.add("POST", "/flags", lambda _rest, body: self.flags(body))
         door.add("GET", "/calls/", lambda rest, _body: self.seen(rest).as_json())
         met = MetRules(lab.records, self._scene, lambda: lab.state)
@@ -44,12 +46,12 @@ class Explainer:
 
     def call(self, body: Any) -> Call:
         """Make a call, `{"from", "method", "url", "headers", "body"}`, and return it explained; raise DoorError."""
-        made, local = self._maker.make(body)
-        if urlsplit(made.url).scheme == TCP:
+        made = self._maker.make(body)
+        if urlsplit(made.call.url).scheme == TCP:
             scene = self._scene()
-            return explain_connection(made, self._connections(local, scene), scene)
-        explained = self._explained(made)
-        return explained if made.status is not None else self._with_end(explained, local)
+            return explain_connection(made.call, self._connections(made.local, scene), scene)
+        explained = self._explained(made.call)
+        return explained if explained.status is not None else self._with_end(explained, made)
 
     def seen(self, request_id: str) -> Call:
         """Return a call that came through, explained; raise DoorError for one that did not, or long ago."""
@@ -106,12 +108,13 @@ class Explainer:
             records = wait(SETTLE_SECONDS)
         return join(call, records, scene)
 
-    def _with_end(self, call: Call, local: str) -> Call:
+    def _with_end(self, call: Call, made: Made) -> Call:
         """Return a call that nobody answered with who closed its connection, where its caller spoke TLS itself."""
         scene = self._scene()
         if any(hop.reason for hop in call.hops) or urlsplit(call.url).scheme != "https":
             return call
-        hops = connection_hops(call, self._connections(local, scene), scene)
+        records = self._connections(made.local, scene)
+        hops = connection_hops(call, records, scene, made.server_name)
         return dataclasses.replace(call, hops=(*call.hops, *(hop for hop in hops if hop.reason)))
 
     def _connections(self, local: str, scene: Scene) -> list[Record]:
@@ -127,6 +130,8 @@ class Explainer:
                 places[f"{HOST}:{port}"] = Place(pod.pod.name, number, is_program=False)
             for number, port in pod.ports.apps.items():
                 places[f"{HOST}:{port}"] = Place(pod.pod.name, number, is_program=True)
+        for each in self._lab.outside.gateway_ports(state):
+            places[f"{HOST}:{each.port}"] = Place(each.gateway, each.number, is_program=False, hosts=each.hosts)
         not_in_force = (*state.configuration.not_in_force, *find_not_in_force(state.cluster))
         entrances = {
             port: [(pod.name, number) for pod, number in entrance.endpoints]

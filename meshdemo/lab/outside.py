@@ -14,6 +14,7 @@ from meshdemo.lab.envoy import node
 from meshdemo.lab.envoy.endpoints import HOST, Where
 from meshdemo.lab.envoy.loopback import Local, Ports
 from meshdemo.lab.envoy.outbound import outbound_names
+from meshdemo.lab.envoy.server_names import hosts_of, takes
 from meshdemo.lab.envoy.sidecar import Sidecar
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
@@ -39,6 +40,28 @@ class Address:
     url: str
     port: int
     gateway_port: int | None = None
+
+
+@dataclass(frozen=True)
+class GatewayPort:
+    """A port of a gateway: its number in the cluster, the port on this machine, and the hosts that it is for."""
+
+    gateway: str
+    number: int
+    port: int
+    scheme: str
+    hosts: tuple[str, ...]
+
+
+def find_gateway_port(ports: Sequence[GatewayPort], host: str, number: int) -> GatewayPort | None:
+    """Return where a host is called from outside at a port, by its number in the cluster or on this machine.
+
+    A gateway that has the host comes first; None where no gateway has the port.
+    """
+    found = [each for each in ports if number in (each.number, each.port)]
+    fitting = [(each, takes(each.hosts, host)) for each in found]
+    own = [(pattern.startswith("*"), -len(pattern), index) for index, (_, pattern) in enumerate(fitting) if pattern]
+    return fitting[min(own)[-1]][0] if own else next(iter(found), None)
 
 
 class Outside:
@@ -130,15 +153,21 @@ class Outside:
             Address(entrance.name, _url(entrance.scheme, port), port)
             for entrance, port in self.public_ports(state.cluster)
         ]
-        for gateway in state.cluster.gateways:
-            resources = state.resources(gateway.name)
-            if resources is None:
-                continue
+        for each in self.gateway_ports(state):
+            label = f"gateway {each.gateway}, port {each.number}"
+            found.append(Address(label, _url(each.scheme, each.port), each.port, each.number))
+        return found
+
+    def gateway_ports(self, state: State) -> list[GatewayPort]:
+        """Return the ports of gateways."""
+        found = []
+        for gateway in self._wanted(state):
+            resources = state.configuration.resources[gateway.name]
             for name in outbound_names(resources):
-                port = self._gateway_port(gateway, name)
-                number = _number(name)
-                label = f"gateway {gateway.name}, port {number}"
-                found.append(Address(label, _url(_scheme(resources, name), port), port, number))
+                listener = next(each for each in resources.listeners if each["name"] == name)
+                port, scheme = self._gateway_port(gateway, name), _scheme(resources, name)
+                hosts = hosts_of(listener, resources)
+                found.append(GatewayPort(gateway.name, _number(name), port, scheme, hosts))
         return found
 
     def service_rules(self, cluster: Cluster, namespace: str) -> tuple[tuple[str, str | int], ...]:

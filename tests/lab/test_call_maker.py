@@ -1,59 +1,24 @@
-"""Calls that the lab makes: which pods a name means."""
-
-from types import SimpleNamespace
+"""Calls that the lab makes: what TLS asks for."""
 
 import pytest
 
-from meshdemo.lab.call_maker import CallMaker, pods_of_name
-from meshdemo.lab.cluster.pods import unique_name
+from meshdemo.lab.call_maker import _read_wish, _server_name
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("url", "host", "name"),
     [
-        ("web-1.shop", ["web-1.shop"]),
-        ("web.shop", ["web-1.shop", "web-2.shop"]),
-        ("web", ["web-1.shop", "web-2.shop"]),
-        ("web-2", ["web-2.shop"]),
-        ("both", ["both-1"]),
-        ("only.elsewhere", []),
-        ("many", []),
+        ("https://shop.example.com/", None, "shop.example.com"),
+        ("https://127.0.0.1:8443/", "shop.example.com", "shop.example.com"),
+        ("https://a.example.com/", "shop.example.com:443", "shop.example.com"),
+        ("https://127.0.0.1:8443/", None, ""),
+        ("https://[::1]:8443/", None, ""),
+        ("https://a.example.com/", "127.0.0.1:8443", ""),
+        ("https://a.example.com/", "x y", ""),
+        ("https://a.example.com/", f"{'a' * 64}.example.com", ""),
     ],
 )
-def test_pods_of_a_name(name, found):
-    """A name means pods of another namespace, too, where only one has any of it; in full it is always clear."""
-    known = [("web", "shop", (1, 2)), ("both", "default", (1,)), ("both", "shop", (1,)), ("many", "a", (1,))]
-    known += [("many", "b", (1,)), ("only", "shop", (1,))]
-    pods = [
-        SimpleNamespace(
-            pod=SimpleNamespace(
-                name=unique_name(f"{workload}-{number}", namespace),
-                workload=unique_name(workload, namespace),
-                namespace=namespace,
-            )
-        )
-        for workload, namespace, numbers in known
-        for number in numbers
-    ]
-    assert [each.pod.name for each in pods_of_name(name, pods)] == found
-
-
-def test_a_service_comes_before_a_pod_of_its_name():
-    """A pod is called at its address and by its name, unless a Service has that name."""
-
-    def pod(name, address):
-        return SimpleNamespace(
-            pod=SimpleNamespace(name=name, workload=name, namespace="default", address=address),
-            ports=SimpleNamespace(apps={8080: 1}),
-            wanted=SimpleNamespace(rules=[("*:80", 7)]),
-            is_ready=True,
-            port_of=lambda number: 4711,
-        )
-
-    service = SimpleNamespace(names_from=lambda namespace: ["web"])
-    lab = SimpleNamespace(
-        state=SimpleNamespace(cluster=SimpleNamespace(services=[service])),
-        pods=SimpleNamespace(present=[pod("web", "10.0.0.1"), pod("other", "10.0.0.2")]),
-    )
-    ways = CallMaker(lab).ways("web")["connect_to"]
-    assert [way[0] for way in ways] == ["10.0.0.1", "10.0.0.2", "other", "*"]
+def test_server_names(url, host, name):
+    """TLS asks for the name in the Host header, else that of the URL; an address, or what is no name, is not sent."""
+    wish = _read_wish({"url": url, "headers": [["Host", host]] if host else []})
+    assert _server_name(wish, url.split("/")[2]) == name

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.pods import Pod, line_of
+from meshdemo.lab.files.errors import only_these
 from meshdemo.lab.xray.admission import Cause
 from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
 from meshdemo.lab.xray.causes import cause_of
@@ -49,16 +50,17 @@ def explain_connection(call: Call, records: Sequence[Record], scene: Scene) -> C
     return dataclasses.replace(call, hops=tuple(hops), version=version)
 
 
-def connection_hops(call: Call, records: Sequence[Record], scene: Scene) -> list[Hop]:
-    """Return what the sidecars and gateways did that logged a connection."""
+def connection_hops(call: Call, records: Sequence[Record], scene: Scene, server_name: str | None = None) -> list[Hop]:
+    """Return what the sidecars and gateways did that logged a connection, by which TLS asked for a name or none."""
     known = (each for each in records if scene.pod(each.envoy) or scene.is_gateway(each.envoy))
-    return [_hop(call, each, scene) for each in known]
+    return [_hop(call, each, scene, server_name) for each in known]
 
 
-def _hop(call: Call, record: Record, scene: Scene) -> Hop:
+def _hop(call: Call, record: Record, scene: Scene, server_name: str | None) -> Hop:
     is_gateway = scene.is_gateway(record.envoy)
     place = scene.places.get(record.local)
-    cause = _cause(call, record, place, scene)
+    is_unknown = is_gateway and place is not None and _NO_CHAIN in record.flags and server_name is not None
+    cause = Cause(_unknown(server_name or "", place)) if is_unknown and place else _cause(call, record, place, scene)
     target = target_of(record.cluster)
     return Hop(
         kind=GATEWAY if is_gateway else SIDECAR,
@@ -89,6 +91,15 @@ def _cause(call: Call, record: Record, place: Place | None, scene: Scene) -> Cau
     if target_of(record.cluster):
         details = next((_DETAILS[flag] for flag in record.flags if flag in _DETAILS), details)
     return cause_of(dataclasses.replace(record, details=details), scene, None, None) if details else Cause()
+
+
+def _unknown(server_name: str, place: Place) -> str:
+    """Return why a gateway took no connection by TLS."""
+    wanted = f"the server name {server_name}" if server_name else "a call without a server name"
+    hint = "" if server_name else "; -H 'Host: NAME' gives one"
+    return (
+        f"no server of the gateway is for {wanted} at port {place.port}, {only_these(server_name, place.hosts)}{hint}"
+    )
 
 
 def _program(call: Call, records: Sequence[Record], scene: Scene) -> tuple[Pod, str] | None:

@@ -20,11 +20,15 @@ _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 @dataclass(frozen=True)
 class Place:
-    """What listens at an address on loopback: a pod's program at one of its ports, or its sidecar for it."""
+    """What listens at an address on loopback: a pod's program at one of its ports, its sidecar for it, or a gateway.
+
+    `hosts` are those that a gateway has there.
+    """
 
     pod: str
     port: int
     is_program: bool
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 from lab_support import manifest
 
+from meshdemo.lab.cluster.model import Gateway
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.xray.calls import Call
-from meshdemo.lab.xray.connections import explain_connection, is_followed
+from meshdemo.lab.xray.connections import connection_hops, explain_connection, is_followed
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Place, Scene
 
@@ -160,6 +161,31 @@ def test_registry_only(seen):
     (hop,) = explain(seen, record, host="www.example.com").hops
     assert hop.reason == "the sidecar has no way to www.example.com:27017 for it, and refuses others (REGISTRY_ONLY)"
     assert hop.decided_by.name == "near"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x.org", "no server of the gateway is for the server name x.org at port 443, only shop.example.com"),
+        (
+            "",
+            "no server of the gateway is for a call without a server name at port 443, only shop.example.com; "
+            "-H 'Host: NAME' gives one",
+        ),
+        (None, None),
+    ],
+)
+def test_a_server_name_that_a_gateway_does_not_have(seen, name, reason):
+    """A gateway that closed a connection by TLS has no server for the name that was asked for."""
+    gateway = Gateway("edge", "edge", "10.0.0.9", "10.96.0.9", {}, "default", "edge", (443,), ())
+    place = Place("edge", 443, is_program=False, hosts=("shop.example.com",))
+    scene = dataclasses.replace(
+        seen, cluster=dataclasses.replace(seen.cluster, gateways=(gateway,)), places={"127.0.0.1:8443": place}
+    )
+    call = Call("1", "GET", "https://x.org/", None, None, 1.0)
+    record = connection("edge", "127.0.0.1:8443", "", "NR", cluster="")
+    (hop,) = connection_hops(call, [record], scene, name)
+    assert (hop.kind, hop.reason) == ("gateway", reason)
 
 
 def test_nobody_there(seen):

@@ -1,0 +1,111 @@
+"""Where callers connect: the programs in pods, and who calls from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshdemo.lab.cluster.pods import within_namespace
+from meshdemo.lab.door.door import DoorError
+from meshdemo.lab.envoy.endpoints import HOST
+from meshdemo.lab.files.errors import only_these
+from meshdemo.lab.outside import find_gateway_port
+from meshdemo.lab.pods.pod import RunningPod
+
+if TYPE_CHECKING:
+    from meshdemo.lab.lab import Lab
+
+#: Where calls come from that no pod makes.
+OUTSIDE = "outside"
+
+
+class Ways:
+    """Knows where callers connect in one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def caller(self, name: str) -> RunningPod | None:
+        """Return the pod that calls; None for `outside`, unless a pod or workload is called so."""
+        return None if name == OUTSIDE and not pods_of_name(name, self._lab.pods.present) else self._pod(name)
+
+    def _pod(self, name: str) -> RunningPod:
+        """Return the pod of a name, or the first that takes calls of the workload of a name."""
+        present = self._lab.pods.present
+        found = pods_of_name(name, present)
+        for pod in found:
+            if pod.is_ready:
+                return pod
+        if found:
+            raise DoorError(409, f"no pod of {name} takes calls at the moment")
+        workloads = sorted({pod.pod.workload for pod in present})
+        raise DoorError(404, f"there is no pod or workload {name}, {only_these(name, workloads)}")
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Return where the program of a pod connects, `{"pod", "connect_to"}`: the first that fits counts.
+
+        Each is host and port, empty and 0 for any, and host and port to connect to instead. Raise DoorError.
+        """
+        pod = self.caller(name)
+        if pod is None:
+            return {"pod": None, "connect_to": list(self._ways_to_gateways())}
+        ways = list(self._ways_to_pods(pod.pod.namespace))
+        for pattern, target in pod.wanted.rules or self._lab.rules_of_caller(pod.pod):
+            host, _, port = pattern.rpartition(":")
+            ways.append([host, int(port or 0), HOST, target if isinstance(target, int) else pod.ports.outbound[target]])
+        return {"pod": pod.pod.name, "connect_to": ways}
+
+    def _ways_to_pods(self, namespace: str) -> Iterator[list[str | int]]:
+        """Yield the ways to each pod by its address or its name here, past Services and the sidecar of the caller.
+
+        In a cluster that goes through the sidecar as it is (PassthroughCluster). A Service of the name comes first.
+        """
+        services = {name for service in self._lab.state.cluster.services for name in service.names_from(namespace)}
+        for each in self._lab.pods.present:
+            for number in each.ports.apps:
+                to = each.port_of(number)
+                for host in (each.pod.address, each.pod.name):
+                    if each.is_ready and to and host not in services:
+                        yield [host, number, HOST, to]
+
+    def _ways_to_gateways(self) -> Iterator[list[str | int]]:
+        """Yield the ways to gateways from outside: by the names of their hosts, and then by any name at their ports."""
+        found = self._lab.outside.gateway_ports(self._lab.state)
+        for each in found:
+            for host in each.hosts:
+                if "*" not in host:
+                    yield [host, each.number, HOST, each.port]
+        for each in found:
+            yield ["", each.number, HOST, each.port]
+
+    def where(self, pod: RunningPod | None, host: str, port: int) -> tuple[str, int]:
+        """Return where the program of a pod connects for a host and port, or who calls from outside."""
+        if pod is None:
+            ports = [] if is_here(host) else self._lab.outside.gateway_ports(self._lab.state)
+            found = find_gateway_port(ports, host, port)
+            return (HOST, found.port) if found else (host, port)
+        for wanted_host, wanted_port, to_host, to_port in self.of(pod.pod.name)["connect_to"]:
+            if wanted_host in ("", host) and wanted_port in (0, port):
+                return to_host, to_port
+        return host, port
+
+
+def pods_of_name(name: str, pods: Sequence[RunningPod]) -> list[RunningPod]:
+    """Return the pods that a name means, of a pod or a workload; without its namespace where only one has any."""
+    if exact := [each for each in pods if name in (each.pod.name, each.pod.workload)]:
+        return exact
+    found = [
+        each
+        for each in pods
+        if name in (within_namespace(full, each.pod.namespace) for full in (each.pod.name, each.pod.workload))
+    ]
+    return found if len({each.pod.namespace for each in found}) == 1 else []
+
+
+def is_here(host: str) -> bool:
+    """Return whether a host is this machine, or an address, which no name server is asked for."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,108 @@
+"""Where callers connect, and which pods a name means."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from meshdemo.lab.cluster.pods import unique_name
+from meshdemo.lab.outside import GatewayPort
+from meshdemo.lab.ways import Ways, pods_of_name
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("web-1.shop", ["web-1.shop"]),
+        ("web.shop", ["web-1.shop", "web-2.shop"]),
+        ("web", ["web-1.shop", "web-2.shop"]),
+        ("web-2", ["web-2.shop"]),
+        ("both", ["both-1"]),
+        ("only.elsewhere", []),
+        ("many", []),
+    ],
+)
+def test_pods_of_a_name(name, found):
+    """A name means pods of another namespace, too, where only one has any of it; in full it is always clear."""
+    known = [("web", "shop", (1, 2)), ("both", "default", (1,)), ("both", "shop", (1,)), ("many", "a", (1,))]
+    known += [("many", "b", (1,)), ("only", "shop", (1,))]
+    pods = [
+        SimpleNamespace(
+            pod=SimpleNamespace(
+                name=unique_name(f"{workload}-{number}", namespace),
+                workload=unique_name(workload, namespace),
+                namespace=namespace,
+            )
+        )
+        for workload, namespace, numbers in known
+        for number in numbers
+    ]
+    assert [each.pod.name for each in pods_of_name(name, pods)] == found
+
+
+def test_a_service_comes_before_a_pod_of_its_name():
+    """A pod is called at its address and by its name, unless a Service has that name."""
+
+    def pod(name, address):
+        return SimpleNamespace(
+            pod=SimpleNamespace(name=name, workload=name, namespace="default", address=address),
+            ports=SimpleNamespace(apps={8080: 1}),
+            wanted=SimpleNamespace(rules=[("*:80", 7)]),
+            is_ready=True,
+            port_of=lambda number: 4711,
+        )
+
+    service = SimpleNamespace(names_from=lambda namespace: ["web"])
+    lab = SimpleNamespace(
+        state=SimpleNamespace(cluster=SimpleNamespace(services=[service])),
+        pods=SimpleNamespace(present=[pod("web", "10.0.0.1"), pod("other", "10.0.0.2")]),
+    )
+    ways = Ways(lab).of("web")["connect_to"]
+    assert [way[0] for way in ways] == ["10.0.0.1", "10.0.0.2", "other", "*"]
+
+
+EDGE = (
+    GatewayPort("edge", 80, 8080, "http", ("shop.example.com",)),
+    GatewayPort("edge", 443, 8443, "https", ("shop.example.com",)),
+    GatewayPort("api", 443, 8444, "https", ("*.example.com", "other.example.com")),
+)
+
+
+def outside(*pods, ports=EDGE):
+    """Return the ways of a lab with gateways."""
+    found = SimpleNamespace(gateway_ports=lambda state: ports)
+    return Ways(SimpleNamespace(state=None, outside=found, pods=SimpleNamespace(present=pods)))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("shop.example.com", 80, ("127.0.0.1", 8080)),
+        ("shop.example.com", 443, ("127.0.0.1", 8443)),
+        ("shop.example.com", 8443, ("127.0.0.1", 8443)),
+        ("a.example.com", 443, ("127.0.0.1", 8444)),
+        ("nobody.example.org", 443, ("127.0.0.1", 8443)),
+        ("shop.example.com", 9000, ("shop.example.com", 9000)),
+        ("127.0.0.1", 443, ("127.0.0.1", 443)),
+        ("localhost", 80, ("localhost", 80)),
+    ],
+)
+def test_hosts_of_gateways(host, port, expected):
+    """A name leads to the gateway that has it at the port, else to the first there; no address does."""
+    assert outside().where(None, host, port) == expected
+
+
+def test_calls_from_outside():
+    """`outside` is who calls from no pod, with the ways to gateways, unless a pod is called so."""
+    assert outside().of("outside") == {
+        "pod": None,
+        "connect_to": [
+            ["shop.example.com", 80, "127.0.0.1", 8080],
+            ["shop.example.com", 443, "127.0.0.1", 8443],
+            ["other.example.com", 443, "127.0.0.1", 8444],
+            ["", 80, "127.0.0.1", 8080],
+            ["", 443, "127.0.0.1", 8443],
+            ["", 443, "127.0.0.1", 8444],
+        ],
+    }
+    pod = SimpleNamespace(pod=SimpleNamespace(name="outside", workload="outside", namespace="default"), is_ready=True)
+    assert outside(pod).caller("outside") is pod
