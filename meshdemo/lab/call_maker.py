@@ -19,7 +19,7 @@ from meshdemo.lab.door.connecting import talk
 from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.envoy.xds.access_log import FLUSH_SECONDS
 from meshdemo.lab.pods.pod import RunningPod
-from meshdemo.lab.ways import Ways, is_here
+from meshdemo.lab.ways import PORTS, Ways, host_and_port, is_here
 from meshdemo.lab.xray.calls import Call
 from meshdemo.lab.xray.records import Record
 
@@ -38,7 +38,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"[\x21-\x7e]+")
 _SERVER_NAME = re.compile(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,13 @@ class CallMaker:
         """Make a call, `{"from", "method", "url", "headers", "body"}`; raise DoorError."""
         wish = _read_wish(body)
         pod = self._ways.caller(wish.origin) if wish.origin else None
+        if pod and (missing := self._ways.missing_port(pod, *host_and_port(wish.url))):
+            return Made(Call(str(uuid.uuid4()), wish.method, wish.url, pod.pod.name, None, 0.0, error=missing))
         return (self._connect if urlsplit(wish.url).scheme == TCP else self._call)(wish, pod)
 
     def _connect(self, wish: _Wish, pod: RunningPod | None) -> Made:
         """Connect where HTTP is not spoken, and return what is said there."""
-        parts = urlsplit(wish.url)
-        host, port = parts.hostname or "", parts.port or 0
+        host, port = host_and_port(wish.url)
         at = self._ways.where(pod, host, port)
         started = time.monotonic()
         said = talk(at, wish.body)
@@ -95,15 +95,14 @@ class CallMaker:
 
     def _is_silent_about(self, host: str, port: int, namespace: str) -> bool:
         """Return whether a Service's port does not say what it is for, so that its pods are taken to speak HTTP."""
-        services = self._lab.state.cluster.services
-        service = next((each for each in services if host in each.names_from(namespace)), None)
+        service = self._lab.state.cluster.service_from(namespace, host)
         found = service.port(port) if service else None
         return found is not None and not found.is_for_tcp
 
     def _call(self, wish: _Wish, pod: RunningPod | None) -> Made:
         """Make a call, and return it without its hops."""
         parts = urlsplit(wish.url)
-        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        host, port = host_and_port(wish.url)
         at = self._ways.where(pod, host, port)
         connection = http.client.HTTPConnection(*at, timeout=CALL_SECONDS)
         names = {name.lower() for name, _ in wish.headers}
@@ -181,7 +180,7 @@ def _read_wish(body: Any) -> _Wish:
     if (
         not isinstance(url, str)
         or parts is None
-        or (parts.scheme not in _PORTS and not (parts.scheme == TCP and parts.port))
+        or (parts.scheme not in PORTS and not (parts.scheme == TCP and parts.port))
         or not parts.hostname
         or "@" in parts.netloc
     ):

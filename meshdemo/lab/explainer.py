@@ -38,7 +38,7 @@ class Explainer:
         ways = Ways(lab)
         self._maker = CallMaker(lab, ways)
         door.add("POST", "/call", lambda _rest, body: self.call(body).as_json())
-        door.add("GET", "/ways/", lambda rest, _body: ways.of(rest))
+        door.add("POST", "/ways", lambda _rest, body: ways.of(body))
         door.add("POST", "/flags", lambda _rest, body: self.flags(body))
         door.add("GET", "/calls/", lambda rest, _body: self.seen(rest).as_json())
         met = MetRules(lab.records, self._scene, lambda: lab.state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.pods import within_namespace
 from meshdemo.lab.door.door import DoorError
@@ -16,6 +17,8 @@ from meshdemo.lab.pods.pod import RunningPod
 if TYPE_CHECKING:
     from meshdemo.lab.lab import Lab
 
+#: The ports of schemes.
+PORTS = {"http": 80, "https": 443}
 #: Where calls come from that no pod makes.
 OUTSIDE = "outside"
 
@@ -42,19 +45,28 @@ class Ways:
         workloads = sorted({pod.pod.workload for pod in present})
         raise DoorError(404, f"there is no pod or workload {name}, {only_these(name, workloads)}")
 
-    def of(self, name: str) -> dict[str, Any]:
-        """Return where the program of a pod connects, `{"pod", "connect_to"}`: the first that fits counts.
+    def of(self, body: Any) -> dict[str, Any]:
+        """Return where a caller connects for a call, `{"from", "url"}`: the first that fits counts.
 
-        Each is host and port, empty and 0 for any, and host and port to connect to instead. Raise DoorError.
+        It is `{"pod", "connect_to"}`, each of these host and port, empty and 0 for any, and host and port to connect to
+        instead. Raise DoorError, also for a port that a Service does not have.
         """
-        pod = self.caller(name)
-        if pod is None:
-            return {"pod": None, "connect_to": list(self._ways_to_gateways())}
+        match body:
+            case {"from": str(name), "url": str(url)}:
+                pod = self.caller(name)
+                if pod is None:
+                    return {"pod": None, "connect_to": list(self._ways_to_gateways())}
+                if missing := self.missing_port(pod, *host_and_port(url)):
+                    raise DoorError(409, missing)
+                return {"pod": pod.pod.name, "connect_to": self._ways_of(pod)}
+        raise DoorError(400, "from and url are strings")
+
+    def _ways_of(self, pod: RunningPod) -> list[list[str | int]]:
         ways = list(self._ways_to_pods(pod.pod.namespace))
         for pattern, target in pod.wanted.rules or self._lab.rules_of_caller(pod.pod):
             host, _, port = pattern.rpartition(":")
             ways.append([host, int(port or 0), HOST, target if isinstance(target, int) else pod.ports.outbound[target]])
-        return {"pod": pod.pod.name, "connect_to": ways}
+        return ways
 
     def _ways_to_pods(self, namespace: str) -> Iterator[list[str | int]]:
         """Yield the ways to each pod by its address or its name here, past Services and the sidecar of the caller.
@@ -85,10 +97,18 @@ class Ways:
             ports = [] if is_here(host) else self._lab.outside.gateway_ports(self._lab.state)
             found = find_gateway_port(ports, host, port)
             return (HOST, found.port) if found else (host, port)
-        for wanted_host, wanted_port, to_host, to_port in self.of(pod.pod.name)["connect_to"]:
+        return self._way(pod, host, port) or (host, port)
+
+    def _way(self, pod: RunningPod, host: str, port: int) -> tuple[str, int] | None:
+        for wanted_host, wanted_port, to_host, to_port in self._ways_of(pod):
             if wanted_host in ("", host) and wanted_port in (0, port):
-                return to_host, to_port
-        return host, port
+                return str(to_host), int(to_port)
+        return None
+
+    def missing_port(self, pod: RunningPod, host: str, port: int) -> str:
+        """Return in words that the Service of a name has no such port, empty where a pod's call leads anywhere."""
+        service = self._lab.state.cluster.service_from(pod.pod.namespace, host)
+        return service.lack_of(port) if service and self._way(pod, host, port) is None else ""
 
 
 def pods_of_name(name: str, pods: Sequence[RunningPod]) -> list[RunningPod]:
@@ -101,6 +121,12 @@ def pods_of_name(name: str, pods: Sequence[RunningPod]) -> list[RunningPod]:
         if name in (within_namespace(full, each.pod.namespace) for full in (each.pod.name, each.pod.workload))
     ]
     return found if len({each.pod.namespace for each in found}) == 1 else []
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Return what a URL leads to, 0 for a port that neither it nor its scheme says."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
 
 
 def is_here(host: str) -> bool:

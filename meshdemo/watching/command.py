@@ -83,7 +83,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     connect_to: tuple[ConnectTo, ...] = ()
     if options.origin:
         lab = find_lab(options.lab_port)
-        connect_to = why.find_ways(lab, options.origin)
+        connect_to = why.find_ways(lab, options.origin, options.url)
     elif not any(name.lower() == REQUEST_ID for name, _ in options.headers):
         lab = why.require_lab(options.url) if options.explains else why.find_lab(options.url)
     upstream = Upstream(

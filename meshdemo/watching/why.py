@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from meshdemo.calling.connection import ConnectTo
 from meshdemo.console.terminal import Marks, wrap
@@ -58,10 +58,10 @@ def require_lab(url: str) -> Path:
     return path
 
 
-def find_ways(lab: Path, origin: str) -> tuple[ConnectTo, ...]:
-    """Return where the program of a pod or workload connects; raise StartError where there is none, or it cannot."""
+def find_ways(lab: Path, origin: str, url: str) -> tuple[ConnectTo, ...]:
+    """Return where the program of a pod or workload connects that calls a URL; raise StartError where it cannot."""
     try:
-        answer = ask(lab, "GET", f"/ways/{quote(origin, safe='')}", timeout_seconds=_START_SECONDS)
+        answer = ask(lab, "POST", "/ways", {"from": origin, "url": url}, timeout_seconds=_START_SECONDS)
     except LabSocketError as error:
         raise StartError(f"{error}.") from None
     return tuple((host, port, to_host, to_port) for host, port, to_host, to_port in answer["connect_to"])

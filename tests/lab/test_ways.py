@@ -4,7 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from meshdemo.lab.call_maker import CallMaker
+from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
 from meshdemo.lab.cluster.pods import unique_name
+from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.outside import GatewayPort
 from meshdemo.lab.ways import Ways, pods_of_name
 
@@ -39,25 +42,47 @@ def test_pods_of_a_name(name, found):
     assert [each.pod.name for each in pods_of_name(name, pods)] == found
 
 
-def test_a_service_comes_before_a_pod_of_its_name():
-    """A pod is called at its address and by its name, unless a Service has that name."""
+@pytest.fixture
+def lab():
+    """Return a lab with two pods, one of which has the name of a Service."""
 
     def pod(name, address):
         return SimpleNamespace(
             pod=SimpleNamespace(name=name, workload=name, namespace="default", address=address),
             ports=SimpleNamespace(apps={8080: 1}),
-            wanted=SimpleNamespace(rules=[("*:80", 7)]),
+            wanted=SimpleNamespace(rules=[("web:80", 7)]),
             is_ready=True,
             port_of=lambda number: 4711,
         )
 
-    service = SimpleNamespace(names_from=lambda namespace: ["web"])
-    lab = SimpleNamespace(
-        state=SimpleNamespace(cluster=SimpleNamespace(services=[service])),
+    service = Service("web", "10.96.0.1", {}, {}, (ServicePort("http", 80, 80, ""), ServicePort("", 82, 82, "")))
+    return SimpleNamespace(
+        state=SimpleNamespace(cluster=Cluster((), (), (service,), (), ())),
         pods=SimpleNamespace(present=[pod("web", "10.0.0.1"), pod("other", "10.0.0.2")]),
     )
-    ways = Ways(lab).of("web")["connect_to"]
-    assert [way[0] for way in ways] == ["10.0.0.1", "10.0.0.2", "other", "*"]
+
+
+def test_a_service_comes_before_a_pod_of_its_name(lab):
+    """A pod is called at its address and by its name, unless a Service has that name."""
+    ways = Ways(lab).of({"from": "web", "url": "http://web/"})["connect_to"]
+    assert [way[0] for way in ways] == ["10.0.0.1", "10.0.0.2", "other", "web"]
+
+
+@pytest.mark.parametrize("url", ["http://web/", "http://elsewhere:81/", "http://10.0.0.2:8080/"])
+def test_calls_that_lead_anywhere(lab, url):
+    """Nothing is wrong with a port that a Service has, nor with what is none."""
+    assert Ways(lab).of({"from": "web", "url": url})["pod"] == "web"
+
+
+@pytest.mark.parametrize("url", ["http://web:81/", "http://web.default:81/", "tcp://web:81"])
+def test_a_port_that_a_service_does_not_have(lab, url):
+    """Nobody is called there, and the Service is named with the ports that it has."""
+    missing = "the Service web has no port 81, only 80, 82"
+    with pytest.raises(DoorError, match=missing):
+        Ways(lab).of({"from": "web", "url": url})
+    assert CallMaker(lab, Ways(lab)).make({"from": "web", "url": url}).call.error == missing
+    with pytest.raises(DoorError, match="from and url are strings"):
+        Ways(lab).of({"from": "web"})
 
 
 EDGE = (
@@ -93,7 +118,7 @@ def test_hosts_of_gateways(host, port, expected):
 
 def test_calls_from_outside():
     """`outside` is who calls from no pod, with the ways to gateways, unless a pod is called so."""
-    assert outside().of("outside") == {
+    assert outside().of({"from": "outside", "url": "http://shop.example.com/"}) == {
         "pod": None,
         "connect_to": [
             ["shop.example.com", 80, "127.0.0.1", 8080],

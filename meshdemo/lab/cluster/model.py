@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshdemo.lab.cluster.pods import Labels, Pod, Workload, matches
+from meshdemo.lab.cluster.pods import Labels, Pod, Workload, matches, unique_name
 from meshdemo.lab.files.kinds import NAMESPACE, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
 
@@ -108,6 +108,15 @@ class Service:
         """Return a port by its number."""
         return next((port for port in self.ports if port.number == number), None)
 
+    def lack_of(self, number: int) -> str:
+        """Return in words that it has no such port, empty where it has, or only stands for another name."""
+        if self.alias_of or self.port(number):
+            return ""
+        only = ", ".join(str(port.number) for port in self.ports)
+        return f"the Service {unique_name(self.name, self.namespace)} has no port {number}" + (
+            only and f", only {only}"
+        )
+
 
 @dataclass(frozen=True)
 class Gateway:
@@ -172,6 +181,10 @@ class Cluster:
     def service(self, host: str) -> Service | None:
         """Return a Service by any of its names."""
         return next((service for service in self.services if host in service.short_names), None)
+
+    def service_from(self, namespace: str, host: str) -> Service | None:
+        """Return the Service that pods of a namespace call by a name."""
+        return next((service for service in self.services if host in service.names_from(namespace)), None)
 
     def names_from(self, namespace: str) -> dict[str, tuple[str, ...]]:
         """Return by address every name by which pods of a namespace can call it.

@@ -12,7 +12,7 @@ from typing import Any
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import DENIED, Cause, admission_of, https_redirect
 from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
-from meshdemo.lab.xray.known_hosts import called_by, refusal
+from meshdemo.lab.xray.known_hosts import called_by, refusal, service_of
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of
@@ -70,7 +70,9 @@ def _reason(record: Record, scene: Scene, route: Resource | None) -> str:
         per_try = (action.get("retry_policy") or {}).get("per_try_timeout")
         return f"timeout: the rule gives each try {_seconds(per_try)} (perTryTimeout), and the last one took longer"
     if record.details.startswith("dns_resolution_failure"):
-        return f"no name server knows {record.authority}"
+        host, port = called_by(record)
+        service = service_of(host, scene.namespace(record.envoy), scene)
+        return (service.lack_of(port) if service else "") or f"no name server knows {record.authority}"
     if record.details == "direct_response":
         return _own_answer(route or {})
     if record.details == "route_not_found":

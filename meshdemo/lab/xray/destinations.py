@@ -69,7 +69,7 @@ def why_missing(target: Target | None, envoy: str, scene: Scene) -> str:
     if service is None:
         return f"there is no host {host}"
     if service.port(target.port) is None:
-        return f"the Service {host} has no port {target.port}"
+        return service.lack_of(target.port)
     limit = scene.sidecar_for(envoy)
     return f"{limit.label} does not let the sidecar know {host}" if limit else f"{envoy} does not know {host}"
 

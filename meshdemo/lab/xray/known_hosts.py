@@ -22,7 +22,7 @@ def called_by(record: Record) -> tuple[str, int]:
 
 def service_of(host: str, namespace: str, scene: Scene) -> Service | None:
     """Return the Service that a pod of a namespace calls by a name."""
-    return next((each for each in scene.cluster.services if host in each.names_from(namespace)), None)
+    return scene.cluster.service_from(namespace, host)
 
 
 def entry_of(host: str, namespace: str, scene: Scene) -> Manifest | None:
@@ -51,7 +51,7 @@ def why_unknown(pod: str, host: str, port: int, scene: Scene) -> Cause:
     if any(scene.cluster_of(pod, f"outbound|{port}||{name}") for name in names):
         return Cause()
     if service and service.port(port) is None:
-        return Cause(f"the Service {service.name} has no port {port}")
+        return Cause(service.lack_of(port))
     if entry and not service and port not in [each.get("number") for each in _spec(entry).get("ports") or []]:
         return Cause(f"ServiceEntry/{entry.name} has no port {port} for {host}", scene.book.rule_of(entry))
     sidecar = scene.sidecar_for(pod)

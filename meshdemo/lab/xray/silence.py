@@ -49,7 +49,7 @@ def silent_hop(pod: Pod, url: str | None, port: int | None, scene: Scene, *, is_
         behind = scene.cluster.endpoints(service, found) if found else []
         return _in_plain_text(pod, url, service.name, behind, scene, is_failed=is_failed)
     if found is None:
-        return _outbound(pod, Cause(), f"the Service {service.name} has no port {number}")
+        return _outbound(pod, Cause(), service.lack_of(number))
     refused = refusal(pod.name, urlsplit(url).hostname or "", number, scene) if is_failed else Cause()
     if refused.reason:
         return _outbound(pod, refused)

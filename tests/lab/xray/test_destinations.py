@@ -114,7 +114,7 @@ def test_a_host_that_is_missing():
     empty = dataclasses.replace(scene(), configuration=Configuration({}))
     hidden = dataclasses.replace(scene(kinds=[sidecar]), configuration=Configuration({}))
     assert why_missing(None, "proxy-1", empty) == "the destination does not exist"
-    assert why_missing(target(port=81), "proxy-1", empty) == "the Service webserver has no port 81"
+    assert why_missing(target(port=81), "proxy-1", empty) == "the Service webserver has no port 81, only 80"
     assert why_missing(target("v1"), "proxy-1", hidden) == "Sidecar/near does not let the sidecar know webserver"
     assert why_missing(target(), "proxy-1", empty) == "proxy-1 does not know webserver"
     assert why_missing(Target("x.org", 80, None), "proxy-1", empty) == "there is no host x.org"

@@ -28,7 +28,7 @@ HIDDEN_FAR = HIDDEN.replace("cart.shop", "far.com")
 ALONE = "and Sidecar/closed lets calls go to known hosts alone"
 NO_PORT, NO_PORT_81 = (
     f"ServiceEntry/far has no port 80 for far.com, {ALONE}",
-    f"the Service cart has no port 81, {ALONE}",
+    f"the Service cart.shop has no port 81, only 80, {ALONE}",
 )
 UNKNOWN = "no ServiceEntry names {}, and Sidecar/closed lets calls go to known hosts alone"
 
@@ -113,11 +113,24 @@ def test_where_a_listener_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("authority", "reason"),
+    [
+        ("cart.shop:81", "the Service cart.shop has no port 81, only 80"),
+        ("nobody.com:81", "no name server knows nobody.com:81"),
+    ],
+)
+def test_a_port_that_others_have(tmp_path, authority, reason):
+    """What passes through to a Service's name, since another one has the port, is told by the ports that it has."""
+    dropped = record(POD, routes="81", status=503, details="dns_resolution_failure", authority=authority)
+    assert cause_of(dropped, scene(tmp_path), None, None).reason == reason
+
+
+@pytest.mark.parametrize(
     ("authority", "policies", "said"),
     [
         ("cart.shop", [sidecar(mode=None)], "Sidecar/closed does not let the sidecar know cart.shop"),
-        ("cart.shop:81", [sidecar(mode=None)], "the Service cart has no port 81"),
-        ("cart.shop:81", [], "the Service cart has no port 81"),
+        ("cart.shop:81", [sidecar(mode=None)], "the Service cart.shop has no port 81, only 80"),
+        ("cart.shop:81", [], "the Service cart.shop has no port 81, only 80"),
         ("nobody.com", [sidecar(mode=None)], "nobody.com is no host of the mesh"),
     ],
 )
