@@ -13,6 +13,8 @@ from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.files.sources import shown_path
 
+# What Istio reads as true in an annotation (Go, strconv.ParseBool).
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FIELD = re.compile(r"\[?((?:spec|metadata)[^\s:]*): ")
 
 
@@ -56,6 +58,11 @@ class Manifest:
         """Return its annotations."""
         annotations = (self.document.get("metadata") or {}).get("annotations")
         return dict(annotations) if isinstance(annotations, dict) else {}
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Return whether it is an AuthorizationPolicy that is only tried (Istio, `istio.io/dry-run`)."""
+        return self.kind == "AuthorizationPolicy" and str(self.annotations.get("istio.io/dry-run")) in _TRUE
 
     @property
     def place(self) -> str:

@@ -27,6 +27,7 @@ def find_not_in_force(cluster: Cluster) -> list[NotInForce]:
     """Return the policies, and parts of them, that others, their own rules or a missing Gateway keep out of force."""
     virtual_services = _in_order(cluster.policies, "VirtualService")
     return [
+        *(NotInForce(each.id, "", "it is a dry run") for each in cluster.policies if each.is_dry_run),
         *_without_gateway(virtual_services, cluster.policies),
         *_second_virtual_services(virtual_services, cluster),
         *(each for manifest in virtual_services for each in _rules_behind(manifest)),

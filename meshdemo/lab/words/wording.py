@@ -213,6 +213,13 @@ def _authorization(spec: dict[str, Any]) -> Iterator[str]:
     yield _workloads(spec)
 
 
+def _peer_authentication(spec: dict[str, Any]) -> Iterator[str]:
+    yield str(as_object(spec.get("mtls")).get("mode") or "")
+    for number, mtls in as_object(spec.get("portLevelMtls")).items():
+        yield f"{as_object(mtls).get('mode') or 'UNSET'} at port {number}"
+    yield _workloads(spec)
+
+
 def _sidecar(spec: dict[str, Any]) -> Iterator[str]:
     hosts = [str(host) for each in as_list(spec.get("egress")) for host in as_list(as_object(each).get("hosts"))]
     yield f"knows {', '.join(hosts)}" if hosts else ""
@@ -225,7 +232,10 @@ def _workloads(spec: dict[str, Any]) -> str:
         "labels"
     )
     labels = as_object(selector)
-    return f"for {','.join(f'{name}={value}' for name, value in labels.items())}" if labels else ""
+    targets = [as_object(each) for each in (*as_list(spec.get("targetRefs")), spec.get("targetRef"))]
+    names = [f"{each.get('kind')}/{each.get('name')}" for each in targets if each]
+    names += [",".join(f"{name}={value}" for name, value in labels.items())] if labels else []
+    return f"for {', '.join(names)}" if names else ""
 
 
 _OTHERS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
@@ -233,7 +243,7 @@ _OTHERS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
     "Gateway": _gateway,
     "ServiceEntry": _service_entry,
     "Sidecar": _sidecar,
-    "PeerAuthentication": lambda spec: [str(as_object(spec.get("mtls")).get("mode") or ""), _workloads(spec)],
+    "PeerAuthentication": _peer_authentication,
     "AuthorizationPolicy": _authorization,
     "RequestAuthentication": lambda spec: [
         *(f"tokens of {as_object(rule).get('issuer')}" for rule in as_list(spec.get("jwtRules"))),

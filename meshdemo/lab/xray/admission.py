@@ -20,8 +20,6 @@ _POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
 _TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
 # Where a token is looked for unless a rule says where (Envoy, JwtProvider).
 _DEFAULT_HEADER, _DEFAULT_PREFIX, _DEFAULT_PARAMETER = "authorization", "Bearer ", "access_token"
-# What strconv.ParseBool takes for true, which Istio reads the annotation by.
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,15 @@ def https_redirect(record: Record, scene: Scene) -> Cause:
 
 def decides(policy: Manifest) -> bool:
     """Return whether an AuthorizationPolicy lets anybody in or keeps anybody out."""
-    return _action(policy) != "AUDIT" and not _is_dry_run(policy)
+    return _action(policy) != "AUDIT" and not policy.is_dry_run
 
 
 def without_effect(envoy: str, scene: Scene) -> Iterator[str]:
     """Yield in words which AuthorizationPolicies at an Envoy decide nothing."""
     for each in scene.policies_for(envoy, "AuthorizationPolicy"):
         if not decides(each):
-            why = "it is a dry run (istio.io/dry-run)" if _is_dry_run(each) else "its action is AUDIT"
+            why = "it is a dry run (istio.io/dry-run)" if each.is_dry_run else "its action is AUDIT"
             yield f"AuthorizationPolicy/{each.name} decides nothing: {why}"
-
-
-def _is_dry_run(manifest: Manifest) -> bool:
-    return manifest.annotations.get("istio.io/dry-run") in _TRUE
 
 
 def _denial(policy: str, record: Record, scene: Scene) -> Cause:

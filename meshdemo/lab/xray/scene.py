@@ -112,7 +112,7 @@ class Scene:
         pod, namespace = self.pod(envoy), self.namespace(envoy)
         gateway = next((each for each in self.cluster.gateways if each.name == envoy), None)
         labels = pod.labels if pod else gateway.labels if gateway else {}
-        refused = {each.policy for each in self.not_in_force if not each.part}
+        refused = {each.policy for each in self.not_in_force if each.needs_istiod}
         chosen = []
         for each in self.policies(*kinds):
             spec = each.document.get("spec") or {}

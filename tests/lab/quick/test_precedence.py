@@ -102,6 +102,17 @@ def test_what_is_never_in_force(tmp_path, policies, expected):
     assert [(each.policy[3], each.part, each.reason) for each in found] == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "is_tried"), [("true", True), ("T", True), ("1", True), ("yes", False), ("0", False)]
+)
+def test_dry_runs(tmp_path, value, is_tried):
+    """An AuthorizationPolicy that is only tried is not in force."""
+    policy = manifest("AuthorizationPolicy", {})
+    policy.document["metadata"]["annotations"] = {"istio.io/dry-run": value}
+    found = find_not_in_force(cluster_of(tmp_path, policy))
+    assert [each.reason for each in found] == ["it is a dry run"] * is_tried
+
+
 def test_whatever_stands_there(tmp_path):
     """Policies that an engine will refuse are no reason to fail."""
     odd = [

@@ -173,6 +173,16 @@ def test_sidecars():
     assert words(policy) == "knows ./*, istio-system/*, REGISTRY_ONLY, for app=web"
 
 
+def test_security():
+    """A policy for callers is told with whom it is for, by labels or as its target, and mutual TLS with each port."""
+    modes = {"selector": {"matchLabels": {"app": "web"}}, "portLevelMtls": {8080: {"mode": "DISABLE"}, 81: {}}}
+    policy = _policy("security.istio.io/v1", "PeerAuthentication", {**modes, "mtls": {"mode": "STRICT"}})
+    assert words(policy) == "STRICT, DISABLE at port 8080, UNSET at port 81, for app=web"
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "api"}
+    policy = _policy("security.istio.io/v1", "AuthorizationPolicy", {"targetRefs": [target, {**target, "name": "b"}]})
+    assert words(policy) == "ALLOW, nothing, for Gateway/api, Gateway/b"
+
+
 CHANGES = {
     "weights": (
         virtual_service(

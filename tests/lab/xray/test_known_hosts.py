@@ -141,3 +141,18 @@ def test_what_passes_through(tmp_path, authority, policies, said):
     hop = Hop(SIDECAR, "outbound", POD, "payments", 200, 1.0)
     notes = notes_of(hop, passed, scene(tmp_path, *policies))
     assert list(notes) == [f"{said}: calls pass through (outboundTrafficPolicy ALLOW_ANY)"]
+
+
+@pytest.mark.parametrize(
+    ("authority", "reason"),
+    [
+        ("cart.shop:81", "the Service cart.shop has no port 81, only 80"),
+        ("cart.shop:80", "no name server knows cart.shop:80"),
+        ("nobody.com:81", "no name server knows nobody.com:81"),
+    ],
+)
+def test_names_that_are_looked_up(tmp_path, authority, reason):
+    """A Service's name that passes through for its port is not one that nobody knows."""
+    details = {"route": "allow_any", "details": "dns_resolution_failure{x}", "authority": authority}
+    failed = record(POD, routes=authority.partition(":")[2], status=503, **details)
+    assert cause_of(failed, scene(tmp_path), None, None).reason == reason
