@@ -16,8 +16,9 @@ from meshdemo.lab.xray.scene import Scene, covers
 
 #: What an Envoy says of a request that a policy denied, with Istio's name of the rule, or `none`.
 DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
+#: What it says of one whose token was refused, with the reason.
+TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
 _POLICY = re.compile(r"ns\[([^\]]*)\]-policy\[([^\]]*)\]-rule\[(\d+)\]")
-_TOKEN = re.compile(r"jwt_authn_access_denied\{(.*)\}")
 # Where a token is looked for unless a rule says where (Envoy, JwtProvider).
 _DEFAULT_HEADER, _DEFAULT_PREFIX, _DEFAULT_PARAMETER = "authorization", "Bearer ", "access_token"
 
@@ -32,7 +33,7 @@ class Cause:
 
 def admission_of(record: Record, scene: Scene) -> Cause:
     """Return who let a request in, or why it was refused; neither where nobody was asked."""
-    denied, token = DENIED.match(record.details), _TOKEN.match(record.details)
+    denied, token = DENIED.match(record.details), TOKEN.match(record.details)
     if denied:
         return _denial(denied[1], record, scene)
     if token:

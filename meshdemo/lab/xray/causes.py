@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.admission import DENIED, Cause, admission_of, https_redirect
+from meshdemo.lab.xray.admission import DENIED, TOKEN, Cause, admission_of, https_redirect
 from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
 from meshdemo.lab.xray.known_hosts import called_by, refusal, service_of
 from meshdemo.lab.xray.naming import Rule
@@ -133,8 +133,9 @@ def _limits(cluster: Resource, policy: DestinationPolicy | None) -> str:
 def try_reason(record: Record, door: Record | None) -> str | None:
     """Return why a try got no answer from an application; `door` is what the sidecar that it reached logged of it."""
     if door is not None and not door.details.startswith(("via_upstream", _CALLER_GONE)):
-        denied = DENIED.match(door.details)
-        return "denied by the pod's sidecar" if denied else door.details.replace("_", " ")
+        if DENIED.match(door.details):
+            return "denied by the pod's sidecar"
+        return "token refused by the pod's sidecar" if TOKEN.match(door.details) else door.details.replace("_", " ")
     if record.tls_failure:
         return f"TLS failed: {record.tls_failure}"
     if record.status is not None:

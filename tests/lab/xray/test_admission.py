@@ -8,6 +8,7 @@ from xray_support import an_object, record, scene_of, workload
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.xray.admission import admission_of, https_redirect, without_effect
 from meshdemo.lab.xray.calls import GATEWAY, SIDECAR, Hop
+from meshdemo.lab.xray.causes import try_reason
 from meshdemo.lab.xray.defaults import notes_of
 
 POD, SELECTOR = "cart-v1-1.shop", {"selector": {"matchLabels": {"app": "cart"}}}
@@ -178,3 +179,12 @@ def test_a_gateway_that_is_not_there(tmp_path, host, is_said):
         f"no rule at this gateway is for {host}/",
         *([reason] if is_said else []),
     ]
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [(NONE, "denied by the pod's sidecar"), ("jwt_authn_access_denied{x}", "token refused by the pod's sidecar")],
+)
+def test_tries_that_were_refused(details, words):
+    """A try that the pod's sidecar refused is told so, and the hop of that one has the reason."""
+    assert try_reason(record("a", is_try=True), inbound(details=details)) == words
