@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -85,6 +85,10 @@ RATE = Number("a number from 0 to 10000, such as 20", 0, 10000)
 PORT = WholeNumber(0, 65535, "a port")
 
 
+# What stands in no URL as it is, and would be dropped or taken for something else on the way.
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
+
+
 class Url(click.ParamType[str]):
     """An absolute http or https URL; with `is_completed` one that begins with its host, too, as in a browser.
 
@@ -111,8 +115,10 @@ class Url(click.ParamType[str]):
                 rule = "does not start with http:// or https://"
             elif is_tcp and (not parts.port or parts.path):
                 rule = "is not tcp://HOST:PORT"
-            elif not parts.hostname or parts.port == 0 or re.search(r"[\x00-\x20\x7f\\]", value):
+            elif not parts.hostname or parts.port == 0 or _NOT_IN_URL.search(re.split("[/?#]", url, maxsplit=3)[2]):
                 rule = "has no valid host and port"
+            elif found := _NOT_IN_URL.search(url):
+                rule = f"has {found[0]!r}, which no URL has: write {quote(found[0])}"
             elif "@" in parts.netloc:
                 rule = "holds a user name or password, which is never sent"
             else:

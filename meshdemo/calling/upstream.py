@@ -71,7 +71,8 @@ class Answer:
 class UpstreamError(Exception):
     """A call that brought no complete answer; `str()` is one line for a person, with the URL that was called.
 
-    `code` is the kind of failure, `status` what a gateway answers then: 504 for a timeout, 508 for a loop, else 502.
+    `url` is that one, after redirects, `code` the kind of failure, `status` what a gateway answers then: 504 for a
+    timeout, 508 for a loop, else 502.
     """
 
     def __init__(self, reason: str, url: str, code: Code) -> None:
@@ -80,6 +81,7 @@ class UpstreamError(Exception):
         shown = shown if len(shown) <= _SHOWN_URL_LENGTH else shown[:_SHOWN_URL_LENGTH] + "..."
         super().__init__(f"{reason} calling {shown}")
         self.code = code
+        self.url = url
         self.status = {Code.TIMEOUT: 504, Code.LOOP: 508}.get(code, 502)
 
 

@@ -14,7 +14,7 @@ import click
 
 from meshdemo import bundled
 from meshdemo.console import terminal
-from meshdemo.errors import StartError
+from meshdemo.errors import StartError, sentence
 from meshdemo.escaping import printable
 from meshdemo.explaining.expectations import Expectation, Verdict, judge
 from meshdemo.explaining.text import format_call
@@ -54,7 +54,7 @@ def command(options: CallOptions, expectations: Sequence[Expectation], *, as_jso
     try:
         call = ask(socket, "POST", "/call", asked, timeout_seconds=_TIMEOUT_SECONDS)
     except LabSocketError as error:
-        raise StartError(f"{error}.") from None
+        raise StartError(sentence(str(error))) from None
     verdicts = judge(expectations, call)
     if as_json:
         shown = {**call, "expectations": [_verdict(each) for each in verdicts]} if expectations else call

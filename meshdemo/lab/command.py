@@ -15,7 +15,7 @@ import click
 
 from meshdemo import bundled
 from meshdemo.console import signals, streams
-from meshdemo.errors import StartError
+from meshdemo.errors import StartError, sentence
 from meshdemo.lab import lab, quick
 from meshdemo.lab.cluster.options import ReadOptions
 from meshdemo.lab.cluster.stand_ins import Behaviour, parse_behaviour
@@ -95,7 +95,7 @@ def _parse_stand_in(text: str) -> tuple[str, Behaviour]:
     try:
         return parse_behaviour(text)
     except ValueError as error:
-        raise click.UsageError(f"--stand-in {text}: {error}.") from None
+        raise click.UsageError(sentence(f"--stand-in {text}: {error}")) from None
 
 
 def choose_engine(*, istiod: bool, allow_code: bool = False) -> Engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from meshdemo.calling.connection import origin_of
 from meshdemo.calling.failures import Code
 from meshdemo.calling.upstream import Answer, Upstream, UpstreamError
 from meshdemo.page.page import PATH
@@ -18,7 +19,11 @@ _PROBE_SECONDS = 1.0
 def find_problem(url: str, outcome: Answer | UpstreamError) -> str | None:
     """Return what is wrong with the first call to `url` and what to do, in sentences; None where it was answered."""
     if isinstance(outcome, UpstreamError):
-        return " ".join(filter(None, [f"{outcome}.", _hint(url, outcome.code)]))
+        redirected = origin_of(outcome.url) != origin_of(url)
+        led = f"{url} redirects there." if redirected else None
+        hint = _hint(outcome.url if redirected else url, outcome.code)
+        hint = None if redirected and outcome.code is Code.REFUSED else hint
+        return " ".join(filter(None, [f"{outcome}.", led, hint]))
     parts = urlsplit(url)
     if parts.path == PATH and outcome.media_type == "text/html" and "meshdemo" in outcome.text:
         return f"{url} is the live page, not an answer. Use {parts.scheme}://{parts.netloc}/ instead."
@@ -38,7 +43,9 @@ def _hint(url: str, code: Code) -> str | None:
             return "Is the server running?"
         return "Is meshdemo up running?" if parts.port else "Is meshdemo up running? Its port is 3030 by default."
     if code is Code.NAME:
-        return "The name of a Service is known only inside its cluster."
+        if _is_of_service(parts.hostname or ""):
+            return "The name of a Service is known only inside its cluster."
+        return "In a lab, --from outside finds gateways by their hosts."
     doubtful = {"https": (Code.TLS,), "http": (Code.CLOSED, Code.RESET, Code.ANSWER)}
     return _hint_at_other_scheme(url) if code in doubtful[parts.scheme] else None
 
@@ -62,6 +69,12 @@ def _speaks_scheme_of(url: str) -> bool:
     except UpstreamError as error:
         return error.code is Code.CERTIFICATE
     return True
+
+
+def _is_of_service(host: str) -> bool:
+    """Tell whether a name may be that of a Service: NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc and so on."""
+    labels = host.split(".")
+    return len(labels) <= 2 or labels[2] == "svc"
 
 
 def _is_loopback(host: str) -> bool:

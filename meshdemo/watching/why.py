@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from meshdemo.calling.connection import ConnectTo
 from meshdemo.console.terminal import Marks, wrap
-from meshdemo.errors import StartError
+from meshdemo.errors import StartError, sentence
 from meshdemo.escaping import printable
 from meshdemo.explaining.text import format_short
 from meshdemo.lab_socket import LabSocketError, ask, find_sockets
@@ -63,7 +63,7 @@ def find_ways(lab: Path, origin: str, url: str) -> tuple[ConnectTo, ...]:
     try:
         answer = ask(lab, "POST", "/ways", {"from": origin, "url": url}, timeout_seconds=_START_SECONDS)
     except LabSocketError as error:
-        raise StartError(f"{error}.") from None
+        raise StartError(sentence(str(error))) from None
     return tuple((host, port, to_host, to_port) for host, port, to_host, to_port in answer["connect_to"])
 
 

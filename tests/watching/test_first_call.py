@@ -54,6 +54,27 @@ def test_unknown_name():
     assert problem.startswith("name not found calling http://webserver.invalid/. The name of a Service is known only")
 
 
+def test_a_public_name(tcp_server):
+    """It is no Service's; what redirects there is named."""
+    problem = problem_at("http://shop.example.invalid/")
+    assert problem == (
+        "name not found calling http://shop.example.invalid/. In a lab, --from outside finds gateways by their hosts."
+    )
+    moved = http_response(b"", "Location: https://shop.example.invalid/", status="301 Moved")
+    url = tcp_server(replying(moved)).url
+    assert problem_at(url) == (
+        f"name not found calling https://shop.example.invalid/. {url} redirects there. "
+        "In a lab, --from outside finds gateways by their hosts."
+    )
+
+
+def test_a_redirect_to_where_nobody_is(tcp_server):
+    """That meshdemo runs is seen by the redirect."""
+    target = f"http://127.0.0.1:{free_port()}/"
+    url = tcp_server(replying(http_response(b"", f"Location: {target}", status="302 Found"))).url
+    assert problem_at(url) == f"connection refused calling {target}. {url} redirects there."
+
+
 def test_https_on_a_port_for_http(tcp_server):
     """A server that answers TLS with HTTP is told by a plain request."""
     url = tcp_server(replying(http_response(b"ok"))).url.replace("http", "https")

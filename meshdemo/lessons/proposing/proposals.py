@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from meshdemo.errors import StartError
+from meshdemo.errors import StartError, sentence
 from meshdemo.explaining.words import Object
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.files.manifest import Manifest
@@ -52,7 +52,7 @@ def propose(manifests: Sequence[Manifest], policies: Iterable[Manifest], cluster
         yield "# no VirtualService, HTTPRoute or AuthorizationPolicy is in it"
     for manifest in known:
         for line in _Search(manifest, cluster, make, random).lines():
-            yield line if line.startswith("#") else f"# {line}."
+            yield line if line.startswith("#") else f"# {sentence(line)}"
 
 
 def format_command(command: Sequence[str], expected: Sequence[str]) -> str:

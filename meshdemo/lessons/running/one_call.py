@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from meshdemo.errors import StartError
+from meshdemo.errors import StartError, sentence
 from meshdemo.explaining.expectations import Expectation, judge, parse_expectation
 from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.running import promises
@@ -44,7 +44,7 @@ def _as_watch(words: Sequence[str]) -> tuple[list[str], list[Expectation]]:
             try:
                 expectations.append(parse_expectation(value))
             except ValueError as error:
-                raise StartError(f"{value!r}: {error}.") from None
+                raise StartError(sentence(f"{value!r}: {error}")) from None
         elif word.startswith("-"):
             raise StartError(f"{name} is for calls in a lab: on a cluster a call is a GET, with headers.")
         else:
