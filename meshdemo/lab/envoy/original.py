@@ -154,7 +154,8 @@ class OriginalDestinations:
         leads_on = any(name in self._originals for each in host.get("routes", ()) for name in _clusters_of_route(each))
         targets = {name: to for (name, number), to in self._names.items() if number == port and name.endswith(suffixes)}
         for target in dict.fromkeys(map(tuple, targets.values())) if suffixes and leads_on else ():
-            domains = [name for name, to in targets.items() if tuple(to) == target and name not in known]
+            own = (name for name, to in targets.items() if tuple(to) == target and name not in known)
+            domains = [name for name in own if _wildcard_of(name, known) in host["domains"]]
             if domains:
                 yield self._virtual_host({**host, "name": f"{host['name']} {domains[0]}", "domains": domains}, port)
         yield self._virtual_host(host, port)
@@ -252,6 +253,11 @@ def _remember_host(port: int) -> Resource:
 
 def _inspects_tls(listener: Resource) -> bool:
     return any(each["name"] == _TLS_INSPECTOR["name"] for each in listener.get("listener_filters", ()))
+
+
+def _wildcard_of(name: str, domains: Set[str]) -> str:
+    """Return the wildcard that stands for a name, of several the longest."""
+    return max((each for each in domains if each[:1] == "*" and name.endswith(each[1:])), key=len, default="")
 
 
 def _clusters_of_route(route: Resource) -> list[str]:

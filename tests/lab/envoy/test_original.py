@@ -169,6 +169,18 @@ def test_services_that_a_sidecar_does_not_know():
     assert domains(nowhere) == []
 
 
+def test_the_longest_wildcard():
+    """A name that several wildcards stand for is led on once, by the longest: Envoy takes no name twice."""
+    anywhere = [{"match": {"prefix": "/"}, "route": {"cluster": "PassthroughCluster"}}]
+    hosts = [
+        {"name": "rest", "domains": ["*"], "routes": anywhere},
+        {"name": "own", "domains": ["web", "*.web"], "routes": anywhere},
+    ]
+    resources = sidecar(listeners=[listener(80, http(80))], routes=[{"name": "80", "virtual_hosts": hosts}])
+    found = local(resources, {("a.web", 80): [("10.0.0.1", 80)], ("b", 80): [("10.0.0.2", 80)]}).routes[0]
+    assert [each["domains"] for each in found["virtual_hosts"]] == [["b"], ["*"], ["a.web"], ["web", "*.web"]]
+
+
 def test_pods_of_a_headless_service():
     """A pod of a headless Service is called by its own name, for HTTP and for TCP."""
     pods = [Pod(f"web-{number}", f"10.244.1.{number}", {"app": "web"}, "web", ()) for number in (1, 2)]
