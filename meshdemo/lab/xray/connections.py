@@ -15,10 +15,11 @@ from meshdemo.lab.files.errors import only_these
 from meshdemo.lab.xray.admission import Cause
 from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
 from meshdemo.lab.xray.causes import cause_of
+from meshdemo.lab.xray.known_hosts import refusal
 from meshdemo.lab.xray.mutual_tls import strict
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Place, Scene, target_of
-from meshdemo.lab.xray.silence import silent_hop
+from meshdemo.lab.xray.silence import passing_hop, silent_hop
 
 # What Envoy says of a request in its details, and of a connection by a flag alone.
 _DETAILS = {"UH": "no_healthy_upstream", "UO": "overflow", "NC": "cluster_not_found"}
@@ -41,6 +42,8 @@ def explain_connection(call: Call, records: Sequence[Record], scene: Scene) -> C
     if origin and not any(each.envoy == origin.name for each in records):
         is_explained = bool(call.body) or any(hop.reason for hop in hops)
         silent = silent_hop(origin, call.url, None, scene, is_failed=not is_explained)
+        if silent is None and records and scene.sidecar_for(origin.name):
+            silent = passing_hop(origin.name, call.url, scene)
         hops[:0] = [dataclasses.replace(silent, milliseconds=call.milliseconds)] if silent else []
     program = _program(call, records, scene)
     version = program[1] if program else None
@@ -80,9 +83,8 @@ def _hop(call: Call, record: Record, scene: Scene, server_name: str | None) -> H
 def _cause(call: Call, record: Record, place: Place | None, scene: Scene) -> Cause:
     """Return why an Envoy closed a connection; nothing where it did not, or where that is not certain."""
     if record.cluster == _BLACK_HOLE:
-        parts, sidecar = urlsplit(call.url), scene.sidecar_for(record.envoy)
-        reason = f"the sidecar has no way to {parts.hostname}:{parts.port} for it, and refuses others (REGISTRY_ONLY)"
-        return Cause(reason, scene.book.rule_of(sidecar) if sidecar else None)
+        parts = urlsplit(call.url)
+        return refusal(record.envoy, parts.hostname or "", parts.port or 0, scene)
     pod = scene.pod(record.envoy)
     if _NO_CHAIN in record.flags and place and pod:
         rule = strict(pod, place.port, scene)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.envoy.original import name_of_original
-from meshdemo.lab.envoy.xds.access_log import OBJECT_TAG, ROUTES_TAG
+from meshdemo.lab.envoy.xds.access_log import CLUSTER_TAG, OBJECT_TAG, ROUTES_TAG
 from meshdemo.lab.envoy.xds.messages import api
 from meshdemo.lab.xray.flags import short_flags
 
@@ -123,7 +123,7 @@ def _read_common(envoy: str, common: Any) -> Record:
         routes=tags.get(ROUTES_TAG, ""),
         route=common.route_name,
         object=tags.get(OBJECT_TAG, ""),
-        cluster=name_of_original(common.upstream_cluster),
+        cluster=name_of_original(common.upstream_cluster or tags.get(CLUSTER_TAG, "")),
         status=None,
         flags=short_flags(common.response_flags),
         details=common.connection_termination_details,

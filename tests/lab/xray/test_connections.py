@@ -155,11 +155,17 @@ def test_an_outsider(seen):
     assert hop.reason is None
 
 
+def test_past_its_sidecar(seen):
+    """A connection that comes to a pod past the caller's sidecar is told with the Sidecar that hides the Service."""
+    first, *_ = explain(seen, connection("mongo-1", IN, PROGRAM, cluster=INBOUND), body=LINE).hops
+    assert (first.pod, first.notes[0]) == ("shop-1", "Sidecar/near does not let the sidecar know mongo")
+
+
 def test_registry_only(seen):
     """A connection to what the sidecar does not know is told with the Sidecar that has it refused."""
     record = connection("shop-1", OUT, "", "UH", cluster="BlackHoleCluster")
     (hop,) = explain(seen, record, host="www.example.com").hops
-    assert hop.reason == "the sidecar has no way to www.example.com:27017 for it, and refuses others (REGISTRY_ONLY)"
+    assert hop.reason == "no ServiceEntry names www.example.com, and Sidecar/near lets calls go to known hosts alone"
     assert hop.decided_by.name == "near"
 
 

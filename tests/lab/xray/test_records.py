@@ -122,6 +122,7 @@ def connection(downstream, upstream_local):
         address.socket_address.address, address.socket_address.port_value = "127.0.0.1", port
     common.connection_termination_details = "rbac_access_denied_matched_policy[none]"
     common.response_flags.no_route_found = True
+    common.custom_tags["cluster"] = "BlackHoleCluster"
     return made
 
 
@@ -129,6 +130,7 @@ def test_a_connection():
     """An entry of a connection has Envoy's reason for its end, and nothing of HTTP."""
     found = read_connection("mongo-0", connection(40001, 40002))
     assert (found.details, found.flags) == ("rbac_access_denied_matched_policy[none]", ("NR",))
+    assert found.cluster == "BlackHoleCluster"
     assert (found.downstream, found.upstream_local, found.status) == ("127.0.0.1:40001", "127.0.0.1:40002", None)
 
 

@@ -11,6 +11,8 @@ from meshdemo.lab.engine import Resource
 CONTROL_PLANE = "meshdemo-control-plane"
 #: The tags of an entry: the object that the route comes from, and the name of the RouteConfiguration.
 OBJECT_TAG, ROUTES_TAG = "object", "routes"
+#: The tag of an entry of a connection: where it was to go, of which Envoy says nothing where it went nowhere.
+CLUSTER_TAG = "cluster"
 #: How often an Envoy sends what it has logged. Each message costs it, and the lab, more than an entry in it.
 FLUSH_SECONDS = 0.1
 _LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
@@ -66,7 +68,7 @@ def with_access_log(value: Any, headers: Iterable[str] = (), *, tries: bool) -> 
         value["access_log"] = [*value.get("access_log", []), _access_log(routes, {*headers, *_token_headers(filters)})]
         value["http_filters"] = [_with_upstream_log(each, routes) if tries else each for each in filters]
     elif str(value.get("@type", "")).endswith(".TcpProxy"):
-        value["access_log"] = [*value.get("access_log", []), _connection_log()]
+        value["access_log"] = [*value.get("access_log", []), _connection_log(value.get("cluster", ""))]
     elif "filter_chains" in value:
         value["access_log"] = [*value.get("access_log", []), {**_connection_log(), "filter": _NO_CHAIN}]
     return value
@@ -129,5 +131,6 @@ def _access_log(routes: str, headers: Iterable[str]) -> Resource:
     }
 
 
-def _connection_log() -> Resource:
-    return {"name": "meshdemo", "typed_config": {"@type": _TCP_LOG, "common_config": _COMMON}}
+def _connection_log(cluster: str = "") -> Resource:
+    tags = [{"tag": CLUSTER_TAG, "literal": {"value": cluster}}] if cluster else []
+    return {"name": "meshdemo", "typed_config": {"@type": _TCP_LOG, "common_config": {**_COMMON, "custom_tags": tags}}}

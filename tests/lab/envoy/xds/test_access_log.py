@@ -47,14 +47,16 @@ def test_headers_with_tokens():
 
 def test_connections():
     """What is only passed on is logged as a connection, and so is one that no filter chain of a listener is for."""
-    proxy = {"@type": "type.googleapis.com/x.TcpProxy"}
+    proxy = {"@type": "type.googleapis.com/x.TcpProxy", "cluster": "BlackHoleCluster"}
     listener = {"filter_chains": [{"filters": [{"typed_config": proxy}]}], "access_log": [{"name": "a"}]}
     found = with_access_log(listener, tries=False)
     first, log = found["access_log"]
     assert first == {"name": "a"}
     assert log["filter"] == {"response_flag_filter": {"flags": ["NR"]}}
     (of_proxy,) = found["filter_chains"][0]["filters"][0]["typed_config"]["access_log"]
-    assert of_proxy["typed_config"] == log["typed_config"]
+    (tag,) = of_proxy["typed_config"]["common_config"]["custom_tags"]
+    assert tag == {"tag": "cluster", "literal": {"value": "BlackHoleCluster"}}
+    assert log["typed_config"]["common_config"]["custom_tags"] == []
     assert of_proxy["typed_config"]["@type"].endswith(".TcpGrpcAccessLogConfig")
     assert "filter" not in of_proxy
 
