@@ -56,7 +56,7 @@ def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
         why = why_unknown(record.envoy, called, port, scene).reason
         is_known = service_of(called, scene.namespace(record.envoy), scene) is not None
         said = why if why and is_known else f"{record.authority} is no host of the mesh"
-        yield f"{said}: calls pass through (outboundTrafficPolicy ALLOW_ANY)"
+        yield f"{'' if said == hop.reason else f'{said}: '}calls pass through (outboundTrafficPolicy ALLOW_ANY)"
         return
     host = hop.destination.host if hop.destination else record.authority
     yield f"no VirtualService or HTTPRoute is for {short_host(host)}: any ready pod of it, by Istio's default"

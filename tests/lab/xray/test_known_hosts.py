@@ -1,5 +1,7 @@
 """Which hosts a sidecar knows, and which Sidecar has it refuse calls to others."""
 
+import dataclasses
+
 import pytest
 from xray_support import an_object, record, scene_of, workload
 
@@ -141,6 +143,9 @@ def test_what_passes_through(tmp_path, authority, policies, said):
     hop = Hop(SIDECAR, "outbound", POD, "payments", 200, 1.0)
     notes = notes_of(hop, passed, scene(tmp_path, *policies))
     assert list(notes) == [f"{said}: calls pass through (outboundTrafficPolicy ALLOW_ANY)"]
+    failed = dataclasses.replace(hop, reason=said)
+    (note,) = notes_of(failed, passed, scene(tmp_path, *policies))
+    assert note == "calls pass through (outboundTrafficPolicy ALLOW_ANY)"
 
 
 @pytest.mark.parametrize(
