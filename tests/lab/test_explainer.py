@@ -256,6 +256,20 @@ def test_no_rule(explain):
     assert "VirtualService/webserver is for calls to proxy, not to webserver" in sidecar(explain(others))["notes"]
 
 
+def test_rules_for_other_callers(explain):
+    """A rule for other callers alone stands among those before the one that matched, which says whom it is for."""
+    others, own = {"sourceLabels": {"app": "batch"}}, {"sourceLabels": {"app": "proxy"}}
+    missed = {"match": [{"uri": {"prefix": "/only"}}], **TO}
+    hop = sidecar(explain(virtual_service(missed, {"match": [others], **TO}, {"match": [own], **TO})))
+    because = "it is for callers with app=batch alone, and proxy-1 has app=proxy"
+    expected = [(0, "path / does not begin with /only"), (1, because)]
+    assert [(each["rule"]["rule"], each["because"]) for each in hop["passed_over"]] == expected
+    assert (hop["rule"]["rule"], hop["matched"]) == (2, "the caller has app=proxy")
+    hop = sidecar(explain(virtual_service(missed, {"match": [others], **TO})))
+    assert [(each["rule"]["rule"], each["because"]) for each in hop["passed_over"]] == expected
+    assert (hop["reason"], hop["notes"]) == ("no route: no rule of the policies fits the call", [])
+
+
 def test_a_rule_behind_a_catch_all(explain):
     """A rule that no call can reach is told with why."""
     notes = sidecar(explain(virtual_service(TO, {"match": [{"uri": {"prefix": "/v2"}}], **TO}), "/v2"))["notes"]

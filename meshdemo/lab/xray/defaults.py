@@ -12,10 +12,13 @@ from meshdemo.lab.xray.causes import BLOCK_ALL
 from meshdemo.lab.xray.known_hosts import called_by, service_of, why_unknown
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, covers, full_host, short_host
+from meshdemo.lab.xray.scene import Scene, covers, short_host
+from meshdemo.lab.xray.virtual_services import caller_of, is_for_host, why_not_for
 
 # The routes for hosts that nobody knows (Istio, pilot/pkg/networking/util, BuildPassthroughRoute).
 _ALLOW_ANY = "allow_any"
+# The route to a host that no rule is for (Istio, pilot/pkg/networking/core/route, BuildDefaultHTTPOutboundRoute).
+_DEFAULT = "default"
 _ANY = ("InboundPassthroughCluster", "PassthroughCluster")
 
 
@@ -58,16 +61,13 @@ def _without_rule(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
         said = why if why and is_known else f"{record.authority} is no host of the mesh"
         yield f"{'' if said == hop.reason else f'{said}: '}calls pass through (outboundTrafficPolicy ALLOW_ANY)"
         return
-    host = hop.destination.host if hop.destination else record.authority
-    yield f"no VirtualService or HTTPRoute is for {short_host(host)}: any ready pod of it, by Istio's default"
-    for each in scene.policies("VirtualService"):
-        spec = each.document.get("spec") or {}
-        hosts = [str(name) for name in spec.get("hosts") or []]
-        gateways = spec.get("gateways") or ["mesh"]
-        if "mesh" not in gateways:
-            yield f"VirtualService/{each.name} is for gateways alone: its gateways do not name mesh"
-        elif hosts and not any(full_host(name, each.namespace) == host for name in hosts):
-            yield f"VirtualService/{each.name} is for calls to {', '.join(hosts)}, not to {short_host(host)}"
+    caller = caller_of(record, scene)
+    if caller is None or hop.destination is None or record.route != _DEFAULT:
+        return
+    host, virtual_services = hop.destination.host, scene.policies("VirtualService")
+    known = " that counts here" if any(is_for_host(each, host) for each in virtual_services) else ""
+    yield f"no VirtualService or HTTPRoute{known} is for {short_host(host)}: any ready pod of it, by Istio's default"
+    yield from filter(None, (why_not_for(each, host, caller, scene) for each in virtual_services))
 
 
 def _lost(authority: str, scene: Scene) -> Iterator[str]:

@@ -9,10 +9,11 @@ from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.calls import Destination, PassedOver, Retries
 from meshdemo.lab.xray.causes import clusters_of
 from meshdemo.lab.xray.destinations import policy_for
-from meshdemo.lab.xray.matching.evaluation import Request, evaluate
+from meshdemo.lab.xray.matching.evaluation import EVERY_REQUEST, Request, evaluate
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, target_of
+from meshdemo.lab.xray.virtual_services import caller_of, callers_of, left_out
 
 
 class Route:
@@ -53,11 +54,15 @@ class Route:
         self._action = (self.route or {}).get("route") or {}
         self.destination = _destination(record, self._action, scene)
         if evaluation and (is_agreed or (evaluation.route is None and record.details == "route_not_found")):
-            self.matched = evaluation.met or None
+            caller = caller_of(record, scene)
+            self.matched = _matched(evaluation.met, callers_of(self.rule, scene) if self.rule else [])
             passed = zip(routes, evaluation.passed_over, strict=False)
             book = scene.book
             found = ((book.find(each.get("name", ""), "", domains, each["match"]), why) for each, why in passed)
-            self.passed_over = tuple(PassedOver(rule, why) for rule, why in found if rule)
+            seen = [PassedOver(rule, why) for rule, why in found if rule]
+            rule = self.rule or (seen[-1].rule if seen else None)
+            others = left_out(rule, caller, scene, is_met=self.rule is not None) if rule and caller else []
+            self.passed_over = tuple(_in_order(seen, others))
 
     @property
     def retries(self) -> Retries | None:
@@ -76,6 +81,19 @@ class Route:
     def timeout_seconds(self) -> float | None:
         """Return how long all tries together may take; None for as long as they want."""
         return _seconds(self._action.get("timeout")) or None
+
+
+def _matched(met: str, callers: list[str]) -> str | None:
+    """Return what a route asked for, of the request and of the caller, whom Envoy does not ask about."""
+    return ", ".join([*([] if met == EVERY_REQUEST else [met]), *callers]) if callers else met or None
+
+
+def _in_order(seen: list[PassedOver], others: list[PassedOver]) -> list[PassedOver]:
+    """Return the rules before one in the order of their object; where they are of several, in that of Envoy."""
+    both = [*seen, *others]
+    if len({(each.rule.kind, each.rule.namespace, each.rule.name) for each in both}) > 1:
+        return both
+    return sorted(both, key=lambda each: (each.rule.rule or 0, each.rule.match or 0)) if others else both
 
 
 def find_by_name(configuration: Resource, record: Record) -> tuple[Resource | None, Resource | None]:

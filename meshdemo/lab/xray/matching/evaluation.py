@@ -15,6 +15,8 @@ from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.matching.conditions import Facts, UnknownError
 from meshdemo.lab.xray.matching.paths import UnknownPathError, normalize
 
+#: What is said to be met where a route asks for nothing.
+EVERY_REQUEST = "it takes every request"
 #: Headers whose values nobody is told.
 SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 # What decides about routes beside conditions, and is not evaluated.
@@ -89,7 +91,7 @@ def _evaluate(routes: Resource, request: Request, manager: Resource, secret: fro
         else:
             if request.is_logged and facts.asked & set(_changed([routes, host, route])):
                 return None
-            said = ", ".join(words for words in met if words) or "it takes every request"
+            said = ", ".join(words for words in met if words) or EVERY_REQUEST
             return Evaluation(host["name"], number, tuple(passed_over), said)
     return Evaluation(host["name"], None, tuple(passed_over))
 
