@@ -186,11 +186,14 @@ class BoundedAdapter(HTTPAdapter):
     """Requests' own adapter with the connections above, and one TLS context, since each new one loads every CA.
 
     The first of `connect_to` that fits says where a connection goes. Pools are still by the origin of the URL, so that
-    two hosts that end at one endpoint share no connection.
+    two hosts that end at one endpoint share no connection. Without `checks_certificates` any certificate will do.
     """
 
-    def __init__(self, *, connect_to: Sequence[ConnectTo] = (), **options: Any) -> None:
+    def __init__(
+        self, *, connect_to: Sequence[ConnectTo] = (), checks_certificates: bool = True, **options: Any
+    ) -> None:
         self._connect_to = tuple(connect_to)
+        self._checks_certificates = checks_certificates
         super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -203,11 +206,17 @@ class BoundedAdapter(HTTPAdapter):
 
     @cached_property
     def _tls_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+        context = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+        if not self._checks_certificates:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, options | ({"ssl_context": self._tls_context} if host["scheme"] == "https" else {})
+        if host["scheme"] != "https":
+            return host, options
+        kept = options if self._checks_certificates else {**options, "cert_reqs": "CERT_NONE"}
+        return host, {**kept, "ssl_context": self._tls_context}
 
     def request_url(self, *_: Any) -> str:
         """Return what urllib3 may rewrite as it likes: the connection sends the target that TARGET carries."""

@@ -98,7 +98,8 @@ class Upstream:
     `url` is an absolute http or https URL. `timeout_seconds` bounds one call: name resolution, connecting,
     redirects and the body. With `keep_alive` connections are used again; without, each call opens its own, since a
     Kubernetes Service balances connections and a kept one would always reach the same pod. `connect_to` leads
-    connections elsewhere, on redirects, too. May be called from any number of threads.
+    connections elsewhere, on redirects, too. Without `checks_certificates` any certificate will do. May be called from
+    any number of threads.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Upstream:
         timeout_seconds: float = 30.0,
         keep_alive: bool = False,
         connect_to: Sequence[ConnectTo] = (),
+        checks_certificates: bool = True,
     ) -> None:
         parts = urlsplit(url)
         self._base = origin_of(url)
@@ -117,7 +119,9 @@ class Upstream:
         self._keep_alive = keep_alive
         self._session = _Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = BoundedAdapter(pool_maxsize=256, connect_to=connect_to)
+        adapter = BoundedAdapter(pool_maxsize=256, connect_to=connect_to, checks_certificates=checks_certificates)
+        if not checks_certificates:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 

@@ -55,7 +55,7 @@ class Ways:
             case {"from": str(name), "url": str(url)}:
                 pod = self.caller(name)
                 if pod is None:
-                    return {"pod": None, "connect_to": list(self._ways_to_gateways())}
+                    return {"pod": None, "connect_to": list(self._ways_to_gateways(host_and_port(url)[0]))}
                 if missing := self.missing_port(pod, *host_and_port(url)):
                     raise DoorError(409, missing)
                 return {"pod": pod.pod.name, "connect_to": self._ways_of(pod)}
@@ -81,15 +81,13 @@ class Ways:
                     if each.is_ready and to and host not in services:
                         yield [host, number, HOST, to]
 
-    def _ways_to_gateways(self) -> Iterator[list[str | int]]:
-        """Yield the ways to gateways from outside: by the names of their hosts, and then by any name at their ports."""
+    def _ways_to_gateways(self, host: str) -> Iterator[list[str | int]]:
+        """Yield the ways from outside to the gateways that have a host, and for others, to which calls may redirect."""
         found = self._lab.outside.gateway_ports(self._lab.state)
-        for each in found:
-            for host in each.hosts:
-                if "*" not in host:
-                    yield [host, each.number, HOST, each.port]
-        for each in found:
-            yield ["", each.number, HOST, each.port]
+        for number in dict.fromkeys(each.number for each in found):
+            for name in (host, ""):
+                if to := None if is_here(name) else find_gateway_port(found, name, number):
+                    yield [name, number, HOST, to.port]
 
     def where(self, pod: RunningPod | None, host: str, port: int) -> tuple[str, int]:
         """Return where the program of a pod connects for a host and port, or who calls from outside."""

@@ -81,9 +81,10 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
     """
     lab: Path | None = None
     connect_to: tuple[ConnectTo, ...] = ()
+    checks_certificates = True
     if options.origin:
         lab = find_lab(options.lab_port)
-        connect_to = why.find_ways(lab, options.origin, options.url)
+        connect_to, checks_certificates = why.find_ways(lab, options.origin, options.url)
     elif not any(name.lower() == REQUEST_ID for name, _ in options.headers):
         lab = why.require_lab(options.url) if options.explains else why.find_lab(options.url)
     upstream = Upstream(
@@ -91,6 +92,7 @@ def run(options: WatchOptions, expectations: Sequence[Expectation] = (), display
         timeout_seconds=options.timeout_seconds,
         keep_alive=options.keep_alive,
         connect_to=connect_to,
+        checks_certificates=checks_certificates,
     )
     headers = dict(urllib3.HTTPHeaderDict(options.headers))  # one that is repeated is a list (RFC 9110, 5.3)
     watch = Watch(

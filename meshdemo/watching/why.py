@@ -58,13 +58,17 @@ def require_lab(url: str) -> Path:
     return path
 
 
-def find_ways(lab: Path, origin: str, url: str) -> tuple[ConnectTo, ...]:
-    """Return where the program of a pod or workload connects that calls a URL; raise StartError where it cannot."""
+def find_ways(lab: Path, origin: str, url: str) -> tuple[tuple[ConnectTo, ...], bool]:
+    """Return where the program of a pod or workload connects that calls a URL; raise StartError where it cannot.
+
+    Beside that, whether it is a pod: who calls from outside comes to gateways, with certificates that the files made.
+    """
     try:
         answer = ask(lab, "POST", "/ways", {"from": origin, "url": url}, timeout_seconds=_START_SECONDS)
     except LabSocketError as error:
         raise StartError(sentence(str(error))) from None
-    return tuple((host, port, to_host, to_port) for host, port, to_host, to_port in answer["connect_to"])
+    ways = tuple((host, port, to_host, to_port) for host, port, to_host, to_port in answer["connect_to"])
+    return ways, answer["pod"] is not None
 
 
 def settle(tally: Tally, lab: Path) -> None:

@@ -755,6 +755,13 @@ def test_tls_certificate_that_nobody_signed(tcp_server):
     assert failure(url)[0] == f"TLS problem (self-signed certificate) calling {url}/"
 
 
+def test_tls_with_any_certificate(tcp_server):
+    """Without the check of certificates any will do, whatever name it has."""
+    backend = tcp_server(tls(replying(http_response(b"secret"))))
+    rules = [("", 443, "127.0.0.1", backend.port)]
+    assert call("https://other.example", connect_to=rules, checks_certificates=False).text == "secret"
+
+
 def test_tls_to_a_server_without(tcp_server):
     """A plain server where TLS is expected is a TLS problem."""
 

@@ -118,15 +118,14 @@ def test_hosts_of_gateways(host, port, expected):
 
 def test_calls_from_outside():
     """`outside` is who calls from no pod, with the ways to gateways, unless a pod is called so."""
-    assert outside().of({"from": "outside", "url": "http://shop.example.com/"}) == {
+    asked = {"from": "outside", "url": "https://a.example.com/"}
+    assert outside().of(asked) == {
         "pod": None,
         "connect_to": [
-            ["shop.example.com", 80, "127.0.0.1", 8080],
-            ["shop.example.com", 443, "127.0.0.1", 8443],
-            ["other.example.com", 443, "127.0.0.1", 8444],
+            ["a.example.com", 80, "127.0.0.1", 8080],
             ["", 80, "127.0.0.1", 8080],
+            ["a.example.com", 443, "127.0.0.1", 8444],
             ["", 443, "127.0.0.1", 8443],
-            ["", 443, "127.0.0.1", 8444],
         ],
     }
     pod = SimpleNamespace(pod=SimpleNamespace(name="outside", workload="outside", namespace="default"), is_ready=True)
