@@ -130,7 +130,9 @@ class ClusterStage:
     def why_not_judged(self, command: Command) -> str | None:
         words = command.pipeline[-1]
         if any(word.partition("=")[0] == "--from" for word in words):
-            return "only in a lab anything calls from a pod"
+            return "only in a lab --from says where a call comes from"
+        if any(word.startswith("tcp:") for word in words):
+            return "only in a lab tcp:// is called"
         ports = ports_of(words)
         if others := sorted(ports - {_FRONT}):
             return f"127.0.0.1:{others[0]} is not forwarded: only 127.0.0.1:{_FRONT} is, to the Service proxy"

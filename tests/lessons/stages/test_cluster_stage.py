@@ -431,6 +431,7 @@ def test_a_policy_is_checked(cluster, tmp_path):
         f"  {call} --expect status=200 --expect tries=1",
         "  meshdemo watch --from proxy http://webserver/ --expect hello=100",
         "  meshdemo call http://127.0.0.1:8080/ --expect status=200",
+        "  meshdemo call tcp://mongo:27017 --expect status=none",
     ]
     done, lines = cluster.check(commands, "--junit", str(junit))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -442,12 +443,14 @@ def test_a_policy_is_checked(cluster, tmp_path):
         f"   {call} --expect status=200 --expect tries=1",
         "   - policy.yaml:2: tries=1: not judged: only a lab explains a call",
         "   meshdemo watch --from proxy http://webserver/ --expect hello=100",
-        "   - policy.yaml:3: not judged: only in a lab anything calls from a pod",
+        "   - policy.yaml:3: not judged: only in a lab --from says where a call comes from",
         "   meshdemo call http://127.0.0.1:8080/ --expect status=200",
         "   - policy.yaml:4: not judged: 127.0.0.1:8080 is not forwarded: only 127.0.0.1:3030 is, to the Service proxy",
+        "   meshdemo call tcp://mongo:27017 --expect status=none",
+        "   - policy.yaml:5: not judged: only in a lab tcp:// is called",
     ]
-    assert lines[-1].startswith("2 passed, 3 not judged in ")
-    assert junit.read_text().count("<skipped message=") == 3
+    assert lines[-1].startswith("2 passed, 4 not judged in ")
+    assert junit.read_text().count("<skipped message=") == 4
     assert [call.split()[0] for call in cluster.calls()] == ["apply", "port-forward", "ended:", "delete"]
     assert cluster.lines("objects") == ["service/proxy"]
 
