@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -55,12 +56,8 @@ class Explainer:
 
     def seen(self, request_id: str) -> Call:
         """Return a call that came through, explained; raise DoorError for one that did not, or long ago."""
-        records = self._lab.records.wait(
-            request_id,
-            lambda found: any(not each.is_try for each in found),  # a try may be logged before its request
-            settle_seconds=0,
-            seconds=_COMPLETE_SECONDS,
-        )
+        # A try may be logged before its request.
+        records = self._records_of(request_id, lambda found: any(not each.is_try for each in found), _COMPLETE_SECONDS)
         requests = sorted((each for each in records if not each.is_try), key=lambda each: each.started)
         if not requests:
             raise DoorError(404, f"no Envoy here has logged a call with the x-request-id {request_id}")
@@ -77,20 +74,26 @@ class Explainer:
         """
         if not isinstance(request_ids, list) or not all(isinstance(each, str) for each in request_ids):
             raise DoorError(400, "flags are asked for by a list of x-request-ids")
-        scene, found = self._scene(), {}
-        deadline = time.monotonic() + _CERTAIN_SECONDS
+        scene, found, begun = self._scene(), {}, time.monotonic()
         for request_id in request_ids[:_MOST_FLAGS]:
-            records = self._lab.records.wait(
-                request_id,
-                lambda records: not records or is_complete(records, scene),
-                settle_seconds=0,
-                seconds=deadline - time.monotonic(),
+            # What was called just now, or came to a pod and is not yet known to have left another, may still be logged.
+            records = self._records_of(
+                request_id, lambda records: any(map(_is_sent, records)), begun + SETTLE_SECONDS - time.monotonic()
             )
+            if records:
+                records = self._records_of(
+                    request_id,
+                    lambda records: is_complete(records, scene),
+                    begun + _CERTAIN_SECONDS - time.monotonic(),
+                )
             if is_complete(records, scene):
                 call = join(Call(request_id, "GET", "http://elsewhere/", None, None, 0.0), records, scene)
                 hop = next((hop for hop in call.hops if hop.reason), None)
                 found[request_id] = _flag_of(hop) if hop else None
         return found
+
+    def _records_of(self, request_id: str, is_enough: Callable[[list[Record]], bool], seconds: float) -> list[Record]:
+        return self._lab.records.wait(request_id, is_enough, settle_seconds=0, seconds=seconds)
 
     def _explained(self, call: Call) -> Call:
         scene = self._scene()
@@ -139,6 +142,11 @@ class Explainer:
         }
         secret = _secret_headers(state.cluster.pods)
         return Scene(state.cluster, state.configuration, places, entrances, not_in_force, secret)
+
+
+def _is_sent(record: Record) -> bool:
+    """Return whether it is of a request that left a pod, or came through a gateway."""
+    return not record.is_try and not record.is_inbound
 
 
 def _read_ids(body: Any) -> list[str]:
