@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from meshdemo.lab.cluster.model import LOCALITY_LABELS
+from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import decides, without_effect
 from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.causes import BLOCK_ALL
 from meshdemo.lab.xray.known_hosts import called_by, service_of, why_unknown
-from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
 from meshdemo.lab.xray.scene import Scene, covers, short_host
+from meshdemo.lab.xray.traffic_policies import notes_of_traffic
 from meshdemo.lab.xray.virtual_services import caller_of, is_for_host, why_not_for
 
 # The routes for hosts that nobody knows (Istio, pilot/pkg/networking/util, BuildPassthroughRoute).
@@ -22,7 +21,7 @@ _DEFAULT = "default"
 _ANY = ("InboundPassthroughCluster", "PassthroughCluster")
 
 
-def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
+def notes_of(hop: Hop, record: Record, scene: Scene, route: Resource | None = None) -> Iterator[str]:
     """Yield in words what holds by default on a hop, and what of the policies is of no effect."""
     if hop.direction != "outbound":
         yield from without_effect(hop.pod, scene)
@@ -33,8 +32,7 @@ def notes_of(hop: Hop, record: Record, scene: Scene) -> Iterator[str]:
         yield from _without_rule(hop, record, scene)
     else:
         yield from _behind(hop, scene)
-    if hop.destination and hop.destination.policy:
-        yield from _of_policy(hop, hop.destination.policy, hop.destination.subset, scene)
+    yield from notes_of_traffic(hop, record, route, scene)
     yield from _of_retries(hop)
 
 
@@ -88,32 +86,6 @@ def _behind(hop: Hop, scene: Scene) -> Iterator[str]:
         _, kind, namespace, name = each.policy
         if (kind, namespace, name) == (hop.rule.kind, hop.rule.namespace, hop.rule.name) and each.part:
             yield f"{each.part} is never reached: {each.reason}"
-
-
-def _of_policy(hop: Hop, policy: Rule, subset: str | None, scene: Scene) -> Iterator[str]:
-    """Yield what a DestinationRule says of how its destination is called."""
-    spec = scene.document(policy)
-    subsets: list[dict[str, Any]] = spec.get("subsets") or []
-    own = next((each for each in subsets if each.get("name") == subset), {})
-    traffic = {**(spec.get("trafficPolicy") or {}), **(own.get("trafficPolicy") or {})}
-    balancing = traffic.get("loadBalancer") or {}
-    by = balancing.get("consistentHash")
-    if isinstance(by, dict) and by:
-        name, value = next(iter(by.items()))
-        what = value.get("name", name) if isinstance(value, dict) else value if isinstance(value, str) else name
-        yield f"calls with the same {what} go to the same pod (consistentHash.{name})"
-    if balancing.get("simple"):
-        yield f"load balancing is {balancing['simple']}"
-    outliers, locality = traffic.get("outlierDetection"), balancing.get("localityLbSetting")
-    pod = scene.pod(hop.pod)
-    if outliers and pod and LOCALITY_LABELS & pod.labels.keys() and (locality or {}).get("enabled") is not False:
-        yield f"pods near {hop.pod} come first, {'by localityLbSetting' if locality else 'by default'}"
-    if outliers:
-        errors = outliers.get("consecutive5xxErrors") or outliers.get("consecutiveGatewayErrors") or 5
-        yield f"a pod that fails {errors} times in a row gets no calls for a while (outlierDetection)"
-    mode = (traffic.get("tls") or {}).get("mode")
-    if mode:
-        yield f"the sidecar speaks TLS with it, {mode}"
 
 
 def _of_retries(hop: Hop) -> Iterator[str]:

@@ -41,11 +41,26 @@ class DestinationPolicy:
 
     def traffic(self, target: Target) -> dict[str, Any]:
         """Return the trafficPolicy that holds for a destination (networking/util, MergeSubsetTrafficPolicy)."""
-        policies = (_spec(part).get("trafficPolicy") for part in self.parts)
-        host, _ = _at_port(next(filter(None, policies), {}), target.port)
-        own = self.subsets().get(target.subset or "", {}).get("trafficPolicy") or {}
+        own, of_host = self._policies(target)
+        host, _ = _at_port(of_host, target.port)
         subset, is_of_port = _at_port(own, target.port)
         return subset if is_of_port else {**host, **subset}
+
+    def tls_mode(self, target: Target) -> str | None:
+        """Return how a destination is called, None where no object says so.
+
+        DISABLE holds for endpoints even where the settings of a port say nothing of TLS (Istio, mtlsChecker).
+        """
+        levels = [level for each in self._policies(target) for level in (_at_port(each, target.port)[0], each)]
+        modes = [tls.get("mode", "DISABLE") for level in levels if (tls := level.get("tls")) is not None]
+        said = self.traffic(target).get("tls")
+        return modes[0] if said is not None or modes[:1] == ["DISABLE"] else None
+
+    def _policies(self, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the trafficPolicy of a destination's subset and that of its host, as they stand."""
+        policies = (_spec(part).get("trafficPolicy") for part in self.parts)
+        own = self.subsets().get(target.subset or "", {}).get("trafficPolicy") or {}
+        return own, next(filter(None, policies), {})
 
 
 def policy_for(scene: Scene, envoy: str, target: Target) -> DestinationPolicy | None:

@@ -142,7 +142,7 @@ class _Joined:
             identity=record.peer_identity or None,
             decided_by=cause.decided_by,
         )
-        return dataclasses.replace(hop, notes=tuple(notes_of(hop, record, scene)))
+        return dataclasses.replace(hop, notes=tuple(notes_of(hop, record, scene, found.route)))
 
     def _try(self, record: Record) -> Try:
         door = self._doors.get((record.upstream_local, record.upstream))

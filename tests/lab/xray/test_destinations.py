@@ -129,3 +129,24 @@ def test_nobody_behind():
     assert why_nobody(target("v1"), policy, seen).startswith("no pod of webserver in subset v1 takes calls: none is")
     assert why_nobody(Target("x.org", 80, None), None, seen) == "nothing takes calls for x.org"
     assert why_nobody(None, None, seen) == "nobody takes calls there"
+
+
+@pytest.mark.parametrize(
+    ("port", "subset", "host", "mode"),
+    [
+        (80, None, "SIMPLE", "SIMPLE"),
+        (80, "v1", "SIMPLE", "MUTUAL"),
+        (81, None, "SIMPLE", None),
+        (81, None, "DISABLE", "DISABLE"),
+        (81, "v2", "DISABLE", "DISABLE"),
+        (82, None, "DISABLE", "ISTIO_MUTUAL"),
+    ],
+)
+def test_the_mode_of_tls(port, subset, host, mode):
+    """The settings of a port say how it is called; without a word of TLS in them, DISABLE still holds."""
+    ports = [{"port": {"number": 81}}, {"port": {"number": 82}, "tls": {"mode": "ISTIO_MUTUAL"}}]
+    subsets = [{**V1, "trafficPolicy": {"tls": {"mode": "MUTUAL"}}}, V2]
+    policy = {"tls": {"mode": host}, "portLevelSettings": ports}
+    rule = destination_rule("one", trafficPolicy=policy, subsets=subsets)
+    seen = scene(rule, owner=rule)
+    assert policy_for(seen, "proxy-1", target()).tls_mode(target(subset, port)) == mode
