@@ -8,9 +8,11 @@ from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import decides, without_effect
 from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.causes import BLOCK_ALL
+from meshdemo.lab.xray.destinations import why_missing
 from meshdemo.lab.xray.known_hosts import called_by, service_of, why_unknown
+from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, covers, short_host
+from meshdemo.lab.xray.scene import Scene, covers, short_host, target_of
 from meshdemo.lab.xray.traffic_policies import notes_of_traffic
 from meshdemo.lab.xray.virtual_services import caller_of, is_for_host, why_not_for
 
@@ -18,6 +20,7 @@ from meshdemo.lab.xray.virtual_services import caller_of, is_for_host, why_not_f
 _ALLOW_ANY = "allow_any"
 # The route to a host that no rule is for (Istio, pilot/pkg/networking/core/route, BuildDefaultHTTPOutboundRoute).
 _DEFAULT = "default"
+_FAULT = "envoy.filters.http.fault"
 _ANY = ("InboundPassthroughCluster", "PassthroughCluster")
 
 
@@ -32,6 +35,8 @@ def notes_of(hop: Hop, record: Record, scene: Scene, route: Resource | None = No
         yield from _without_rule(hop, record, scene)
     else:
         yield from _behind(hop, scene)
+        yield from _of_faults(hop.rule, route or {}, scene)
+        yield from _of_mirrors(record.envoy, route or {}, scene)
     yield from notes_of_traffic(hop, record, route, scene)
     yield from _of_retries(hop)
 
@@ -86,6 +91,25 @@ def _behind(hop: Hop, scene: Scene) -> Iterator[str]:
         _, kind, namespace, name = each.policy
         if (kind, namespace, name) == (hop.rule.kind, hop.rule.namespace, hop.rule.name) and each.part:
             yield f"{each.part} is never reached: {each.reason}"
+
+
+def _of_faults(rule: Rule, route: Resource, scene: Scene) -> Iterator[str]:
+    """Yield the faults that no call gets: without a percentage Istio takes 0 (TranslateFault)."""
+    fault = (route.get("typed_per_filter_config") or {}).get(_FAULT) or {}
+    written = scene.document(rule).get("fault") or {}
+    for kind in ("delay", "abort"):
+        if kind in fault and not (fault[kind].get("percentage") or {}).get("numerator"):
+            said = written.get(kind) or {}
+            why = "its percentage is 0" if {"percentage", "percent"} & said.keys() else "it says no percentage"
+            yield f"fault.{kind} is for no call: {why}"
+
+
+def _of_mirrors(envoy: str, route: Resource, scene: Scene) -> Iterator[str]:
+    """Yield the copies that are not made, since there is no cluster to send them to."""
+    for each in (route.get("route") or {}).get("request_mirror_policies") or []:
+        target = target_of(each.get("cluster", ""))
+        if target and scene.cluster_of(envoy, each["cluster"]) is None:
+            yield f"no copy is made, since there is no cluster for it: {why_missing(target, envoy, scene)}"
 
 
 def _of_retries(hop: Hop) -> Iterator[str]:
