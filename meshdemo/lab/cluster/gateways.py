@@ -14,6 +14,8 @@ from meshdemo.lab.files.kinds import ISTIO, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
 
 _MOST_GATEWAYS = 10
+# What the names of an installation's gateways begin with, and their label `app`.
+_PREFIX = "istio-"
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,12 @@ def _homes(manifest: Manifest, installed: Sequence[Installed]) -> Iterator[tuple
     for each in found:
         template = each.workload.template
         yield _Home(each.service, each.workload.namespace, template.service_account), dict(template.labels)
-    if not found and (kind := selector.get("istio")):
-        yield _Home(f"istio-{kind}", SYSTEM, f"istio-{kind}-service-account"), selector
+    app = selector.get("app", "")
+    kind = selector.get("istio") or (app.removeprefix(_PREFIX) if app.startswith(_PREFIX) else "")
+    if not found and kind:
+        # Both labels are there, whichever a Gateway or a policy selects (Istio, the charts gateway and istio-ingress).
+        labels = {"app": f"{_PREFIX}{kind}", "istio": kind, **selector}
+        yield _Home(f"{_PREFIX}{kind}", SYSTEM, f"{_PREFIX}{kind}-service-account"), labels
     elif not found:
         name = "-".join(selector.values()) or manifest.name
         yield _Home(name, SYSTEM, name), selector

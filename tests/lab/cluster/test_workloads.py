@@ -288,6 +288,15 @@ def test_gateways():
     assert len({each.address for each in found}) == 3
 
 
+def test_labels_of_an_installation():
+    """An installed gateway has both labels that charts give it, whichever of them is selected."""
+    asking = [gateway("a", {"istio": "ingressgateway"}, 80), gateway("b", {"app": "istio-ingressgateway"}, 81)]
+    for chosen in (asking, asking[:1], asking[1:]):
+        (found,) = read(*chosen).gateways
+        assert (found.name, found.namespace) == ("istio-ingressgateway", "istio-system")
+        assert found.labels == {"istio": "ingressgateway", "app": "istio-ingressgateway"}
+
+
 def installed(namespace="edge", name="edge-gateway", **labels):
     """Return the Deployment of a gateway that an injector makes one."""
     template = {
