@@ -15,6 +15,7 @@ from meshdemo.lab.files.errors import only_these
 from meshdemo.lab.xray.admission import Cause
 from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
 from meshdemo.lab.xray.causes import cause_of
+from meshdemo.lab.xray.destinations import policy_for
 from meshdemo.lab.xray.known_hosts import refusal
 from meshdemo.lab.xray.mutual_tls import strict
 from meshdemo.lab.xray.records import Record
@@ -65,6 +66,8 @@ def _hop(call: Call, record: Record, scene: Scene, server_name: str | None) -> H
     is_unknown = is_gateway and place is not None and _NO_CHAIN in record.flags and server_name is not None
     cause = Cause(_unknown(server_name or "", place)) if is_unknown and place else _cause(call, record, place, scene)
     target = target_of(record.cluster)
+    policy = policy_for(scene, record.envoy, target) if target else None
+    rule = scene.book.rule_of(policy.source_of(target.subset)) if policy and target else None
     return Hop(
         kind=GATEWAY if is_gateway else SIDECAR,
         direction=None if is_gateway else "inbound" if place else "outbound",
@@ -74,7 +77,7 @@ def _hop(call: Call, record: Record, scene: Scene, server_name: str | None) -> H
         milliseconds=record.milliseconds,
         flags=record.flags if cause.reason else (),
         reason=cause.reason,
-        destination=Destination(target.host, target.port, target.subset) if target else None,
+        destination=Destination(target.host, target.port, target.subset, policy=rule) if target else None,
         identity=record.peer_identity or None,
         decided_by=cause.decided_by,
     )
@@ -90,6 +93,8 @@ def _cause(call: Call, record: Record, place: Place | None, scene: Scene) -> Cau
         rule = strict(pod, place.port, scene)
         return Cause(f"it takes mutual TLS alone: {rule.kind}/{rule.name} is STRICT", rule) if rule else Cause()
     details = record.details
+    if record.tls_failure:
+        return Cause(f"TLS failed: {record.tls_failure}")
     if target_of(record.cluster):
         details = next((_DETAILS[flag] for flag in record.flags if flag in _DETAILS), details)
     return cause_of(dataclasses.replace(record, details=details), scene, None, None) if details else Cause()

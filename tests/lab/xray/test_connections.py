@@ -194,6 +194,13 @@ def test_a_server_name_that_a_gateway_does_not_have(seen, name, reason):
     assert (hop.kind, hop.reason) == ("gateway", reason)
 
 
+def test_tls_that_failed(seen):
+    """A connection that ends since TLS to the pod fails is told with Envoy's reason."""
+    record = dataclasses.replace(connection("shop-1", OUT, IN, "UF"), tls_failure="WRONG_VERSION_NUMBER")
+    (hop,) = explain(seen, record).hops
+    assert hop.reason == "TLS failed: WRONG_VERSION_NUMBER"
+
+
 def test_nobody_there(seen):
     """Where no pod takes connections that is told, and of an end without a reason nothing is."""
     (hop,) = explain(seen, connection("shop-1", OUT, "", "UH")).hops
