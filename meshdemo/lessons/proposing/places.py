@@ -61,7 +61,7 @@ def places_of(manifest: Manifest, cluster: Cluster) -> list[Place]:
         why = f"nothing here calls {' or '.join(spec.get('hostnames') or ()) or 'it'} at {parents or 'no parent'}"
     else:
         places = list(_of_selector(manifest, spec, cluster))
-        why = "it is for no gateway, and for all pods with a sidecar of no Service"
+        why = _why_nothing_is_selected(manifest, spec, cluster)
     if not places:
         raise NoPlaceError(why)
     if all(not place.ports for place in places):
@@ -118,6 +118,21 @@ def _of_selector(manifest: Manifest, spec: Any, cluster: Cluster) -> Iterator[Pl
             is_named = any((ref.get("kind"), ref.get("name")) == ("Gateway", each.name) for ref in named)
             if is_named if named else matches(gateway.labels, selector):
                 yield from _of_gateway(gateway, each, "*", each.name)
+
+
+def _why_nothing_is_selected(manifest: Manifest, spec: Any, cluster: Cluster) -> str:
+    if spec.get("targetRefs") or spec.get("targetRef"):
+        return "no gateway here is what it names"
+    selector: Labels = (spec.get("selector") or {}).get("matchLabels") or {}
+    pods = [
+        pod for pod in cluster.pods if manifest.namespace in (pod.namespace, SYSTEM) and matches(pod.labels, selector)
+    ]
+    where = "" if manifest.namespace == SYSTEM else f" in namespace {manifest.namespace}"
+    if not pods:
+        return f"no pod here{where} is what it selects"
+    if not any(pod.in_mesh for pod in pods):
+        return "the pods that it selects have no sidecar"
+    return "no Service leads to pods that it selects, and to no others"
 
 
 def of_service(service: Service, cluster: Cluster, *, callers_in_mesh_only: bool = True) -> Place:

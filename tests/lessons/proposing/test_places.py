@@ -54,6 +54,12 @@ def test_a_policy_for_pods(places):
     assert place.pods == ("istio-ingressgateway",)
 
 
+def test_pods_without_a_sidecar(places):
+    """Nothing judges what they are called with."""
+    found = places("AuthorizationPolicy", "selector: {matchLabels: {app: batch}}\nrules: [{}]", namespace="legacy")
+    assert found == "the pods that it selects have no sidecar"
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -69,7 +75,15 @@ def test_a_policy_for_pods(places):
         ),
         (
             ("AuthorizationPolicy", "selector: {matchLabels: {version: v2}}\nrules: [{}]"),
-            "it is for no gateway, and for all pods with a sidecar of no Service",
+            "no Service leads to pods that it selects, and to no others",
+        ),
+        (
+            ("AuthorizationPolicy", "selector: {matchLabels: {app: batch}}\nrules: [{}]"),
+            "no pod here in namespace shop is what it selects",
+        ),
+        (
+            ("AuthorizationPolicy", "targetRefs: [{kind: Service, group: '', name: cart}]\nrules: [{}]"),
+            "no gateway here is what it names",
         ),
         (
             ("HTTPRoute", "parentRefs: [{name: none}]\nhostnames: [a.test]\nrules: [{}]"),
