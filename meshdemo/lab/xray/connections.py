@@ -19,7 +19,7 @@ from meshdemo.lab.xray.destinations import policy_for
 from meshdemo.lab.xray.known_hosts import refusal
 from meshdemo.lab.xray.mutual_tls import strict
 from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Place, Scene, target_of
+from meshdemo.lab.xray.scene import Place, Scene, covers, target_of
 from meshdemo.lab.xray.silence import passing_hop, silent_hop
 
 # What Envoy says of a request in its details, and of a connection by a flag alone.
@@ -64,7 +64,7 @@ def _hop(call: Call, record: Record, scene: Scene, server_name: str | None) -> H
     is_gateway = scene.is_gateway(record.envoy)
     place = scene.places.get(record.local)
     is_unknown = is_gateway and place is not None and _NO_CHAIN in record.flags and server_name is not None
-    cause = Cause(_unknown(server_name or "", place)) if is_unknown and place else _cause(call, record, place, scene)
+    cause = _unknown(server_name or "", place, scene) if is_unknown and place else _cause(call, record, place, scene)
     target = target_of(record.cluster)
     policy = policy_for(scene, record.envoy, target) if target else None
     rule = scene.book.rule_of(policy.source_of(target.subset)) if policy and target else None
@@ -100,13 +100,22 @@ def _cause(call: Call, record: Record, place: Place | None, scene: Scene) -> Cau
     return cause_of(dataclasses.replace(record, details=details), scene, None, None) if details else Cause()
 
 
-def _unknown(server_name: str, place: Place) -> str:
+def _unknown(server_name: str, place: Place, scene: Scene) -> Cause:
     """Return why a gateway took no connection by TLS."""
+    gateway = next(each for each in scene.cluster.gateways if each.name == place.pod)
+    for manifest in gateway.manifests:
+        for number, server in enumerate((manifest.document.get("spec") or {}).get("servers") or []):
+            hosts = [host.rpartition("/")[2] for host in server.get("hosts") or []]
+            is_of_port = (server.get("port") or {}).get("number") == place.port
+            if is_of_port and server_name and any(covers(host, server_name) for host in hosts):
+                rule = scene.book.rule_of(manifest, path=f"spec.servers[{number}]")
+                return Cause(
+                    f"Gateway/{rule.name} has {server_name} at port {place.port}, but no tls rule is for it", rule
+                )
     wanted = f"the server name {server_name}" if server_name else "a call without a server name"
     hint = "" if server_name else "; -H 'Host: NAME' gives one"
-    return (
-        f"no server of the gateway is for {wanted} at port {place.port}, {only_these(server_name, place.hosts)}{hint}"
-    )
+    known = only_these(server_name, place.hosts)
+    return Cause(f"no server of the gateway is for {wanted} at port {place.port}, {known}{hint}")
 
 
 def _program(call: Call, records: Sequence[Record], scene: Scene) -> tuple[Pod, str] | None:

@@ -178,12 +178,22 @@ def test_registry_only(seen):
             "no server of the gateway is for a call without a server name at port 443, only shop.example.com; "
             "-H 'Host: NAME' gives one",
         ),
+        ("a.b.org", "Gateway/pass has a.b.org at port 443, but no tls rule is for it"),
         (None, None),
     ],
 )
 def test_a_server_name_that_a_gateway_does_not_have(seen, name, reason):
     """A gateway that closed a connection by TLS has no server for the name that was asked for."""
-    gateway = Gateway("edge", "edge", "10.0.0.9", "10.96.0.9", {}, "default", "edge", (443,), ())
+    server = {"port": {"number": 443, "protocol": "TLS"}, "tls": {"mode": "PASSTHROUGH"}, "hosts": ["shop/*.b.org"]}
+    passing = manifest(
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "pass"},
+            "spec": {"servers": [server]},
+        }
+    )
+    gateway = Gateway("edge", "edge", "10.0.0.9", "10.96.0.9", {}, "default", "edge", (443,), (passing,))
     place = Place("edge", 443, is_program=False, hosts=("shop.example.com",))
     scene = dataclasses.replace(
         seen, cluster=dataclasses.replace(seen.cluster, gateways=(gateway,)), places={"127.0.0.1:8443": place}
