@@ -13,7 +13,6 @@ from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.engine import NotInForce
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, NAMESPACE
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.quick.reading.fields import full_name
 from meshdemo.lab.quick.rules.model import MESH
 
 # What stands in the names of the Gateways that Istio makes of those of the Gateway API.
@@ -26,10 +25,11 @@ _EVERY_PATH: tuple[dict[str, str], ...] = ({}, {"prefix": "/"}, {"regex": ".*"})
 def find_not_in_force(cluster: Cluster) -> list[NotInForce]:
     """Return the policies, and parts of them, that others, their own rules or a missing Gateway keep out of force."""
     virtual_services = _in_order(cluster.policies, "VirtualService")
+    namespaces = dict.fromkeys(each.namespace for each in virtual_services)
     return [
         *(NotInForce(each.id, "", "it is a dry run") for each in cluster.policies if each.is_dry_run),
         *_without_gateway(virtual_services, cluster.policies),
-        *_second_virtual_services(virtual_services, cluster),
+        *(each for name in namespaces for each in _second_virtual_services(virtual_services, name, cluster)),
         *(each for manifest in virtual_services for each in _rules_behind(manifest)),
         *_second_destination_rules(_in_order(cluster.policies, "DestinationRule")),
     ]
@@ -42,7 +42,23 @@ def _in_order(policies: Iterable[Manifest], kind: str) -> list[Manifest]:
 
 
 def _is_private(manifest: Manifest) -> bool:
-    return _items(_spec(manifest), "exportTo") in (["."], [NAMESPACE])
+    return _exported_to(manifest) == {manifest.namespace}
+
+
+def _exported_to(manifest: Manifest) -> frozenset[str]:
+    """Return the namespaces that an object is for, `*` for all."""
+    names = [str(each) for each in _items(_spec(manifest), "exportTo")] or ["*"]
+    return frozenset(manifest.namespace if each == "." else each for each in names)
+
+
+def _callers(manifest: Manifest, cluster: Cluster) -> set[str]:
+    """Return the namespaces of workloads that an object is for."""
+    exported = _exported_to(manifest)
+    return {each.namespace for each in cluster.workloads if "*" in exported or each.namespace in exported}
+
+
+def _full_name(host: str, namespace: str) -> str:
+    return host if "." in host or host == "*" else f"{host}.{namespace}.svc.cluster.local"
 
 
 def _without_gateway(virtual_services: Iterable[Manifest], policies: Iterable[Manifest]) -> Iterator[NotInForce]:
@@ -64,38 +80,46 @@ def _gateway_name(name: str, namespace: str) -> str:
     return f"{parts[1] if len(parts) > 1 else namespace}/{parts[0]}"
 
 
-def _second_virtual_services(virtual_services: Sequence[Manifest], cluster: Cluster) -> Iterator[NotInForce]:
-    """Yield those for whose hosts sidecars have the rules of others already."""
+def _second_virtual_services(
+    virtual_services: Sequence[Manifest], namespace: str, cluster: Cluster
+) -> Iterator[NotInForce]:
+    """Yield those of a namespace for whose hosts all callers that see them have the rules of others already.
+
+    Which of two in different namespaces counts is another matter for each caller.
+    """
     owners: dict[str, Manifest] = {}
-    for manifest, host in _hosts_of_http_routes(cluster):
+    for manifest, host in _hosts_of_http_routes(namespace, cluster):
         owners.setdefault(host, manifest)
-    private = [manifest for manifest in virtual_services if _is_private(manifest)]
-    if private:
+    near = [manifest for manifest in virtual_services if manifest.namespace == namespace]
+    if any(map(_is_private, near)):
         owners.clear()  # these count before HTTPRoutes
-    for manifest in virtual_services:
-        spec = _spec(manifest)
-        hosts = [full_name(host) for host in _items(spec, "hosts") if isinstance(host, str)]
+    for manifest in near:
+        spec, callers = _spec(manifest), _callers(manifest, cluster)
+        hosts = [_full_name(host, namespace) for host in _items(spec, "hosts") if isinstance(host, str)]
         gateways = _items(spec, "gateways") or [MESH]
         if MESH not in gateways or not hosts:
             continue
-        taken = [(host, owners[host]) for host in hosts if host in owners]
+        taken = [
+            (each, owners[each]) for each in hosts if each in owners and callers <= _callers(owners[each], cluster)
+        ]
         if len(taken) == len(hosts) and gateways == [MESH]:
             host, owner = taken[0]
-            short = host.removesuffix(f".{NAMESPACE}.svc.cluster.local")
+            short = host.removesuffix(f".{NAMESPACE}.svc.cluster.local").removesuffix(".svc.cluster.local")
             yield NotInForce(manifest.id, "", f"the rules of {owner.label} are for {short} already")
         elif any(_is_for_every_caller(rule, gateways) for rule in _items(spec, "http")):
             for host in hosts:
                 owners.setdefault(host, manifest)
 
 
-def _hosts_of_http_routes(cluster: Cluster) -> Iterator[tuple[Manifest, str]]:
-    """Yield the Services all of whose ports HTTPRoutes are for."""
+def _hosts_of_http_routes(namespace: str, cluster: Cluster) -> Iterator[tuple[Manifest, str]]:
+    """Yield the Services of a namespace all of whose ports HTTPRoutes there are for."""
     for manifest in cluster.policies:
-        if (manifest.group, manifest.kind) != (GATEWAY_API, "HTTPRoute"):
+        if (manifest.group, manifest.kind, manifest.namespace) != (GATEWAY_API, "HTTPRoute", namespace):
             continue
         for parent in _items(_spec(manifest), "parentRefs"):
-            if isinstance(parent, dict) and parent.get("kind") == "Service":
-                service = cluster.service(str(parent.get("name")))
+            is_near = isinstance(parent, dict) and (parent.get("namespace") or namespace) == namespace
+            if is_near and parent.get("kind") == "Service":
+                service = cluster.service_from(namespace, str(parent.get("name")))
                 ports = {port.number for port in service.ports} if service else set()
                 if service and (parent.get("port") is None or ports == {parent["port"]}):
                     yield manifest, service.host
@@ -136,13 +160,14 @@ def _takes_every_call(match: Any, gateways: list[Any]) -> bool:
 
 def _second_destination_rules(rules: Sequence[Manifest]) -> Iterator[NotInForce]:
     """Yield what earlier DestinationRules for the same host say already (PushContext.mergeDestinationRule)."""
-    policies: dict[tuple[str, bool], Manifest] = {}
-    subsets: dict[tuple[str, bool, str], Manifest] = {}
+    policies: dict[tuple[Any, ...], Manifest] = {}
+    subsets: dict[tuple[Any, ...], Manifest] = {}
     for manifest in rules:
         spec = _spec(manifest)
         if not isinstance(spec.get("host"), str) or spec.get("workloadSelector"):
             continue
-        host = (full_name(spec["host"]), _is_private(manifest))
+        # Those of one namespace and for the same callers are merged; among others the caller's namespace decides.
+        host = (manifest.namespace, _full_name(spec["host"], manifest.namespace), _exported_to(manifest))
         if spec.get("trafficPolicy"):
             owner = policies.setdefault(host, manifest)
             if owner is not manifest:

@@ -1,5 +1,7 @@
 """Which of several policies counts, by the files alone, for both engines."""
 
+import dataclasses
+
 import pytest
 from quick_support import cluster_of, http_route, manifest, to, virtual_service
 
@@ -90,6 +92,56 @@ CASES = {
     ),
     "a second DestinationRule for what the first does not say": (
         [rule("a", subsets=[SUBSET]), rule("b", trafficPolicy=RANDOM)],
+        [],
+    ),
+}
+
+
+def in_namespace(name, policy):
+    """Return a policy as one of another namespace."""
+    metadata = {**policy.document["metadata"], "namespace": name}
+    return dataclasses.replace(policy, document={**policy.document, "metadata": metadata})
+
+
+FULL = "webserver.default.svc.cluster.local"
+OUTSIDER = in_namespace(
+    "shop",
+    manifest(
+        "Pod",
+        {"containers": [{"name": "main", "image": "x", "ports": [{"containerPort": 80}]}]},
+        "outsider",
+    ),
+)
+CASES |= {
+    "VirtualServices of two namespaces": (
+        [
+            virtual_service(to(), name="a"),
+            in_namespace("shop", virtual_service(to(), name="b")),
+            in_namespace("shop", virtual_service(to(), name="c", hosts=[FULL])),
+        ],
+        [],
+    ),
+    "a second VirtualService in another namespace": (
+        [
+            in_namespace("shop", virtual_service(to(), name="a")),
+            in_namespace("shop", virtual_service(to(), name="b", hosts=["webserver.shop.svc.cluster.local"])),
+        ],
+        [("b", "", "the rules of VirtualService/a.shop are for webserver.shop already")],
+    ),
+    "one that callers of another namespace see alone": (
+        [OUTSIDER, virtual_service(to(), name="b", exportTo=["."]), virtual_service(to(), name="a")],
+        [],
+    ),
+    "DestinationRules of two namespaces": (
+        [
+            rule("a", trafficPolicy=RANDOM, subsets=[SUBSET]),
+            in_namespace("shop", rule("b", trafficPolicy=RANDOM)),
+            in_namespace("shop", manifest("DestinationRule", {"host": FULL, "subsets": [SUBSET]}, "c")),
+        ],
+        [],
+    ),
+    "DestinationRules for different callers": (
+        [rule("a", trafficPolicy=RANDOM, exportTo=["x"]), rule("b", trafficPolicy=RANDOM, exportTo=["y"])],
         [],
     ),
 }
