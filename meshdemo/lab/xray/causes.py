@@ -11,7 +11,7 @@ from typing import Any
 
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import DENIED, TOKEN, Cause, admission_of, https_redirect
-from meshdemo.lab.xray.destinations import DestinationPolicy, policy_for, why_missing, why_nobody
+from meshdemo.lab.xray.destination_rules import DestinationPolicy, policy_for, why_missing, why_nobody
 from meshdemo.lab.xray.known_hosts import called_by, refusal, service_of
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record

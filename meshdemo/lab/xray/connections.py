@@ -15,7 +15,7 @@ from meshdemo.lab.files.errors import only_these
 from meshdemo.lab.xray.admission import Cause
 from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
 from meshdemo.lab.xray.causes import cause_of
-from meshdemo.lab.xray.destinations import policy_for
+from meshdemo.lab.xray.destination_rules import policy_for
 from meshdemo.lab.xray.known_hosts import refusal
 from meshdemo.lab.xray.mutual_tls import strict
 from meshdemo.lab.xray.records import Record

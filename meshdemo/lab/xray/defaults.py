@@ -8,7 +8,7 @@ from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.admission import decides, without_effect
 from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.causes import BLOCK_ALL
-from meshdemo.lab.xray.destinations import why_missing
+from meshdemo.lab.xray.destination_rules import why_missing
 from meshdemo.lab.xray.known_hosts import called_by, service_of, why_unknown
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record

@@ -8,7 +8,7 @@ from typing import Any
 from meshdemo.lab.engine import Resource
 from meshdemo.lab.xray.calls import Destination, PassedOver, Retries
 from meshdemo.lab.xray.causes import clusters_of
-from meshdemo.lab.xray.destinations import policy_for
+from meshdemo.lab.xray.destination_rules import policy_for
 from meshdemo.lab.xray.matching.evaluation import EVERY_REQUEST, Request, evaluate
 from meshdemo.lab.xray.naming import Rule
 from meshdemo.lab.xray.records import Record

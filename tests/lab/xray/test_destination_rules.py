@@ -8,7 +8,7 @@ from lab_support import EXAMPLE, manifest
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import Loader
-from meshdemo.lab.xray.destinations import policy_for, why_missing, why_nobody
+from meshdemo.lab.xray.destination_rules import policy_for, why_missing, why_nobody
 from meshdemo.lab.xray.scene import Scene, Target
 
 HOST = "webserver.default.svc.cluster.local"
