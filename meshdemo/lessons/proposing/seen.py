@@ -109,7 +109,9 @@ def expectations(call: Object, random: Collection[tuple[Any, ...]] = ()) -> list
     """
     rules = [hop["rule"] for hop in call["hops"] if hop["rule"]]
     keys = {(rule["kind"], rule["namespace"], rule["name"], rule["rule"]) for rule in rules}
-    by_lot = bool(keys & set(random))
+    destinations = [hop["destination"] for hop in call["hops"] if hop["destination"]]
+    # Of destinations with weights another one may answer otherwise the next time.
+    by_lot = bool(keys & set(random)) or any(to["weight"] not in (None, to["of"]) for to in destinations)
     status = call["answer"]["result"]
     seen = [] if by_lot else [f"status={'none' if status is None else status}"]
     for hop in call["hops"]:

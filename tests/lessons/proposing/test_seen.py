@@ -83,7 +83,9 @@ def test_what_is_expected():
     assert expectations(seen) == ["status=200", "rule=VirtualService/a[1]", "subset=v2"]
     assert expectations(seen, {("VirtualService", "shop", "a", 1)}) == ["rule=VirtualService/a[1]", "subset=v2"]
     to.update(weight=25, of=100)
-    assert expectations(seen) == ["status=200", "rule=VirtualService/a[1]"]
+    assert expectations(seen) == ["rule=VirtualService/a[1]"]
+    to.update(weight=100)
+    assert expectations(seen) == ["status=200", "rule=VirtualService/a[1]", "subset=v2"]
     assert expectations(call(hop("inbound", decided_by=POLICY), result=None)) == [
         "status=none",
         "decided-by=AuthorizationPolicy/a[1]",
