@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,10 +98,10 @@ class Classroom:
             first_page = ["It is being applied ..."] if is_again else self._policy(visit, *self._reader.room())[0]
             self._reader.show(visit, first_page, "one moment ...")
             self._stage.show(visit.lesson)
-        except StartError as error:
+            return self._go_through(visit, 0 if not is_again else None)
+        except StartError as error:  # also where its file goes while it is shown
             visit.problem = str(error)
             return self._offer_editor(visit)
-        return self._go_through(visit, 0 if not is_again else None)
 
     def _go_through(self, visit: Visit, start: int | None) -> str:
         """Go through the steps before the calls, make the calls, and go through those after them."""
@@ -137,8 +138,8 @@ class Classroom:
     def _policy(self, visit: Visit, columns: int, rows: int) -> list[Page]:
         changed: set[int] = set()
         if visit.lesson.edited:
-            original = visit.lesson.folder / visit.lesson.file
-            changed = policy.changed_lines(original.read_text("utf-8", "replace"), visit.lesson.text())
+            original = dataclasses.replace(visit.lesson, edited=None)
+            changed = policy.changed_lines(original.text(), visit.lesson.text())
         return pages.policy_pages(visit.lesson, visit.words, columns, rows, self._reader.marks, changed)
 
     def _question(self, visit: Visit, columns: int) -> Page:
@@ -237,7 +238,11 @@ class Classroom:
         """Go back to the lesson as it came, and run it again; return what leads away from it."""
         if not visit.lesson.edited or self._edits is None:
             return self._say(visit, "There is no edit to take back.")
-        visit.lesson = editing.take_back(visit.lesson, self._edits)
+        try:
+            visit.lesson = editing.take_back(visit.lesson, self._edits)
+        except StartError as error:
+            visit.problem = str(error)
+            return self._offer_editor(visit)
         visit.changes = []
         return self._visit(visit, is_again=True)
 

@@ -55,9 +55,12 @@ def run_editor(path: Path, stage: Stage) -> None:
 
 
 def take_back(lesson: Lesson, folder: Path) -> Lesson:
-    """Return the lesson as it came, and remove its copy, and the folders that are empty then."""
+    """Return the lesson as it came, and remove its copy, and the folders that are empty then. Raise StartError."""
     if lesson.edited:
-        lesson.edited.unlink(missing_ok=True)
+        try:
+            lesson.edited.unlink(missing_ok=True)
+        except OSError as error:
+            raise StartError(f"{lesson.edited} cannot be removed: {error.strerror}.") from None
         for parent in lesson.edited.parents:
             if parent.is_relative_to(folder):
                 with contextlib.suppress(OSError):  # other copies are in it

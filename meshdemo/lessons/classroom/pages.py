@@ -13,6 +13,7 @@ import click
 
 from meshdemo.console import terminal
 from meshdemo.console.terminal import Marks
+from meshdemo.errors import StartError
 from meshdemo.escaping import printable
 from meshdemo.lessons.files import policy
 from meshdemo.lessons.files.comment import Command, Words
@@ -129,7 +130,10 @@ def refused_page(lesson: Lesson, words: Words, problem: str, columns: int, rows:
     if not place:
         return lines
     number = int(place[1] or place[2])
-    around = policy.excerpt(lesson.text(), number, max(1, rows - len(lines) - 1))
+    try:
+        around = policy.excerpt(lesson.text(), number, max(1, rows - len(lines) - 1))
+    except StartError:  # the file has gone since
+        return lines
     return [*lines, "", *(policy.format_line(line, columns, marks, {number}) for line in around)]
 
 

@@ -69,6 +69,7 @@ class LabStage:
         self._say = say
         self._lab: Lab | None = None
         self._lesson: Lesson | None = None
+        self._scene = (FRONT, "")  # read once: the lesson's file may go while it is shown
         self._desk = Desk(edits)
         self._copies: dict[str, Path] = {}
         self._count = count
@@ -77,6 +78,7 @@ class LabStage:
         self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
 
     def show(self, lesson: Lesson) -> None:
+        self._scene = find_scene(lesson)
         self._lesson = lesson
         self._about = lesson.words().about if lesson.is_exercise else ""
         self._checks = ()
@@ -126,7 +128,7 @@ class LabStage:
         """Return the link to the page with the scene of the lesson that is shown, and with the desk."""
         if not self._lab or not self._lesson:
             return None
-        link, desk = self._link(self._lesson), f"#desk={self._desk.token}"
+        link, desk = self._link(), f"#desk={self._desk.token}"
         # The page asks the lab for a scene that its link has no room for.
         return link + desk if len(link + desk) <= _LINK_LENGTH else link.partition("?")[0] + desk
 
@@ -178,8 +180,8 @@ class LabStage:
         if self._lab:
             self._lab.stop()
 
-    def _link(self, lesson: Lesson) -> str:
-        port, query = find_scene(lesson)
+    def _link(self) -> str:
+        port, query = self._scene
         number = self._ports().get(port)
         return f"http://127.0.0.1:{number}/ui" + (f"?{query}" if query else "") if number else ""
 
@@ -189,7 +191,7 @@ class LabStage:
         title = f"{'Exercise' if lesson.is_exercise else 'Lesson'} {lesson.number}{of_all}: {lesson.title}"
         return Subject(
             title,
-            self._link(lesson),
+            self._link(),
             desk=True,
             turns=self._desk.edits is not None,
             about=self._about,

@@ -10,11 +10,15 @@ import time
 
 import pytest
 from stage_support import StageDouble, write_lessons
-from support import http_response, replying
+from support import ROOT, http_response, replying
 
+from meshdemo.lab.command import choose_engine
+from meshdemo.lab.lab import LabOptions
 from meshdemo.lessons.classroom import keys as lesson_keys
 from meshdemo.lessons.classroom.classroom import Classroom
+from meshdemo.lessons.files.reading import find_lesson, read_lessons
 from meshdemo.lessons.running.notes import Notes
+from meshdemo.lessons.stages.lab_stage import LabStage
 
 WATCH = "  meshdemo watch http://127.0.0.1:3030/ -n 3 --rate 0 --expect hello=3"
 # What the line of keys says before the calls, after them, and at the end of a lesson.
@@ -28,7 +32,7 @@ def teach(tcp_server, tmp_path, monkeypatch, capfd):
 
     def run(keys, *meanwhile, **comments):
         controller, terminal = pty.openpty()
-        stage = StageDouble(tcp_server(replying(http_response(b"hello"))).port)
+        stage = run.make_stage()
         shown = []
         rest = list(keys)
         deadline = time.monotonic() + 40
@@ -52,7 +56,9 @@ def teach(tcp_server, tmp_path, monkeypatch, capfd):
         stage.steps += [functools.partial(each, stage) for each in meanwhile]
         notes = Notes(print)
         stage.say = notes.say
-        lessons = [dataclasses.replace(each, hints=run.hints) for each in write_lessons(tmp_path, **comments)]
+        lessons = [
+            dataclasses.replace(each, hints=run.hints) for each in run.lessons or write_lessons(tmp_path, **comments)
+        ]
         with os.fdopen(terminal) as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
             run.returned = Classroom(stage, lessons, notes, run.edits).teach(lessons[0])
@@ -63,6 +69,8 @@ def teach(tcp_server, tmp_path, monkeypatch, capfd):
 
     run.edits = tmp_path / "mine"
     run.hints = ()
+    run.lessons = ()
+    run.make_stage = lambda: StageDouble(tcp_server(replying(http_response(b"hello"))).port)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
     return run
@@ -220,6 +228,57 @@ def test_take_the_edit_back(teach, monkeypatch, tmp_path):
     _, shown = teach(keys, one=WATCH)
     assert "your edit" not in shown
     assert not (tmp_path / "mine").exists()
+
+
+class LabOfALesson(LabStage):
+    """A lab that runs `steps` meanwhile, as the double does."""
+
+    def __init__(self, edits):
+        self.say = print
+        self.steps = []
+        super().__init__(choose_engine(istiod=False), LabOptions(0), lambda line: self.say(line), count=1, edits=edits)
+
+    def step(self):
+        for step in self.steps:
+            step()
+        super().step()
+
+
+@pytest.mark.thorough
+def test_take_an_edit_back_in_a_lab(teach, monkeypatch, tmp_path):
+    """A lab shows the lesson as it came once its edit, which was in force, is taken back."""
+    monkeypatch.setenv("VISUAL", "sed -i 's/weight: 75/weight: 0/;s/weight: 25/weight: 100/'")
+    lesson = find_lesson(read_lessons(ROOT / "k8s"), "split")
+    short = lesson.text().replace("-n 200", "-n 20 --rate 0").replace("=130..170", "=1..20")
+    teach.lessons = write_lessons(tmp_path, one="")
+    teach.lessons[0].path.write_text(short)
+    (tmp_path / "example.yaml").write_text((ROOT / "k8s/example.yaml").read_text())
+    teach.make_stage = lambda: LabOfALesson(teach.edits)
+    stage, shown = teach([(" 75", "e"), ("V1: 0 calls, expected 1..20", "u"), ("expected 1..20", "q")])
+    stage.close()
+    assert "V1: 0 calls" not in shown.rpartition("It is being applied")[2]
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_file_that_has_gone(teach, monkeypatch, tmp_path):
+    """A lesson whose file is deleted while it is shown says so, and the keys lead on."""
+    monkeypatch.setenv("VISUAL", "rm")
+    stage, shown = teach([(CALLS, "e"), ("r try again", "n"), (CALLS, "q")], one=WATCH, two="Two.")
+    assert "Error:" in shown
+    assert stage.shown == ["one", "two"]
+
+
+def test_a_file_that_goes_before_the_calls(teach, tmp_path):
+    """A lesson whose file is deleted before its calls are made says so, and the keys lead on."""
+
+    def delete(stage):
+        if stage.shown == ["one"]:
+            (tmp_path / "istio" / "one.yaml").unlink(missing_ok=True)
+
+    keys = [("What it shows.", "\n"), ("r try again", "n"), (CALLS, "q")]
+    stage, shown = teach(keys, delete, one=LESSON, two="Two.")
+    assert "Error:" in shown
+    assert stage.shown == ["one", "two"]
 
 
 def test_a_folder_that_cannot_be_written(teach, monkeypatch, tmp_path):

@@ -1,8 +1,10 @@
 """The lab as a stage of lessons: what it says that it cannot show, and what the page may do there."""
 
+import dataclasses
 import http.client
 import json
 import time
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +14,7 @@ from support import OF_THE_PAGE, ROOT, wait_until
 from meshdemo.lab.command import choose_engine
 from meshdemo.lab.lab import LabOptions
 from meshdemo.lessons.files.reading import find_lesson, read_exercises, read_lessons
+from meshdemo.lessons.stages import lab_stage
 from meshdemo.lessons.stages.lab_stage import LabStage, selected_logs
 
 LESSONS = read_lessons(ROOT / "k8s")
@@ -67,6 +70,53 @@ def test_what_the_page_says_of_an_exercise():
     assert verdicts == ["Edit", "The", "Not", "Mended:"]
     assert stage._subject(lesson).checks == tuple(checks[:1])
     assert stage._subject(lesson).verdict == ""
+
+
+class LabDouble:
+    """A lab that runs at once, with a proxy at port 4000; `followed` are the paths that it was told to follow."""
+
+    door = SimpleNamespace(add=lambda *_: None)
+    problem, is_settled, port = None, True, 4000
+    state = SimpleNamespace(files=SimpleNamespace(left_out=()))
+
+    def __init__(self, paths, *_):
+        self.followed = [paths]
+        self.subjects = []
+
+    def addresses(self):
+        return [SimpleNamespace(port=4000, gateway_port=None)]
+
+    def follow(self, paths, subject):
+        self.followed.append(paths)
+        self.subjects.append(subject)
+
+    def rename(self, subject):
+        self.subjects.append(subject)
+
+    def start(self):
+        pass
+
+    step = stop = start
+
+
+@pytest.fixture
+def stage(monkeypatch, tmp_path):
+    """Return a stage whose lab is a double."""
+    monkeypatch.setattr(lab_stage, "Lab", LabDouble)
+    return LabStage(choose_engine(istiod=False), LabOptions(), print, count=len(LESSONS), edits=tmp_path / "edits")
+
+
+def test_a_copy_that_has_gone(stage, tmp_path):
+    """What is said of the lesson that is shown needs no file, since its copy may have gone by then."""
+    copy = tmp_path / "split.yaml"
+    split = find_lesson(LESSONS, "split")
+    copy.write_text(split.text())
+    stage.show(dataclasses.replace(split, edited=copy))
+    copy.unlink()
+    stage.judged([("made", True)])
+    stage.step()
+    assert stage.page.startswith("http://127.0.0.1:4000/ui?rate=20#desk=")
+    assert stage._lab.subjects[-1].link == "http://127.0.0.1:4000/ui?rate=20"
 
 
 @pytest.mark.thorough
