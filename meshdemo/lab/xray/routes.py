@@ -83,9 +83,11 @@ class Route:
         return _seconds(self._action.get("timeout")) or None
 
 
-def _matched(met: str, callers: list[str]) -> str | None:
+def _matched(met: str, callers: list[str] | None) -> str | None:
     """Return what a route asked for, of the request and of the caller, whom Envoy does not ask about."""
-    return ", ".join([*([] if met == EVERY_REQUEST else [met]), *callers]) if callers else met or None
+    if met == EVERY_REQUEST and callers != []:
+        return ", ".join(callers) if callers else None
+    return ", ".join(filter(None, [met, *(callers or [])])) or None
 
 
 def _in_order(seen: list[PassedOver], others: list[PassedOver]) -> list[PassedOver]:

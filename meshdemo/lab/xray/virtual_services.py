@@ -50,16 +50,34 @@ def left_out(rule: Rule, caller: Caller, scene: Scene, *, is_met: bool) -> list[
     ]
 
 
-def callers_of(rule: Rule, scene: Scene) -> list[str]:
-    """Return in words for whom a match of a rule is alone."""
-    manifest = _object_of(rule, scene)
+def callers_of(rule: Rule, scene: Scene) -> list[str] | None:
+    """Return in words for whom a match of a rule is alone; None where others delegate to it, for different callers."""
+    manifest = _object_of(rule, scene, is_delegate=True)
     found = (match for number, index, match in _matches(manifest) if (number, index) == (rule.rule, rule.match))
-    match = next(found, {}) if manifest else {}
+    own = _callers(next(found, {}))
+    if manifest is None or _spec(manifest).get("hosts"):
+        return own
+    roots = [match for each in scene.policies("VirtualService") for match in _delegating(each, manifest)]
+    said = {tuple(_callers(match)) for match in roots}
+    if len(said) > 1 or any(match.get("gateways") for match in roots):
+        return None if own or any(said) else []
+    return list(dict.fromkeys([*(words for each in said for words in each), *own]))
+
+
+def _callers(match: dict[str, Any]) -> list[str]:
     words = [f"the port is {match['port']}"] if match.get("port") else []
     if match.get("gateways"):
         return words
     words += [f"the caller has {name}={value}" for name, value in (match.get("sourceLabels") or {}).items()]
     return [*words, *(f"the caller is in namespace {name}" for name in [match.get("sourceNamespace")] if name)]
+
+
+def _delegating(root: Manifest, manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Yield the matches of a VirtualService's rules that delegate to another one."""
+    for rule in _spec(root).get("http") or []:
+        to = rule.get("delegate") or {}
+        if (to.get("namespace") or root.namespace, to.get("name")) == (manifest.namespace, manifest.name):
+            yield from rule.get("match") or [{}]
 
 
 def why_not_for(manifest: Manifest, host: str, caller: Caller, scene: Scene) -> str | None:
@@ -129,11 +147,11 @@ def _namespace_of(host: str, sidecar: Manifest) -> str:
     return sidecar.namespace if namespace == "." else namespace
 
 
-def _object_of(rule: Rule, scene: Scene) -> Manifest | None:
-    """Return a VirtualService with hosts: what others delegate to is under their conditions as well."""
+def _object_of(rule: Rule, scene: Scene, *, is_delegate: bool = False) -> Manifest | None:
+    """Return the VirtualService of a rule, one with hosts: others' conditions count for what they delegate to."""
     for each in scene.policies(rule.kind) if rule.kind == "VirtualService" else ():
-        if (each.namespace, each.name) == (rule.namespace, rule.name) and _spec(each).get("hosts"):
-            return each
+        if (each.namespace, each.name) == (rule.namespace, rule.name):
+            return each if is_delegate or _spec(each).get("hosts") else None
     return None
 
 

@@ -53,7 +53,26 @@ def test_rules_of_delegates(tmp_path):
     child = an_object("VirtualService", "cart", {"http": [{**TO, "match": [{"sourceNamespace": "x"}]}, TO]})
     scene = scene_of(tmp_path, *SHOP, child)
     assert left_out(Rule("VirtualService", "shop", "cart", 1), CALLER, scene, is_met=True) == []
-    assert callers_of(Rule("VirtualService", "shop", "cart", 0, 0), scene) == []
+    assert callers_of(Rule("VirtualService", "shop", "cart", 0, 0), scene) == ["the caller is in namespace x"]
+
+
+@pytest.mark.parametrize(
+    ("matches", "words"),
+    [
+        ([], []),
+        ([{"sourceNamespace": "shop"}], ["the caller is in namespace shop"]),
+        ([{"sourceNamespace": "shop"}] * 2, ["the caller is in namespace shop"]),
+        ([{"sourceNamespace": "shop"}, {"port": 80}], None),
+        ([{"gateways": ["mesh"]}], []),
+        ([{"gateways": ["mesh"], "port": 80}], None),
+    ],
+)
+def test_who_delegates(tmp_path, matches, words):
+    """A rule to which another object delegates is for the callers of that one, where these are the same for all."""
+    child = an_object("VirtualService", "child", {"http": [TO]})
+    root = virtual_service({"delegate": {"name": "child"}, "match": matches}, {"delegate": {"name": "other"}})
+    scene = scene_of(tmp_path, *SHOP, root, child)
+    assert callers_of(Rule("VirtualService", "shop", "child", 0), scene) == words
 
 
 def test_who_a_rule_is_for(tmp_path):
