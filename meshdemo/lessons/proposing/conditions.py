@@ -80,8 +80,9 @@ class Condition:
         return any(pattern.fits(text) for pattern in self.patterns) != self.is_negated
 
     def _text(self, value: Pod | Port | str | None, place: Place) -> str | None:
-        if isinstance(value, Pod):
-            return _text_of_caller(value, self.name)
+        if self.part == "caller" or isinstance(value, Pod):
+            pod = value if isinstance(value, Pod) else place.through
+            return _text_of_caller(pod, self.name) if pod else None
         if isinstance(value, Port):
             return str(value.target if self.name == "target" else value.number)
         return place.authority if self.part == "authority" and value is None else value
@@ -111,7 +112,7 @@ def choose(conditions: Sequence[Condition], place: Place, missed: Condition | No
     What no call can choose is left to the call. Raise NoValueError where nothing is found for a condition.
     """
     slots: dict[tuple[str, str], list[Condition]] = {}
-    for each in conditions:
+    for each in (*place.asked, *conditions):
         if each.part != "other":
             slots.setdefault(each.slot, []).append(each)
     port = _fitting(place.ports, slots.pop(("port", ""), ()), place, missed)[0]

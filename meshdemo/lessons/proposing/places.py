@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshdemo.lab.cluster.model import Cluster, Gateway, Service
 from meshdemo.lab.cluster.pods import Labels, Pod, matches
 from meshdemo.lab.files.kinds import GATEWAY_API, ISTIO, NAMESPACE, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
+
+if TYPE_CHECKING:
+    from meshdemo.lessons.proposing.conditions import Condition
 
 #: The name by which a VirtualService means all sidecars.
 MESH = "mesh"
@@ -41,6 +44,10 @@ class Place:
     callers: tuple[Pod, ...] = ()
     pods: tuple[str, ...] = ()
     gateway: str = MESH
+    #: The gateway through which it is called from outside, as the pod that calls.
+    through: Pod | None = None
+    #: What calls have to be so that they come to it at all.
+    asked: tuple[Condition, ...] = ()
 
 
 class NoPlaceError(Exception):

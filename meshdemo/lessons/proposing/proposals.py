@@ -13,6 +13,7 @@ from meshdemo.errors import StartError, sentence
 from meshdemo.explaining.words import Object
 from meshdemo.lab.cluster.model import Cluster
 from meshdemo.lab.files.manifest import Manifest
+from meshdemo.lessons.proposing.behind_gateways import behind_gateways
 from meshdemo.lessons.proposing.conditions import Condition, NoValueError, Wish, choose
 from meshdemo.lessons.proposing.places import NoPlaceError, Place, places_of
 from meshdemo.lessons.proposing.reading import KINDS, delegate_of, find_root, rules_of
@@ -103,6 +104,7 @@ class _Search:
         root, before = find_root(manifest, self._cluster.policies)
         try:
             places = places_of(root or manifest, self._cluster)
+            places += behind_gateways(places, self._cluster) if manifest.kind == "AuthorizationPolicy" else ()
         except NoPlaceError as problem:
             yield f"{label}: {problem}, so no call is proposed"
             return
@@ -130,6 +132,7 @@ class _Search:
     ) -> str:
         """Return a call for which was seen what is wanted, else a sentence on why there is none."""
         reasons: dict[str, None] = {}
+        seen: list[str] = []
         wishes = itertools.chain.from_iterable(
             _chosen(conditions, place, missed, reasons) for conditions, missed in tries for place in places
         )
@@ -142,11 +145,11 @@ class _Search:
                 expected = tuple(expectations(call, self._random))
                 return str(Proposal(f"{target.title}: {wanted}{failure_of(call)}", command, expected))
             else:
-                reasons[f"{shlex.join(command[1:])} {describe(call)}"] = None
+                seen.append(f"{shlex.join(command[1:])} {describe(call)}")
         verb = "meets it" if wanted == MET else "does not meet it"
         others = [each.words for conditions, _ in tries for each in conditions if each.part == "other"]
         asked = f"no call here chooses {', '.join(dict.fromkeys(others))}, and " if others else ""
-        return f"{target.title}: no call is proposed that {verb}: {asked}{next(iter(reasons))}"
+        return f"{target.title}: no call is proposed that {verb}: {asked}{[*seen, *reasons][0]}"
 
     def _call(self, command: tuple[str, ...]) -> Object | str:
         """Return the explanation of a call, or why there is none; each is made once."""
