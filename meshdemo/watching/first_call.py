@@ -46,6 +46,8 @@ def _hint(url: str, code: Code) -> str | None:
         if _is_of_service(parts.hostname or ""):
             return "The name of a Service is known only inside its cluster."
         return "In a lab, --from outside finds gateways by their hosts."
+    if parts.scheme == "https" and code in (Code.RESET, Code.CLOSED) and _is_loopback(parts.hostname or ""):
+        return "A gateway may want TLS to ask for its host: in a lab, call it by that with --from outside."
     doubtful = {"https": (Code.TLS,), "http": (Code.CLOSED, Code.RESET, Code.ANSWER)}
     return _hint_at_other_scheme(url) if code in doubtful[parts.scheme] else None
 

@@ -68,6 +68,15 @@ def test_a_public_name(tcp_server):
     )
 
 
+@pytest.mark.parametrize("code", [Code.RESET, Code.CLOSED])
+def test_a_gateway_without_its_host(code):
+    """A gateway at an address closes what does not ask for a host of it by TLS, and there is a way to ask for it."""
+    found = find_problem("https://127.0.0.1:8443/", UpstreamError("reset", "https://127.0.0.1:8443/", code))
+    assert found.endswith(" A gateway may want TLS to ask for its host: in a lab, call it by that with --from outside.")
+    elsewhere = find_problem("https://example.com/", UpstreamError("reset", "https://example.com/", code))
+    assert elsewhere == "reset calling https://example.com/."
+
+
 def test_a_redirect_to_where_nobody_is(tcp_server):
     """That meshdemo runs is seen by the redirect."""
     target = f"http://127.0.0.1:{free_port()}/"
