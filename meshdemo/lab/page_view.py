@@ -30,7 +30,8 @@ class Subject:
     """What runs in the lab: a title, the link of a lesson's scene, two permissions, and what became of the lesson.
 
     The page may press the keys of the `desk`, and `turns` numbers. `about` says what a mesh should do that is to be
-    mended. `checks` are what the lesson's calls were judged by, each with whether it is met, and `verdict` sums up.
+    mended. `checks` are what the lesson's calls were judged by, each with whether it is met, None for what is not
+    judged, and `verdict` sums up.
     """
 
     title: str = ""
@@ -38,7 +39,7 @@ class Subject:
     desk: bool = False
     turns: bool = False
     about: str = ""
-    checks: tuple[tuple[str, bool], ...] = ()
+    checks: tuple[tuple[str, bool | None], ...] = ()
     verdict: str = ""
 
 

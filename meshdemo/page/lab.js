@@ -76,9 +76,10 @@ function drawLab() {
   setText($("about"), about);
   $("verdict").hidden = !verdict;
   setText($("verdict"), verdict);
-  $("verdict").className = checks.length ? (checks.every(([, met]) => met) ? "met" : "unmet") : "";
+  const isJudged = checks.length && checks.every(([, met]) => met !== null);
+  $("verdict").className = isJudged ? (checks.every(([, met]) => met) ? "met" : "unmet") : "";
   $("checks").hidden = checks.length === 0;
-  $("checks").replaceChildren(...checks.map(([text, met]) => make("li", text, met ? "met" : "unmet")));
+  $("checks").replaceChildren(...checks.map(([text, met]) => make("li", text, met === null ? "" : met ? "met" : "unmet")));
   $("desk-hint").hidden = !desk || Boolean(token);
   $("refusal").hidden = refusal === null;
   $("refusal").replaceChildren(...(refusal ? [make("p", refusal.problem), codeOf(refusal.lines)] : []));

@@ -169,8 +169,14 @@ class Classroom:
         """Run a lesson's commands, and have it shown elsewhere what became of them; return what `_run_all` does."""
         self._stage.judged(None)
         going = self._run_all(visit)
-        verdicts = [] if going else [verdict for result in visit.results for verdict in result.verdicts]
-        self._stage.judged([(click.unstyle(promises.format_verdict(each)).strip(), each.met) for each in verdicts])
+        checks: list[tuple[str, bool | None]] = []
+        for result in [] if going else visit.results:
+            for each in result.verdicts:
+                line = click.unstyle(promises.format_verdict(each, is_judged=not result.was_ended)).strip()
+                checks.append((line, None if result.was_ended else each.met))
+            if result.was_ended:
+                checks.append(("You ended the calls early: nothing is judged.", None))
+        self._stage.judged(checks)
         return going
 
     def _run_all(self, visit: Visit) -> str:
@@ -189,7 +195,7 @@ class Classroom:
                 if not is_usual(command) and not self._ask(visit, promises.format_pipeline(command.pipeline)):
                     continue
                 columns = self._reader.room()[0]
-                shown = pages.fit_command(f"$ {promises.format_pipeline(command.pipeline)}", columns)
+                shown = pages.fit_command(f"$ {pages.without_expectations(command)}", columns)
                 self._reader.show(visit, shown, "Enter enough  n next  p previous  r run  e edit  q quit")
                 heading = self._heading(visit, columns)
                 visit.results.append(promises.run(self._stage, command, look, heading))

@@ -53,11 +53,11 @@ def question_page(words: Words, commands: Sequence[Command], guess: str, columns
     lines = [click.style(line, bold=True) for line in _wrap(words.question, columns)]
     lines += ["", f"Your guess: {guess}_", "", "Type a number, or just go on. This runs then:", ""]
     return lines + [
-        f"  {line}" for command in commands for line in fit_command(_without_promises(command), columns - 2)[:2]
+        f"  {line}" for command in commands for line in fit_command(without_expectations(command), columns - 2)[:2]
     ]
 
 
-def _without_promises(command: Command) -> str:
+def without_expectations(command: Command) -> str:
     """Return a command without its expectations, and with long words cut."""
     pipeline = []
     for words in command.pipeline:
@@ -88,23 +88,29 @@ def result_pages(
     )
     answer = _answer(words, results)
     for result in results:
-        if result.output is None and not result.report:
+        if result.output is None and not result.report and not result.was_ended:
             continue  # the stage has seen to it
-        block = fit_command(f"$ {_without_promises(result.command)}", columns)[:2]
+        block = fit_command(f"$ {without_expectations(result.command)}", columns)[:2]
         block += list(_rows(result, columns, marks))
         for verdict in result.verdicts:
-            line = format_verdict(verdict).strip() + (f"; you guessed {guess}" if guess and verdict is answer else "")
+            line = format_verdict(verdict, is_judged=not result.was_ended).strip() + (
+                f"; you guessed {guess}" if guess and verdict is answer else ""
+            )
             fits = terminal.width_of(click.unstyle(line)) <= columns
             block += [line] if fits else terminal.wrap(click.unstyle(line), columns)
-        if result.report.get("interrupted"):
-            block.append(f"You ended it after {result.report['requests']} calls.")
+        if result.was_ended:
+            after = f" after {result.report['requests']} calls" if result.report else ""
+            block.append(f"You ended it{after}: nothing is judged.")
         blocks.append([_fit(line, columns) for line in block])
-    is_met = all(verdict.met for result in results for verdict in result.verdicts)
-    if lesson.is_exercise:
+    met = [verdict.met for result in results for verdict in result.verdicts]
+    was_ended = any(result.was_ended for result in results)
+    if lesson.is_exercise and (was_ended or not met):
+        blocks.append(["Not judged: r makes all calls, and checks them."])
+    elif lesson.is_exercise:
         blocks.append(
-            ["Mended: all checks are green." if is_met else "Not mended yet: e edits the file, h gives a hint."]
+            ["Mended: all checks are green." if all(met) else "Not mended yet: e edits the file, h gives a hint."]
         )
-    elif changes and not is_met:
+    elif changes and not all(met) and not was_ended:
         blocks.append(["What is expected is what the lesson shows without your change."])
     blocks += [_wrap(text, columns) for text in words.section("Expect")]
     blocks += _section("Why", words.section("Why"), columns)

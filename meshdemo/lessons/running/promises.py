@@ -99,7 +99,8 @@ def check_one(stage: Stage, lesson: Lesson) -> Outcome:
 class Result:
     """What came of a command: of a watch its report, as `--json` writes it; of any other what it printed.
 
-    `not_judged` are expectations that nobody can judge there.
+    `not_judged` are expectations that nobody can judge there. With `was_ended` a person has cut it short, so that what
+    was seen so far is no verdict.
     """
 
     command: Command
@@ -107,6 +108,19 @@ class Result:
     report: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     not_judged: tuple[str, ...] = ()
+    was_ended: bool = False
+
+
+class _Looking:
+    """Looks as it is told to, and remembers whether what runs was to be ended."""
+
+    def __init__(self, look: running.Look) -> None:
+        self._look = look
+        self.has_ended = False
+
+    def __call__(self, seconds: float) -> bool:
+        self.has_ended = self._look(seconds) or self.has_ended
+        return self.has_ended
 
 
 def run(stage: Stage, command: Command, look: running.Look = running.pause, heading: Sequence[str] = ()) -> Result:
@@ -114,12 +128,18 @@ def run(stage: Stage, command: Command, look: running.Look = running.pause, head
 
     With a `heading` a watch is drawn below that on the terminal. When `look` says so the command is ended.
     """
-    if command.is_watch:
-        return _watch(stage, command, look, heading)
-    if command.is_call and any(word.startswith("--expect") for word in command.pipeline[-1]):
-        return _call(stage, command, look)
-    output, verdict = run_plain(stage, command, look)
-    return Result(command, [verdict] if verdict else [], output=output)
+    looking = _Looking(look)
+    try:
+        if command.is_watch:
+            return _watch(stage, command, looking, heading)
+        if command.is_call and any(word.startswith("--expect") for word in command.pipeline[-1]):
+            return _call(stage, command, looking)
+    except StartError:
+        if looking.has_ended:  # before it could say anything
+            return Result(command, was_ended=True)
+        raise
+    output, verdict = run_plain(stage, command, looking)
+    return Result(command, [verdict] if verdict else [], output=output, was_ended=looking.has_ended)
 
 
 def _call(stage: Stage, command: Command, look: running.Look) -> Result:
@@ -157,7 +177,7 @@ def _watch(stage: Stage, command: Command, look: running.Look, heading: Sequence
         raise StartError(report["problem"])
     names = [each.name for each in fields(Verdict)]
     verdicts = [Verdict(**{name: expectation[name] for name in names}) for expectation in report["expectations"]]
-    return Result(command, verdicts, report)
+    return Result(command, verdicts, report, was_ended=report["interrupted"])
 
 
 def _parse_report(words: Sequence[str], output: str, errors: str) -> dict[str, Any]:
@@ -206,10 +226,12 @@ def run_plain(stage: Stage, command: Command, look: running.Look = running.pause
                 return output, None
 
 
-def format_verdict(verdict: Verdict) -> str:
-    """Return a line on one promise, with its mark."""
+def format_verdict(verdict: Verdict, *, is_judged: bool = True) -> str:
+    """Return a line on one promise, with its mark, which is neutral where it is not judged."""
     marks = terminal.marks_for(sys.stdout)
     mark = click.style(marks.met, fg="green") if verdict.met else click.style(marks.unmet, fg="red", bold=True)
+    if not is_judged:
+        mark = "-"
     return f"   {mark} {verdict.subject}: {format_seen(verdict)}, expected {verdict.range}"
 
 

@@ -117,7 +117,7 @@ class ClusterStage:
     def edited(self, lesson: Lesson) -> Lesson:
         return lesson
 
-    def judged(self, checks: Sequence[tuple[str, bool]] | None) -> None:
+    def judged(self, checks: Sequence[tuple[str, bool | None]] | None) -> None:
         pass
 
     def step(self) -> None:

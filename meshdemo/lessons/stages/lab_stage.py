@@ -74,7 +74,7 @@ class LabStage:
         self._copies: dict[str, Path] = {}
         self._count = count
         self._about = ""
-        self._checks: tuple[tuple[str, bool], ...] | None = ()  # None while they are made
+        self._checks: tuple[tuple[str, bool | None], ...] | None = ()  # None while they are made
         self._logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LINES))
 
     def show(self, lesson: Lesson) -> None:
@@ -139,7 +139,7 @@ class LabStage:
         copy = self._copies.pop(lesson.file, None)
         return dataclasses.replace(lesson, edited=copy) if copy else lesson
 
-    def judged(self, checks: Sequence[tuple[str, bool]] | None) -> None:
+    def judged(self, checks: Sequence[tuple[str, bool | None]] | None) -> None:
         self._checks = None if checks is None else tuple(checks)
         if self._lab and self._lesson:
             self._lab.rename(self._subject(self._lesson))
@@ -206,6 +206,8 @@ class LabStage:
             return ""
         if not self._checks:
             return "Edit what is wrong, then press Run again: the calls are made and checked."
+        if any(met is None for _, met in self._checks):
+            return "Not judged: press Run again, which makes all calls and checks them."
         return "Mended: all checks are green." if all(met for _, met in self._checks) else "Not mended yet."
 
     def _paths(self, lesson: Lesson) -> list[Path]:

@@ -44,8 +44,10 @@ class Stage(Protocol):
     def edited(self, lesson: Lesson) -> Lesson:
         """Return the lesson with its copy where that was edited elsewhere since the last time, else as it is."""
 
-    def judged(self, checks: Sequence[tuple[str, bool]] | None) -> None:
+    def judged(self, checks: Sequence[tuple[str, bool | None]] | None) -> None:
         """Take what the lesson's calls were judged by, in words and whether it is met, None while they run.
+
+        Whether it is met is None where the calls were cut short.
 
         Who looks elsewhere than at the terminal is shown it.
         """

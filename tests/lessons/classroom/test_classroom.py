@@ -17,6 +17,7 @@ from meshdemo.lab.lab import LabOptions
 from meshdemo.lessons.classroom import keys as lesson_keys
 from meshdemo.lessons.classroom.classroom import Classroom
 from meshdemo.lessons.files.reading import find_lesson, read_lessons
+from meshdemo.lessons.running import promises
 from meshdemo.lessons.running.notes import Notes
 from meshdemo.lessons.stages.lab_stage import LabStage
 
@@ -153,8 +154,10 @@ def test_a_key_ends_what_runs(teach):
     keys = [(CALLS, "\n"), ("$ meshdemo", "n"), (CALLS, "p"), (CALLS, "\n"), (" requests", "\n"), ("Enter next", "q")]
     stage, shown = teach(keys, one=endless, two="Two.")
     assert stage.shown == ["one", "two", "one"]
-    assert "✗ hello: " in shown
-    assert re.search(r"You ended it after \d+ calls\.", shown)
+    assert "- hello: " in shown
+    assert "✗" not in shown
+    assert re.search(r"You ended it after \d+ calls: nothing is judged\.", shown)
+    assert stage.judgements[-1][0][1] is None
 
 
 def test_a_key_ends_a_plain_command(teach):
@@ -162,6 +165,16 @@ def test_a_key_ends_a_plain_command(teach):
     keys = [(CALLS, "\n"), ("Run it?", "y"), ("$ sleep", "n"), (CALLS, "q")]
     stage, _ = teach(keys, one="  sleep 60", two="Two.")
     assert stage.shown == ["one", "two"]
+
+
+def test_a_key_ends_a_call(teach, monkeypatch):
+    """Enter while a call is made that expects something is no error: it says nothing yet, and what follows runs."""
+    monkeypatch.setattr(promises.running, "finish", lambda stage, words, look, **_: look(30) and ("", ""))
+    call = "  meshdemo call http://127.0.0.1:3030/ --expect status=200"
+    _, shown = teach([(CALLS, "\n\n"), ("You ended it: nothing is judged.", "q")], one=call)
+    assert "Error" not in shown
+    assert "$ meshdemo call http://127.0.0.1:3030/" in shown
+    assert "--expect" not in shown
 
 
 def test_a_command_that_lessons_do_not_run(teach, tmp_path):

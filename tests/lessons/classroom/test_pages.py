@@ -93,6 +93,21 @@ def test_the_result_of_an_exercise():
     assert "Not mended yet" in result_text([Result(WATCH, [V1, missed], REPORT)], ["a"], lesson=exercise)
 
 
+def test_a_result_that_was_cut_short():
+    """What was seen until then is shown without a mark, and nothing is said to be mended or not."""
+    missed = Verdict("200", "200", 150.0, "calls", False)
+    exercise = read_exercises(ROOT / "k8s")[0]
+    for lesson, verdict in ((SPLIT, missed), (exercise, missed), (exercise, V1)):
+        results = [Result(WATCH, [V1], REPORT), Result(WATCH, [verdict], REPORT, was_ended=True)]
+        text = result_text(results, lesson=lesson, changes=["a"])
+        assert (
+            f"- {verdict.subject}: 150 calls, expected {verdict.range}\nYou ended it after 200 calls: nothing" in text
+        )
+        assert not any(word in text for word in ("✗", "ended yet", "Mended", "without your change"))
+    assert text.endswith("Not judged: r makes all calls, and checks them.")
+    assert "You ended it: nothing is judged." in result_text([Result(WATCH, was_ended=True)])
+
+
 def test_what_a_command_prints():
     """What another command prints is shown in its first lines, and what the stage has seen to is not."""
     (command,) = parse_commands(["  kubectl get pods"])

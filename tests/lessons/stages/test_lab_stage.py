@@ -63,12 +63,13 @@ def test_what_the_page_says_of_an_exercise():
     checks = [("✓ 504: 3 calls, expected ..14", True), ("✗ over 1.9s: 1 calls, expected 0", False)]
     exercise, lesson = find_lesson(read_exercises(ROOT / "k8s"), "timeout"), find_lesson(LESSONS, "timeout")
     verdicts = []
-    for judged in ((), None, checks, checks[:1]):
+    for judged in ((), None, checks, checks[:1], [*checks[:1], ("You ended it.", None)]):
         stage.judged(judged)
         verdicts.append(stage._subject(exercise).verdict.partition(" ")[0])
         assert stage._subject(exercise).checks == tuple(judged or ())
-    assert verdicts == ["Edit", "The", "Not", "Mended:"]
-    assert stage._subject(lesson).checks == tuple(checks[:1])
+    assert verdicts == ["Edit", "The", "Not", "Mended:", "Not"]
+    assert stage._subject(exercise).verdict.startswith("Not judged: ")
+    assert stage._subject(lesson).checks[0] == checks[0]
     assert stage._subject(lesson).verdict == ""
 
 
