@@ -259,13 +259,16 @@ class LabStage:
                 raise StartError(lab.problem)
 
     def _ports(self) -> dict[int, int]:
-        """Return where the ports that lessons name are here."""
-        ports = {}
+        """Return where the ports that lessons name are here: an own number comes before one that stands for another."""
+        own: dict[int, int] = {}
+        shifted: dict[int, int] = {}
         for index, address in enumerate(self._lab.addresses() if self._lab else ()):
             number = address.gateway_port or FRONT + index
-            is_shifted = address.gateway_port is not None and number < _PRIVILEGED
-            ports[number + _GATEWAY_SHIFT if is_shifted else number] = address.port
-        return ports
+            if address.gateway_port is not None and number < _PRIVILEGED:
+                shifted.setdefault(number + _GATEWAY_SHIFT, address.port)
+            else:
+                own.setdefault(number, address.port)
+        return shifted | own
 
 
 def selected_logs(command: Sequence[str], pods: Iterable[Pod]) -> list[str]:

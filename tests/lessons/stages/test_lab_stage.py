@@ -107,6 +107,20 @@ def stage(monkeypatch, tmp_path):
     return LabStage(choose_engine(istiod=False), LabOptions(), print, count=len(LESSONS), edits=tmp_path / "edits")
 
 
+def test_ports_of_gateways(stage, monkeypatch):
+    """Port 80 is 8080 where no gateway has that number itself, and of two gateways the first is meant."""
+
+    def translated(*numbers):
+        found = [SimpleNamespace(port=5000 + index, gateway_port=number) for index, number in enumerate(numbers)]
+        monkeypatch.setattr(LabDouble, "addresses", lambda self: found)
+        return stage.translate(["meshdemo", "watch", "http://127.0.0.1:8080/"])[2]
+
+    stage.show(find_lesson(LESSONS, "split"))
+    assert translated(None, 80, 80) == "http://127.0.0.1:5001/"
+    for numbers in ((None, 8080, 80), (None, 80, 8080)):
+        assert translated(*numbers) == f"http://127.0.0.1:{5000 + numbers.index(8080)}/"
+
+
 def test_a_copy_that_has_gone(stage, tmp_path):
     """What is said of the lesson that is shown needs no file, since its copy may have gone by then."""
     copy = tmp_path / "split.yaml"
