@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MESH = "mesh"
 # What a check adds to the ports of gateways that only root may listen on.
 _PRIVILEGED, _SHIFT = 1024, 8000
+# A host of gateways that are for any.
+_ANY_HOST = "www.example.com"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _of_virtual_service(manifest: Manifest, spec: Any, cluster: Cluster) -> Iter
             for gateway in cluster.gateways:
                 for each in gateway.manifests:
                     if (each.namespace, each.name) == (namespace or manifest.namespace, own):
-                        yield from _of_gateway(gateway, each, host, name)
+                        yield from _of_gateway(gateway, each, host, name, cluster)
 
 
 def _of_route(manifest: Manifest, spec: Any, cluster: Cluster) -> Iterator[Place]:
@@ -106,7 +108,7 @@ def _of_route(manifest: Manifest, spec: Any, cluster: Cluster) -> Iterator[Place
             for each in gateway.manifests:
                 if (each.group, each.namespace, each.name) == (GATEWAY_API, namespace, name):
                     for host in spec.get("hostnames") or ["*"]:
-                        yield from _of_gateway(gateway, each, host, name)
+                        yield from _of_gateway(gateway, each, host, name, cluster)
 
 
 def _of_selector(manifest: Manifest, spec: Any, cluster: Cluster) -> Iterator[Place]:
@@ -124,7 +126,7 @@ def _of_selector(manifest: Manifest, spec: Any, cluster: Cluster) -> Iterator[Pl
         for each in gateway.manifests:
             is_named = any((ref.get("kind"), ref.get("name")) == ("Gateway", each.name) for ref in named)
             if is_named if named else matches(gateway.labels, selector):
-                yield from _of_gateway(gateway, each, "*", each.name)
+                yield from _of_gateway(gateway, each, "*", each.name, cluster)
 
 
 def _why_nothing_is_selected(manifest: Manifest, spec: Any, cluster: Cluster) -> str:
@@ -170,7 +172,7 @@ def of_service(service: Service, cluster: Cluster, *, callers_in_mesh_only: bool
     )
 
 
-def _of_gateway(gateway: Gateway, manifest: Manifest, host: str, name: str) -> Iterator[Place]:
+def _of_gateway(gateway: Gateway, manifest: Manifest, host: str, name: str, cluster: Cluster) -> Iterator[Place]:
     """Yield a gateway as a place to call, for each host that one of its servers has in common with a policy."""
     spec = manifest.document.get("spec") or {}
     for server in spec.get("servers" if manifest.group == ISTIO else "listeners") or []:
@@ -183,11 +185,12 @@ def _of_gateway(gateway: Gateway, manifest: Manifest, host: str, name: str) -> I
         common = next((found for each in hosts if (found := _common(host, each))), None)
         if common:
             scheme = "https" if protocol == "HTTPS" else "http"
-            port = Port(number + _SHIFT if number < _PRIVILEGED else number, number, scheme)
             authority = "" if common == "*" else common.replace("*", "www", 1)
-            yield Place(
-                f"the gateway {gateway.name}", "127.0.0.1", authority, (port,), (), (gateway.name,), gateway=name
-            )
+            at, own = "127.0.0.1", number + _SHIFT if number < _PRIVILEGED else number
+            if own != number and any(own in each.ports for each in cluster.gateways):  # which is that one's port here
+                at, own = authority or _ANY_HOST, number
+            port = Port(own, number, scheme)
+            yield Place(f"the gateway {gateway.name}", at, authority, (port,), (), (gateway.name,), gateway=name)
 
 
 def _common(one: str, other: str) -> str | None:

@@ -13,8 +13,8 @@ FRONT = "{matchLabels: {istio: ingressgateway}}"
 def places(tmp_path):
     """Return a function that gives the places of a policy, or why there are none."""
 
-    def run(*words, **options):
-        (manifest,), cluster = read_policies(tmp_path, policy(*words, **options))
+    def run(*words, others="", **options):
+        (manifest, *_), cluster = read_policies(tmp_path, policy(*words, **options) + others)
         try:
             return places_of(manifest, cluster)
         except NoPlaceError as problem:
@@ -43,6 +43,21 @@ def test_a_gateway(places):
     assert [(port.number, port.scheme) for port in place.ports] == [(8080, "http")]
     (place,) = places("VirtualService", f"hosts: [a.example.com]\ngateways: [shop/edge]\n{ANSWER}", namespace="pay")
     assert place.authority == "a.example.com"
+
+
+def test_a_port_that_stands_for_another(places):
+    """Where a gateway has the number itself that a check gives to a lower one, that is called by its host."""
+    servers = "servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]"
+    other = policy("Gateway", f"selector: {{istio: ingressgateway}}\n{servers}", name="other")
+    other = other.replace("security.istio.io", "networking.istio.io")
+    for hosts, gateway, host, port in (
+        ("'*'", "edge", "www.example.com", 80),
+        ("a.example.com", "edge", "a.example.com", 80),
+        ("'*'", "other", "127.0.0.1", 8080),
+    ):
+        spec = f"hosts: [{hosts}]\ngateways: [{gateway}]\n{ANSWER}"
+        (place,) = places("VirtualService", spec, others=other)
+        assert (place.host, place.ports[0].number) == (host, port)
 
 
 def test_a_policy_for_pods(places):
