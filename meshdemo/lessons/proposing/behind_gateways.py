@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.files.kinds import NAMESPACE
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lessons.proposing.places import MESH, NoPlaceError, Place, places_of
-from meshdemo.lessons.proposing.reading import KINDS, rules_of
+from meshdemo.lessons.proposing.reading import KINDS, find_root, rules_of
 
 
 def behind_gateways(places: list[Place], cluster: Cluster) -> Iterator[Place]:
@@ -28,16 +29,17 @@ def behind_gateways(places: list[Place], cluster: Cluster) -> Iterator[Place]:
 
 
 def _through(policy: Manifest, number: int, service: Service, cluster: Cluster) -> Iterator[Place]:
+    root, before = find_root(policy, cluster.policies)
     try:
-        entrances = [place for place in places_of(policy, cluster) if place.gateway != MESH]
+        entrances = [place for place in places_of(root or policy, cluster) if place.gateway != MESH]
     except NoPlaceError:
         return
     for place in entrances:
         gateway = next(each for each in cluster.gateways if each.name in place.pods)
         caller = Pod(gateway.name, gateway.address, gateway.labels, gateway.account, (), gateway.namespace)
         pods = tuple(pod.name for pod in cluster.selected(service))
-        for asked in rules_of(policy)[number]:
-            yield dataclasses.replace(place, through=caller, pods=pods, asked=tuple(asked))
+        for first, own in itertools.product(before, rules_of(policy)[number]):
+            yield dataclasses.replace(place, through=caller, pods=pods, asked=(*first, *own))
 
 
 def _leads_to(policy: Manifest, service: Service, cluster: Cluster) -> int | None:

@@ -45,6 +45,15 @@ def test_who_calls_through_a_gateway(calls):
     assert reason == "no workload here that can call the gateway istio-ingressgateway meets namespaces: pay"
 
 
+def test_a_delegate(calls):
+    """Where another VirtualService delegates, what that asks for is met, too."""
+    root = policy("VirtualService", f"{AT_THE_EDGE}[{{match: [{{uri: {{prefix: /c}}}}], delegate: {{name: child}}}}]")
+    child = policy("VirtualService", f"http: [{{{TO_CART}}}]", name="child")
+    assert calls("{namespaces: [istio-system]}", root, child) == [
+        ("http://127.0.0.1:8080/c", "-H", "Host: a.example.com")
+    ]
+
+
 def test_rules_that_lead_elsewhere(calls):
     """A rule for the mesh, one that leads to others, too, and one of which no gateway is here are no ways to it."""
     source = "{namespaces: [istio-system]}"
