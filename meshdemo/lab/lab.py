@@ -96,7 +96,7 @@ class Lab:
             #: What the page shows of all this.
             self.page_view = PageView()
             for path in ("/scene", "/scene/"):
-                self.door.add("GET", path, lambda seen, _body: self.page_view.get(seen, _SCENE_SECONDS))
+                self.door.add("GET", path, self._scene)
             self._marks = ChangeMarks(guard.folder / "changes.json")
             log = log or (lambda pod, line: self._say(f"{pod} | {line}"))
             self._request_log = RequestLog(log, lambda: self.pods.taking_calls)
@@ -195,6 +195,13 @@ class Lab:
             "pods": [pod.name for pod in self.state.pods],
             "addresses": [{"name": address.name, "url": address.url} for address in self.addresses()],
         }
+
+    def _scene(self, seen: str, _body: object) -> dict[str, Any] | None:
+        """Return what the page shows, and who makes the calls of a page, by the port that it was opened at."""
+        document = self.page_view.get(seen, _SCENE_SECONDS)
+        names = ((each.port, each.name) for each in self.addresses() if each.gateway_port is None)
+        callers = {str(port): name.rpartition("/")[2] for port, name in names}
+        return document and {**document, "callers": callers}
 
     def follow(self, paths: Sequence[Path], subject: Subject = FILES) -> None:
         """Follow other files from now on; `is_settled` says when they are in force."""

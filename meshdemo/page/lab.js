@@ -13,6 +13,9 @@ let wasWide = null;            // whether it stood beside the calls
 let link = null;               // that of the scene to call, as the lab said it last
 let turning = null;            // the control that a person holds, which is not drawn anew meanwhile
 
+// Whose program makes the calls of this page.
+const callerHere = () => scene?.callers?.[location.port] ?? "proxy";
+
 function readToken() {
   const inLink = /^#desk=([\w-]+)$/.exec(location.hash)?.[1];
   try {

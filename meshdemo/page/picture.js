@@ -38,7 +38,8 @@ function drawFlows({ groups, total, now }) {
   // As thick as leaves room for a name in each box.
   let thick = 0.9 * height;
   while (thick > 1 && (sum(shown, low.group, thick) > height || (withPods && sum(pods, low.pod, thick) > height))) thick -= 0.02 * height;
-  const boxes = { proxy: [1, Math.min(5 * rem, 0.17 * width)], group: withPods ? [0.36 * width, Math.min(13 * rem, 0.32 * width)] : [width - 15 * rem, 15 * rem - 1], pod: [width - Math.min(11 * rem, 0.28 * width) - 1, Math.min(11 * rem, 0.28 * width)] };
+  const forName = Math.min((0.9 + 0.57 * callerHere().length) * rem, 0.24 * width);
+  const boxes = { proxy: [1, Math.max(forName, Math.min(5 * rem, 0.17 * width))], group: withPods ? [0.36 * width, Math.min(13 * rem, 0.32 * width)] : [width - 15 * rem, 15 * rem - 1], pod: [width - Math.min(11 * rem, 0.28 * width) - 1, Math.min(11 * rem, 0.28 * width)] };
   const parts = [];
   // A name that is too long goes on in a second line where its box is high enough. Else it is cut in the middle: names
   // begin alike and differ at the end, reasons at the beginning.
@@ -93,7 +94,7 @@ function drawFlows({ groups, total, now }) {
     }
     box(boxes.group, y, heightOf(group, low.group, thick), group.name, className);
   });
-  if (shown.length) box(boxes.proxy, height / 2, Math.max(low.group, thick), "proxy", "");
+  if (shown.length) box(boxes.proxy, height / 2, Math.max(low.group, thick), callerHere(), "");
   $("flows").replaceChildren(...parts);
   const retried = groups.reduce((up, group) => up + group.retried, 0);
   const caller = groups.find((group) => group.caller)?.caller;

@@ -277,6 +277,15 @@ def marked(page, where="#policies"):
 
 
 @in_browser
+def test_who_calls(show_lab, lab):
+    """The picture names whose program makes the calls of the page."""
+    page = show_lab(viewport={"width": 1920, "height": 1080})
+    port = page.url.split(":")[2].partition("/")[0]
+    lab.show(callers={port: "outsider"})
+    wait_until(lambda: "outsider" in page.locator("#flows text").all_text_contents(), "who calls")
+
+
+@in_browser
 def test_what_runs_is_shown(show_lab, lab):
     """Title, policies with the changed lines marked, what changed, and a refusal until it is mended, as text."""
     page = show_lab(viewport={"width": 1280, "height": 720})

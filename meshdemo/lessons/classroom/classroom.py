@@ -98,8 +98,16 @@ class Classroom:
             first_page = ["It is being applied ..."] if is_again else self._policy(visit, *self._reader.room())[0]
             self._reader.show(visit, first_page, "one moment ...")
             self._stage.show(visit.lesson)
-            return self._go_through(visit, 0 if not is_again else None)
-        except StartError as error:  # also where its file goes while it is shown
+        except StartError as error:
+            visit.problem = str(error)
+            return self._offer_editor(visit)
+        return self._go_on(visit, 0 if not is_again else None)
+
+    def _go_on(self, visit: Visit, start: int | None) -> str:
+        """Go through the steps of a lesson that is applied; return what leads away from it."""
+        try:
+            return self._go_through(visit, start)
+        except StartError as error:  # its file goes while it is shown
             visit.problem = str(error)
             return self._offer_editor(visit)
 
@@ -227,17 +235,22 @@ class Classroom:
 
     def _edit(self, visit: Visit) -> str:
         """Let the person edit a lesson, or a copy of it, and run it again; return what leads away from it."""
+        came = visit.lesson
         try:
-            visit.lesson = editing.make_copy(visit.lesson, self._edits)
+            visit.lesson = editing.make_copy(came, self._edits)
             before = visit.lesson.text()
             with self._reader.away():
-                editing.run_editor(visit.lesson.path, self._stage)
+                status = editing.run_editor(visit.lesson.path, self._stage)
             visit.changes = policy.describe_changes(before, visit.lesson.text())
+            path = visit.lesson.path
+            if not visit.changes and self._edits and before == came.text():  # a copy of nothing new
+                visit.lesson = editing.take_back(visit.lesson, self._edits) if not came.edited else came
         except StartError as error:
             visit.problem = str(error)
             return self._offer_editor(visit)
         if not visit.changes:
-            return self._say(visit, f"Nothing was changed in {visit.lesson.path}.")
+            ending = f"; the editor ended with status {status}" if status else ""
+            return self._say(visit, f"Nothing was changed in {path}{ending}.")
         return self._visit(visit, is_again=True)
 
     def _take_back(self, visit: Visit) -> str:
@@ -254,9 +267,10 @@ class Classroom:
 
     def _say(self, visit: Visit, line: str) -> str:
         """Say something, and return what leads away from it; Enter runs the lesson again."""
-        self._reader.show(visit, [line], self._reader.keys_line(visit, "run again"))
-        key = self._reader.wait_for("npreuq\n\r ")
-        return "r" if key in ENTER else key
+        going = self._reader.read(visit, Part(lambda columns, _: [terminal.wrap(line, columns, "")]), "run again")
+        if going == BACK:
+            return self._offer_editor(visit) if visit.problem else self._go_on(visit, 0)
+        return "r" if going == FORTH else going
 
     def _offer_editor(self, visit: Visit) -> str:
         """Say what is wrong, with the lines around it, and offer the editor; return what leads away."""

@@ -42,8 +42,8 @@ def make_copy(lesson: Lesson, folder: Path | None) -> Lesson:
     return dataclasses.replace(lesson, edited=copy)
 
 
-def run_editor(path: Path, stage: Stage) -> None:
-    """Return when the person's editor has ended; raise StartError where there is none."""
+def run_editor(path: Path, stage: Stage) -> int:
+    """Return the status with which the person's editor has ended; raise StartError where there is none."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with signals.unheeded(signal.SIGINT):  # Ctrl+C is the editor's
         try:
@@ -52,6 +52,7 @@ def run_editor(path: Path, stage: Stage) -> None:
             reason = getattr(error, "strerror", None) or error
             raise StartError(f"the editor {editor!r} cannot be started: {reason}. Set EDITOR.") from None
         running.wait_for(stage, process, running.pause)
+        return process.returncode
 
 
 def take_back(lesson: Lesson, folder: Path) -> Lesson:

@@ -218,11 +218,28 @@ def test_edit_a_file_of_ones_own(teach, monkeypatch, tmp_path):
     assert "hello=4" in (tmp_path / "istio" / "one.yaml").read_text()
 
 
-def test_an_edit_that_changes_nothing(teach, monkeypatch):
-    """An editor that leaves all as it is is no reason to run again; Enter does it all the same."""
+def test_an_edit_that_changes_nothing(teach, monkeypatch, tmp_path):
+    """An editor that leaves all as it is is no reason to run again, and leaves no copy; Enter does it all the same."""
     monkeypatch.setenv("VISUAL", "true")
-    stage, _ = teach([(CALLS, "e"), ("Nothing was changed in", "\n"), (END, "q")], one=WATCH)
+    stage, shown = teach([(CALLS, "e"), ("Nothing was changed in", "\n"), (END, "q")], one=WATCH)
     assert stage.shown == ["one", "one"]
+    assert not (tmp_path / "mine").exists()
+    assert "your edit" not in shown
+
+
+def test_an_editor_that_fails(teach, monkeypatch):
+    """An editor that ends with a status other than 0 has it said."""
+    monkeypatch.setenv("VISUAL", "sh -c 'exit 3'")
+    _, shown = teach([(CALLS, "e"), ("Nothing was changed in", "q")], one=WATCH)
+    assert "the editor ended with status 3." in re.sub(r"\x1b\[[0-9;]*H", " ", shown)
+
+
+def test_nothing_to_take_back(teach):
+    """Where there is no edit to take back, `b` leads back, and a number to its lesson, as anywhere."""
+    nothing = "There is no edit to take back."
+    keys = [(CALLS, "u"), (nothing, "b"), (CALLS, "u"), (nothing, "2"), ("lesson 2_", "\n"), (CALLS, "q")]
+    stage, _ = teach(keys, one=WATCH, two=WATCH)
+    assert stage.shown == ["one", "two"]
 
 
 def test_an_edit_that_is_refused(teach, monkeypatch):

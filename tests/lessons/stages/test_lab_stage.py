@@ -167,6 +167,7 @@ def test_the_desk_of_the_page(tmp_path):
 
         scene = wait_for(lambda: ask("/scene"), "the scene")
         assert scene["title"] == f"Lesson 2 of {len(LESSONS)}: Weighted split"
+        assert scene["callers"] == {str(link.port): "proxy"}
         turns = [line["turn"] for policy in scene["policies"] for line in policy["lines"] if line["turn"]]
         assert [turn["value"] for turn in turns] == [75, 25]
         for key in "nr":
