@@ -18,6 +18,7 @@ class StageDouble:
         self.shown = []
         self.say = say
         self.log = ""
+        self.typed_address = "127.0.0.1:3030"
         self.steps = []
         self.keys = []
         self.copies = {}
@@ -37,6 +38,9 @@ class StageDouble:
             return None
         self.running = True
         return replace_ports(command, {3030: self.port})
+
+    def typed(self, command):
+        return [word.replace("127.0.0.1:3030", self.typed_address) for word in command]
 
     def logs(self, command):
         return self.log if command[:2] == ("kubectl", "logs") else None

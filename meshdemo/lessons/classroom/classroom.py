@@ -15,6 +15,7 @@ from meshdemo.lessons.classroom import editing, pages
 from meshdemo.lessons.classroom.pages import Page
 from meshdemo.lessons.classroom.reader import BACK, ENTER, FORTH, GOING, Part, Reader, Visit
 from meshdemo.lessons.files import policy
+from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.files.permission import is_usual
 from meshdemo.lessons.files.reading import Lesson
 from meshdemo.lessons.running import promises
@@ -151,7 +152,11 @@ class Classroom:
         return pages.policy_pages(visit.lesson, visit.words, columns, rows, self._reader.marks, changed)
 
     def _question(self, visit: Visit, columns: int) -> Page:
-        return pages.question_page(visit.words, visit.lesson.commands(), visit.guess, columns)
+        return pages.question_page(visit.words, map(self._typed, visit.lesson.commands()), visit.guess, columns)
+
+    def _typed(self, command: Command) -> Command:
+        """Return a command with the ports of the stage, to be shown."""
+        return dataclasses.replace(command, pipeline=tuple(tuple(self._stage.typed(each)) for each in command.pipeline))
 
     def _results(self, visit: Visit, columns: int, rows: int) -> list[Page]:
         return pages.result_pages(
@@ -203,10 +208,11 @@ class Classroom:
                 if not is_usual(command) and not self._ask(visit, promises.format_pipeline(command.pipeline)):
                     continue
                 columns = self._reader.room()[0]
-                shown = pages.fit_command(f"$ {pages.without_expectations(command)}", columns)
+                shown = pages.fit_command(f"$ {pages.without_expectations(self._typed(command))}", columns)
                 self._reader.show(visit, shown, "Enter enough  n next  p previous  r run  e edit  q quit")
                 heading = self._heading(visit, columns)
-                visit.results.append(promises.run(self._stage, command, look, heading))
+                result = promises.run(self._stage, command, look, heading)
+                visit.results.append(dataclasses.replace(result, command=self._typed(command)))
                 if pressed in GOING and pressed:
                     return pressed
         except StartError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import click
 
@@ -48,7 +48,7 @@ def policy_pages(
     return [[*about, "", *page] for page in pages] or [about]
 
 
-def question_page(words: Words, commands: Sequence[Command], guess: str, columns: int) -> Page:
+def question_page(words: Words, commands: Iterable[Command], guess: str, columns: int) -> Page:
     """Return the question, the guess so far, and what is about to run, without what it gives away."""
     lines = [click.style(line, bold=True) for line in _wrap(words.question, columns)]
     lines += ["", f"Your guess: {guess}_", "", "Type a number, or just go on. This runs then:", ""]

@@ -189,6 +189,7 @@ class Reader:
     def _explain(self, command: str) -> list[str]:
         """Return what a command prints."""
         words = self._stage.translate(shlex.split(command))
+        command = shlex.join(self._stage.typed(shlex.split(command)))
         try:
             output, errors = running.finish(self._stage, words) if words else ("", "")
         except StartError as error:

@@ -102,11 +102,14 @@ class ClusterStage:
         if tuple(command[:2]) == ("meshdemo", "call"):
             return None  # only the lab can explain a call
         if command[0] != "kubectl" or len(command) == 1:
-            return replace_ports(command, {_FRONT: self._front_port} if self._has_front else {})
+            return self.typed(command)
         words = ["kubectl", *self._scope, *command[1:]]
         if command[1] == "logs":  # what former lessons have left there does not count
             words += ["--since-time", self._shown_at.strftime("%Y-%m-%dT%H:%M:%SZ")]
         return words
+
+    def typed(self, command: Sequence[str]) -> list[str]:
+        return replace_ports(command, {_FRONT: self._front_port} if self._has_front else {})
 
     def logs(self, command: Sequence[str]) -> str | None:  # noqa: ARG002
         return None

@@ -114,6 +114,9 @@ class LabStage:
             words += ["--lab", str(self._lab.port)]  # where several labs run
         return words
 
+    def typed(self, command: Sequence[str]) -> list[str]:
+        return replace_ports(command, self._ports())
+
     def logs(self, command: Sequence[str]) -> str | None:
         if tuple(command[:2]) != ("kubectl", "logs") or self._lab is None:
             return None

@@ -35,6 +35,9 @@ class Stage(Protocol):
     def translate(self, command: Sequence[str]) -> list[str] | None:
         """Return a command of a lesson as it is run here; None for one that the stage has seen to."""
 
+    def typed(self, command: Sequence[str]) -> list[str]:
+        """Return a command of a lesson with the ports of this place, as a person would type it here."""
+
     def logs(self, command: Sequence[str]) -> str | None:
         """Return what `kubectl logs` would print, where the stage itself knows that."""
 

@@ -117,6 +117,20 @@ def test_the_steps(teach):
     assert "--expect" not in shown.split("Your guess: 2_")[0]
 
 
+def test_commands_have_the_ports_of_the_stage(teach):
+    """Question, result and hint show the commands with the ports of this place."""
+
+    def move(stage):
+        stage.typed_address = "127.0.0.1:4200"
+
+    teach.hints = ("`meshdemo call http://127.0.0.1:3030/ --lab 1`",)
+    keys = [("What it shows.", "\n"), ("guess: _", "\n"), ("Because.", "h"), ("$ meshdemo call", "x"), ("", "q")]
+    _, shown = teach(keys, move, one=LESSON)
+    assert "$ meshdemo watch http://127.0.0.1:4200/ -n 3" in shown
+    assert "$ meshdemo call http://127.0.0.1:4200/ --lab 1" in shown
+    assert "3030" not in shown
+
+
 def test_what_became_of_it_is_shown_elsewhere(teach):
     """The stage is told when the calls begin, and by what they were judged; nothing where a key ended them."""
     stage, _ = teach([(CALLS, "\n"), (END, "q")], one=WATCH)
