@@ -46,6 +46,7 @@ async function followLab() {
 function takeScene(next) {
   const isGiven = ["rate", "path", "header"].some((name) => new URLSearchParams(location.search).has(name));
   const isOther = next.link !== link && (scene !== null || (token && !isGiven));
+  if (scene?.refusal && !next.refusal) $("desk-problem").hidden = true;
   scene = next;
   if (next.link) link = next.link;
   if (!turning) drawLab();
@@ -229,7 +230,7 @@ async function askForMet() {
   } catch { /* the lab has ended, which followLab notices */ }
 }
 
-function drawMet({ shown }) {
+function drawMet({ shown, seconds }) {
   if (!("lab" in told.dataset)) return;
   const known = shown.filter(({ met }) => met);
   const rules = new Map();
@@ -243,6 +244,8 @@ function drawMet({ shown }) {
   }
   const rows = [...rules.values()].sort((a, b) => b.count - a.count);
   $("met").hidden = rows.length === 0;
+  const behind = known.length < shown.length ? `, for ${known.length} of ${shown.length} calls so far` : "";
+  setText($("met-title"), `Rules and policies met in the last ${seconds} s${behind}`);
   $("met-rows").replaceChildren(...cut(rows.map(({ name, place, count }) => {
     const row = make("tr", undefined, "version");
     const heading = make("th", `${name}  ${place.split("/").at(-1)}`);

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -73,21 +73,24 @@ class Verdict:
 def judge(expectations: Sequence[Expectation], tally: Tally) -> list[Verdict]:
     """Return what became of each expectation; a share is one of all requests, in percent."""
     verdicts = []
+    expected = {each.subject.removeprefix("name ") for each in expectations}
     for expectation in expectations:
         count = seen = expectation.seen(tally)
         if expectation.range.kind == SHARE:
             seen = count * 100 / tally.requests if count is not None and tally.requests else None
         verdict = Verdict(expectation, seen)
         if expectation.is_name and not count and not verdict.met:
-            verdict = replace(verdict, did_you_mean=_closest_name(expectation.subject, tally))
+            verdict = replace(verdict, did_you_mean=_closest_name(expectation.subject, tally, expected))
         verdicts.append(verdict)
     return verdicts
 
 
-def _closest_name(subject: str, tally: Tally) -> str | None:
-    """Return the version or pod that was seen whose name is nearly `subject`."""
+def _closest_name(subject: str, tally: Tally, expected: Collection[str]) -> str | None:
+    """Return the version or pod that was seen whose name is nearly `subject`, and that is not expected itself."""
     wanted = subject.removeprefix("name ").lower()
-    seen = {name.lower(): name for version, pods in tally.pods.items() for name in (version, *pods)}
+    seen = {
+        name.lower(): name for version, pods in tally.pods.items() for name in (version, *pods) if name not in expected
+    }
     close = difflib.get_close_matches(wanted, seen, 1, 0.75)
     return seen[close[0]] if close else None
 

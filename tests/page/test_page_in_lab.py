@@ -277,6 +277,20 @@ def marked(page, where="#policies"):
 
 
 @in_browser
+def test_a_problem_of_the_desk_goes(show_lab, lab, open_page):
+    """Why an edit of the page was not made is shown until the file that was refused is mended."""
+    page = show_lab("#desk=other", viewport={"width": 1280, "height": 720})
+    page.click("#keys button[data-key=n]")
+    wait_until(lambda: page.is_visible("#desk-problem"), "why it was not made")
+    lab.show(refusal=REFUSAL)
+    wait_until(lambda: page.is_visible("#refusal"), "the refusal")
+    assert page.is_visible("#desk-problem")
+    lab.show(refusal=None)
+    wait_until(lambda: not page.is_visible("#desk-problem"), "that it goes")
+    open_page.problems.clear()  # the browser's own line about a status of 403
+
+
+@in_browser
 def test_who_calls(show_lab, lab):
     """The picture names whose program makes the calls of the page."""
     page = show_lab(viewport={"width": 1920, "height": 1080})

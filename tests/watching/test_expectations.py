@@ -180,6 +180,14 @@ def test_nothing_is_meant_where_none_was_expected():
     assert verdict("Webserver v1=0").did_you_mean is None
 
 
+def test_what_is_expected_itself_is_not_meant():
+    """A name that another expectation has is not taken for a mistyped one: with weights 0 and 100 nothing is."""
+    tally = tally_of(sample(proxied(web("Webserver V2", "pod-2"))))
+    expected = [parse_expectation(text) for text in ("Webserver V1=1..", "Webserver V2=1")]
+    assert [each.did_you_mean for each in judge(expected, tally)] == [None, None]
+    assert judge(expected[:1], tally)[0].did_you_mean == "Webserver V2"
+
+
 @pytest.mark.parametrize(
     ("text", "allows"),
     [("unanswered=..5", True), ("unanswered=1%..", True), ("unanswered=0", False), ("errors=5", False)],

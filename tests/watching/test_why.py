@@ -132,6 +132,18 @@ def test_flags(lab, flag, outcome, failed):
     assert tally.failed == failed
 
 
+def test_flags_that_come_a_little_later(lab):
+    """What is logged only after the lab has waited for it is asked for once more."""
+    asked = []
+    lab.add("POST", "/flags", lambda _rest, body: asked.append(body) or dict.fromkeys(body[:1], "NR"))
+    tally = Tally()
+    for number in range(2):
+        tally.add(replace(sample(proxied("", 404, headers=ENVOY)), request_id=str(number)))
+    why.settle(tally, lab.path)
+    assert asked == [["0", "1"], ["1"]]
+    assert tally.guesses == {}
+
+
 def test_flags_of_a_lab_that_has_ended(lab):
     """A lab that does not answer leaves the guesses as they are."""
     tally = Tally()

@@ -99,6 +99,7 @@ class Classroom:
             first_page = ["It is being applied ..."] if is_again else self._policy(visit, *self._reader.room())[0]
             self._reader.show(visit, first_page, "one moment ...")
             self._stage.show(visit.lesson)
+            self._reader.said[:] = [line for line in self._reader.said if not line.endswith("...")]  # it is over
         except StartError as error:
             visit.problem = str(error)
             return self._offer_editor(visit)

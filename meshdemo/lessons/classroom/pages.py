@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -173,13 +174,21 @@ def _rows(result: Result, columns: int, marks: Marks) -> Iterator[str]:
         yield from (printable(line) for line in result.output.splitlines()[:_MOST_ROWS])
     report = result.report
     rows = [(version["content"], version["count"]) for version in report.get("versions", [])]
-    rows += [(f"{each['status']} {each['reason'] or each['text']}", each["count"]) for each in report.get("others", [])]
+    rows += [(_name_answer(each), each["count"]) for each in report.get("others", [])]
     rows += [*report.get("errors", {}).items(), *report.get("unanswered", {}).items()]
     for name, count in rows[:_MOST_ROWS]:
         share = count / report["requests"] if report["requests"] else 0
         cell = terminal.pad(terminal.cut(printable(str(name)), _NAME_WIDTH, marks.ellipsis), _NAME_WIDTH)
         bar = marks.bar * round(share * min(_BAR_WIDTH, max(0, columns - _NAME_WIDTH - 18)))
         yield f"  {cell}{count:>6}{share * 100:>7.1f} %  {bar}".rstrip()
+
+
+def _name_answer(other: Mapping[str, Any]) -> str:
+    """Return an answer that no application gave in few words: what explains its reason has no room in a row."""
+    if not other["reason"]:
+        return f"{other['status']} {other['text']}"
+    probably = "probably " if other["guessed"] else ""
+    return f"{other['status']} {probably}{other['reason'].partition(':')[0]} ({other['flag']})"
 
 
 def _fit(line: str, columns: int) -> str:

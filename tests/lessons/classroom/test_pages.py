@@ -20,7 +20,9 @@ REPORT = {
     "requests": 200,
     "interrupted": False,
     "versions": [{"content": "Webserver V1", "count": 150}, {"content": "Webserver V2", "count": 40}],
-    "others": [{"status": 503, "text": "fault filter abort", "reason": "abort (FI)", "count": 10}],
+    "others": [
+        {"status": 503, "text": "x", "reason": "abort: by a fault rule", "flag": "FI", "guessed": False, "count": 10}
+    ],
     "errors": {},
     "unanswered": {},
 }
@@ -53,6 +55,15 @@ def test_a_result():
     assert "✓ Webserver V1: 150 calls, expected 130..170\n" in text
     assert "✓ Webserver V2: 50 calls, expected 30..70; you guessed 60\n" in text
     assert text.index("Expect about") < text.index("Why\n")
+
+
+def test_reasons_that_are_guessed():
+    """What is only probable stands in a row of its own, which says so where there is room."""
+    denied = {"status": 403, "text": "x", "reason": "denied: authorization does not allow this call", "flag": "RBAC"}
+    others = [{**denied, "guessed": guessed, "count": count} for guessed, count in ((False, 19), (True, 1))]
+    text = result_text([Result(WATCH, [], {**REPORT, "versions": [], "others": others})])
+    assert "  403 denied (RBAC)  " in text
+    assert "  403 probably denied (RBAC)  " in text
 
 
 def test_a_long_promise_is_not_cut():
