@@ -279,7 +279,11 @@ $("unfold").addEventListener("click", () => {
 });
 
 const placeOf = (event) => event.target.closest?.("#dots button");
-$("dots").addEventListener("mouseover", (event) => { if (!pinned) look(placeOf(event)); });
+// Not "mouseover": answers that move below a mouse that rests are not looked at.
+$("dots").addEventListener("mousemove", (event) => {
+  const place = placeOf(event);
+  if (!pinned && !place?.classList.contains("looked")) look(place);
+});
 $("dots").addEventListener("mouseleave", () => { if (!pinned && !$("dots").contains(document.activeElement)) release(); });
 $("dots").addEventListener("focusin", (event) => look(placeOf(event)));
 $("dots").addEventListener("focusout", (event) => { if (!pinned && !$("dots").contains(event.relatedTarget)) release(); });

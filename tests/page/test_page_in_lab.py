@@ -369,6 +369,7 @@ def test_why_a_call_went_where_it_went(show_lab):
     assert "<b>said</b>" in page.inner_text("#whole")
     page.keyboard.press("Escape")
     assert not page.is_visible("#whole")
+    page.wait_for_timeout(300)  # what moves below a mouse that rests is not looked at
     assert page.inner_text("#way") == ""
     wait_until(lambda: re.fullmatch(r"\d+", page.locator("[data-place$=':22']").inner_text()), "the count")
     assert re.search(r"VirtualService/webserver\[0\] +split.yaml:22\s+\d+\s+100 %", page.inner_text("#met-rows"))
