@@ -22,6 +22,9 @@ from meshdemo.lessons.running import promises
 from meshdemo.lessons.running.notes import Notes
 from meshdemo.lessons.stages.stage import Stage
 
+# Above what was seen before an edit of the page.
+_STALE = ["The page has edited the copy since these calls: r makes them again.", ""]
+
 
 class Classroom:
     """Lessons on a stage, one at a time.
@@ -79,8 +82,8 @@ class Classroom:
     def _look_at_edit(self, visit: Visit) -> None:
         """Take note of an edit that was made elsewhere, on the page."""
         lesson = self._stage.edited(visit.lesson)
-        if lesson is not visit.lesson:
-            visit.lesson, visit.changes = lesson, editing.changes_of(lesson)
+        if lesson is not visit.lesson or visit.is_stale:
+            visit.lesson, visit.changes, visit.is_stale = lesson, editing.changes_of(lesson), False
 
     def _say_edits(self) -> None:
         for lesson in map(self._stage.edited, self._lessons):
@@ -160,9 +163,18 @@ class Classroom:
         return dataclasses.replace(command, pipeline=tuple(tuple(self._stage.typed(each)) for each in command.pipeline))
 
     def _results(self, visit: Visit, columns: int, rows: int) -> list[Page]:
-        return pages.result_pages(
-            visit.lesson, visit.words, visit.results, visit.guess, visit.changes, columns, rows, self._reader.marks
-        )
+        note = _STALE if visit.is_stale else []
+        first, *others = pages.result_pages(
+            visit.lesson,
+            visit.words,
+            visit.results,
+            visit.guess,
+            visit.changes,
+            columns,
+            rows - len(note),
+            self._reader.marks,
+        ) or [[]]
+        return [[*note, *first], *others]
 
     def _refuse(self, visit: Visit, reason: str) -> str:
         """Say why a lesson cannot be shown here, and offer the engine that can."""
@@ -195,6 +207,7 @@ class Classroom:
 
     def _run_all(self, visit: Visit) -> str:
         """Run a lesson's commands; return the key with which the person has ended it, empty at the end of them."""
+        self._look_at_edit(visit)
         visit.results = []
         pressed = ""
 

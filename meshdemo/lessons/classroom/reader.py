@@ -45,7 +45,10 @@ class Part:
 
 @dataclass
 class Visit:
-    """A lesson while a person is there; `hints` is how many were given, `changes` what the last edit has changed."""
+    """A lesson while a person is there; `hints` is how many were given, `changes` what the last edit has changed.
+
+    With `is_stale` the page has edited it since its calls were made.
+    """
 
     lesson: Lesson
     words: Words = field(default_factory=Words)
@@ -54,6 +57,7 @@ class Visit:
     problem: str = ""
     changes: list[str] = field(default_factory=list)
     hints: int = 0
+    is_stale: bool = False
 
 
 class Reader:
@@ -130,7 +134,7 @@ class Reader:
             index = min(index, count - 1)
             keys = f"lesson {typed}_  Enter go there" if typed else self.keys_line(visit, forward)
             self.show_pages(visit, part.pages, keys, index)
-            key = self.wait()
+            key = self._wait_or_notice(visit)
             if key in _ERASE and part.takes_guess:
                 visit.guess = visit.guess[:-1]
             elif key in _ERASE:
@@ -168,6 +172,19 @@ class Reader:
             self._stage.step()
             self._screen.look_after()
             if key := self.pressed(_STEP_SECONDS):
+                return key
+
+    def _wait_or_notice(self, visit: Visit) -> str:
+        """Return the next key, or nothing as soon as there is news to draw: of the stage, or an edit of the page."""
+        said = self.said[-1:]
+        while True:
+            self._stage.step()
+            self._screen.look_after()
+            lesson = self._stage.edited(visit.lesson)
+            if lesson is not visit.lesson:
+                visit.lesson, visit.is_stale = lesson, True
+                return ""
+            if (key := self.pressed(_STEP_SECONDS)) or self.said[-1:] != said:
                 return key
 
     def hint(self, visit: Visit) -> None:

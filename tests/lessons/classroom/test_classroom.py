@@ -438,3 +438,36 @@ def test_an_edit_of_the_page(teach):
     assert stage.shown == ["one", "one"]
     assert f"it is in {copy}" in shown
     assert "weight: 3" in shown.rpartition("your edit of one")[2]
+
+
+def test_an_edit_of_the_page_is_seen_at_once(teach, tmp_path):
+    """The terminal shows an edit of the page without a key, what the stage says, and that it can be taken back."""
+    copy = teach.edits / "istio" / "one.yaml"
+    policy = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nspec:\n  weight: "
+
+    def edit(stage):
+        own = tmp_path / "istio" / "one.yaml"
+        if stage.shown == ["one"] and not copy.exists():
+            own.write_text(f"{own.read_text()}{policy}75\n")
+            copy.parent.mkdir(parents=True)
+            copy.write_text(own.read_text().replace("75", "61"))
+            stage.copies["istio/one.yaml"] = copy
+            stage.say("61 is in force")
+
+    _, shown = teach([("u undo", "q")], edit, one=WATCH)
+    assert "61 is in force" in shown
+    assert "weight: 61" in re.sub(r"\x1b\[[0-9;]*H", " ", shown).partition("u undo")[0]
+
+
+def test_results_from_before_an_edit_of_the_page(teach):
+    """Above what was seen before an edit of the page stands that it was before."""
+    copy = teach.edits / "istio" / "one.yaml"
+
+    def edit(stage):
+        if len(stage.judgements) == 2 and not copy.exists():
+            copy.parent.mkdir(parents=True)
+            copy.write_text("# Edited.\n")
+            stage.copies["istio/one.yaml"] = copy
+
+    _, shown = teach([(CALLS, "\n"), ("since these calls: r makes them again", "q")], edit, one=WATCH)
+    assert "u undo" in shown
