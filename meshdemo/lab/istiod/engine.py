@@ -16,6 +16,7 @@ from meshdemo.lab.files.errors import ManifestError, raise_all
 from meshdemo.lab.files.kinds import GATEWAY_API
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.istiod import build
+from meshdemo.lab.istiod.addresses import judged_by_address
 from meshdemo.lab.istiod.objects import control_plane_input
 from meshdemo.lab.istiod.statuses import read_statuses
 
@@ -87,7 +88,7 @@ class Istiod:
         if self._late:
             notes.append(self._late)
             self._late = ""
-        notes += [*_closed_ports(cluster, resources), *statuses]
+        notes += [*_closed_ports(cluster, resources), *judged_by_address(cluster), *statuses]
         self._has_named_filters = True
         return Configuration(resources, tuple(notes), tuple(_advice(answer.get("messages") or [])), tuple(not_in_force))
 
