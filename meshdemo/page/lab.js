@@ -88,7 +88,7 @@ function drawLab() {
   $("refusal").hidden = refusal === null;
   $("refusal").replaceChildren(...(refusal ? [make("p", refusal.problem), codeOf(refusal.lines)] : []));
   $("edited").hidden = changes.length === 0;
-  setText($("edited"), changes.join(", "));
+  setText($("edited"), unbroken(changes.join(", ")));
   const focused = document.activeElement?.dataset?.turns;
   $("policies").replaceChildren(...policies.flatMap(({ label, file, lines, more }) => {
     const heading = make("h3", label);

@@ -126,9 +126,11 @@ function drawChart({ shown, now, start, changed, median, p95 }) {
   for (const [className, d] of [...paths].sort()) parts.push(svg("path", { class: className, d }));
   if (changed) {
     parts.push(svg("line", { class: "changed", x1: x(start), x2: x(start), y1: top, y2: bottom }));
-    // Beside the line where there is more room; in two lines where one is too long, and never outside.
+    // Beside the line where there is more room; in two lines where one is too long, and never outside. In a lab the
+    // words stand with the policies.
+    const label = "lab" in told.dataset ? lastChange.label.slice(0, 8) : lastChange.label;
     const room = Math.max(right - x(start), x(start) - left) - 0.4 * rem;
-    const lines = wrapped(lastChange.label, Math.floor(room / (0.52 * rem)));
+    const lines = wrapped(unbroken(label), Math.floor(room / (0.57 * rem)));
     const anchor = x(start) > (left + right) / 2 ? "end" : "start";
     lines.forEach((line, index) => parts.push(svg("text", { class: "label", x: x(start) + (anchor === "end" ? -0.4 : 0.4) * rem, y: top + (1 + 1.1 * index) * rem, "text-anchor": anchor }, line)));
   }
@@ -141,6 +143,9 @@ function drawChart({ shown, now, start, changed, median, p95 }) {
   }
   $("chart").replaceChildren(...parts);
 }
+
+// Keep an arrow whole, and a number with its sign.
+const unbroken = (text) => text.replaceAll("->", "→").replaceAll(" %", "\u00a0%");
 
 // Break a label between its words, and within those that are too long for a line.
 function wrapped(text, letters) {

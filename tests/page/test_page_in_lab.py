@@ -304,7 +304,7 @@ def test_what_runs_is_shown(show_lab, lab):
     """Title, policies with the changed lines marked, what changed, and a refusal until it is mended, as text."""
     page = show_lab(viewport={"width": 1280, "height": 720})
     assert page.inner_text("#lab-title") == "Lesson 2 of 32: A weighted split"
-    assert page.inner_text("#edited") == "VirtualService/webserver changed (50 % v1 -> 75 % v1)"
+    assert page.inner_text("#edited") == "VirtualService/webserver changed (50\u00a0% v1 → 75\u00a0% v1)"
     assert [each.strip() for each in marked(page)] == ["weight: 75"]
     assert page.inner_text("#policies h3") == "VirtualService/webserver split.yaml"
     assert "<b>v27</b>" in page.inner_text("#policies")

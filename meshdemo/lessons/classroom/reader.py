@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ FORTH, BACK = "+", "-"
 _BACK = "b"
 _ERASE = ("\x7f", "\b")
 _STEP_SECONDS = 0.05
+_CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
 # Header and link above, what the stage says and the keys below.
 _FRAME_ROWS = 4
 
@@ -113,6 +115,8 @@ class Reader:
             found = shown(max(20, columns - 1), room)
             page = found[min(index, len(found) - 1)][:room] if found else []
             said = self.said[-1].replace(f"{visit.lesson.path}: ", "") if self.said else ""
+            if terminal.width_of(said) > columns - 1:
+                said = _CLOCK.sub("", said)  # room for the words
             note = terminal.cut(printable(said), columns - 1, self.marks.ellipsis)
             link = click.style(terminal.cut(self._stage.page or "", columns - 1), dim=True)
             lines = [

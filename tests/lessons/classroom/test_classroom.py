@@ -471,3 +471,17 @@ def test_results_from_before_an_edit_of_the_page(teach):
 
     _, shown = teach([(CALLS, "\n"), ("since these calls: r makes them again", "q")], edit, one=WATCH)
     assert "u undo" in shown
+
+
+def test_what_the_stage_says_is_not_cut_for_its_time(teach):
+    """Where the stage's last word is too long for its line, its time is left out."""
+    line = f"VirtualService/webserver changed ({'x' * 38} end)"
+
+    def say(stage):
+        if stage.shown and not stage.judgements:
+            stage.judgements.append("said")
+            stage.say(f"20:10:53 {line}")
+
+    _, shown = teach([("x end)", "q")], say, one=WATCH)
+    assert line in shown
+    assert "20:10:53" not in shown
