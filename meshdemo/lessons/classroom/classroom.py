@@ -22,6 +22,8 @@ from meshdemo.lessons.running import promises
 from meshdemo.lessons.running.notes import Notes
 from meshdemo.lessons.stages.stage import Stage
 
+# How many changes of a file are said at the end.
+_MOST_CHANGES = 5
 # Above what was seen before an edit of the page.
 _STALE = ["The page has edited the copy since these calls: r makes them again.", ""]
 
@@ -88,7 +90,9 @@ class Classroom:
     def _say_edits(self) -> None:
         for lesson in map(self._stage.edited, self._lessons):
             if lesson.edited:
-                changes = ", ".join(editing.changes_of(lesson)) or "nothing is changed"
+                found = editing.changes_of(lesson)
+                more = [f"and {len(found) - _MOST_CHANGES} more"] if len(found) > _MOST_CHANGES else []
+                changes = ", ".join([*found[:_MOST_CHANGES], *more]) or "nothing is changed"
                 click.echo(f"your edit of {lesson.name}: {changes}; it is in {lesson.edited}")
 
     def _visit(self, visit: Visit, *, is_again: bool = False) -> str:

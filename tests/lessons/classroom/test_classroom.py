@@ -222,6 +222,13 @@ def test_edit(teach, monkeypatch, tmp_path):
     assert "hello=4" in copy.read_text()
 
 
+def test_a_copy_that_was_emptied(teach, monkeypatch):
+    """Of many changes only the first are said at the end."""
+    monkeypatch.setenv("VISUAL", "sed -i d")
+    _, shown = teach([("What it shows.", "e"), ("u undo", "q")], one=LESSON)
+    assert re.search(r"your edit of one: .*, and \d+ more; it is in ", shown.replace("\n", " "))
+
+
 def test_edit_a_file_of_ones_own(teach, monkeypatch, tmp_path):
     """Where the files are the person's own, they are edited themselves."""
     teach.edits = None
