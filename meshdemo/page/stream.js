@@ -35,7 +35,7 @@ function drawStream() {
   $("frozen").classList.toggle("shown", frozenAt !== null);
   if (frozenAt !== null) {
     const newer = Math.min(places.length, sequence - frozenAt);
-    setText($("frozen-text"), `Frozen while you look${newer ? `, ${newer === places.length ? "all new" : newer + " newer"}` : ""}`);
+    setText($("frozen-text"), `Frozen${newer ? `, ${newer === places.length ? "all new" : newer + " newer"}` : ""}`);
     return;
   }
   if (still.matches) {

@@ -304,7 +304,7 @@ def test_what_happened_to_a_call(show):
     for words in ("Webserver V1", "webserverv1-2", "/", "500", "3", CALLER, "answered by the application"):
         assert words in told
     assert re.fullmatch(r"[\d.]+ ms", told[-1])
-    assert page.inner_text("#frozen-text").startswith("Frozen while you look")
+    assert page.inner_text("#frozen-text").startswith("Frozen")
     labels = page.locator("#dots button").evaluate_all("all => all.map((each) => each.ariaLabel)")
     wait_until(lambda: re.search(r", (\d+ newer|all new)$", page.inner_text("#frozen-text")), "more answers")
     assert page.locator("#dots button").evaluate_all("all => all.map((each) => each.ariaLabel)") == labels

@@ -413,8 +413,11 @@ def test_its_place(show_lab, lab, width, height, scheme):
             "all => all.map((each) => each.clientHeight)"
         )
         assert max(heights) == min(heights)
+    page.locator("#dots .fine >> nth=0").scroll_into_view_if_needed()
+    top = page.locator("#dots").bounding_box()["y"]
     page.click("#dots .fine >> nth=0")
     wait_until(lambda: page.is_visible("#whole"), "the whole")
+    assert page.locator("#dots").bounding_box()["y"] == top  # nothing moves below the pointer
     for selector in (
         ("#lab", "#share", "#dots", "#detail", "#times", "#picture") if is_wide else ("#lab-fold", "#refusal")
     ):
