@@ -86,10 +86,16 @@ def judge(expectations: Sequence[Expectation], tally: Tally) -> list[Verdict]:
 
 
 def _closest_name(subject: str, tally: Tally, expected: Collection[str]) -> str | None:
-    """Return the version or pod that was seen whose name is nearly `subject`, and that is not expected itself."""
+    """Return the version or pod that was seen whose name is nearly `subject`; not one that is expected itself.
+
+    One that differs in capitals alone is meant all the same.
+    """
     wanted = subject.removeprefix("name ").lower()
     seen = {
-        name.lower(): name for version, pods in tally.pods.items() for name in (version, *pods) if name not in expected
+        name.lower(): name
+        for version, pods in tally.pods.items()
+        for name in (version, *pods)
+        if name not in expected or name.lower() == wanted
     }
     close = difflib.get_close_matches(wanted, seen, 1, 0.75)
     return seen[close[0]] if close else None

@@ -397,20 +397,21 @@ def test_a_change_of_the_mesh_begins_a_new_count(program, tcp_server, tmp_path):
     changes = tmp_path / "changes.json"
     changes.write_text("[]")
     answers = [http_response(f"from {name}".encode(), "Content-Type: text/plain") for name in ("before", "after")]
-    seen = []
+    seen, begun = [], set()
 
     def behave(connection):
-        while read_request(connection):
+        while request := read_request(connection):
+            begun.add(b"bounded" in request)
             seen.append(changes.read_text() != "[]")
             connection.sendall(answers[seen[-1]])
 
     front = program("proxy", "--port", "0", "--proxy-url", tcp_server(behave).url, "--changes-file", str(changes))
-    command = [sys.executable, "-m", "meshdemo", "watch", front.url, "--rate", "50"]
+    command = [sys.executable, "-m", "meshdemo", "watch", "--rate", "50"]
     endless, bounded = (
         subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
-        for options in (("-n", "0"), ("-n", "1000", "--json"))
+        for options in ((front.url, "-n", "0"), (f"{front.url}/bounded", "-n", "1000", "--json"))
     )
-    wait_until(lambda: len(seen) >= 30, "both")
+    wait_until(lambda: len(begun) == 2 and len(seen) >= 30, "both")
     changed = tmp_path / "changes.new"
     changed.write_text('[{"time": "2026-01-02T03:04:05.678Z", "text": "VirtualService/webserver changed"}]')
     changed.replace(changes)

@@ -158,6 +158,6 @@ def test_a_command_is_ended_with_everything(check, stage):
 
 def watches_under_way():
     """Return the processes that this one has started and that have not ended."""
-    listing = subprocess.run(["ps", "-e", "-o", "ppid=,stat=,args="], capture_output=True, text=True).stdout
+    listing = subprocess.run(["ps", "-eww", "-o", "ppid=,stat=,args="], capture_output=True, text=True).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()]
     return [row[2] for row in rows if row[0] == str(os.getpid()) and "Z" not in row[1] and "meshdemo watch" in row[2]]
