@@ -130,6 +130,7 @@ def test_a_secret_that_is_not_there(lab):
     assert any("spec.listeners[0]: Programmed: Bad TLS configuration (Invalid)" in line for line in lines)
 
 
+@pytest.mark.thorough
 def test_files_without_any_secret(lab):
     """As in a repository or a dump: a certificate of the lab's own stands in, the same one after an edit."""
     lines = lab.edit(ISTIO + GATEWAY_API)
@@ -142,6 +143,7 @@ def test_files_without_any_secret(lab):
     wait_until(lambda: _unknown_client_is_refused(lab.port_of(PORTS[0])), "a certificate asked for")
 
 
+@pytest.mark.thorough
 def test_plain_text_in_a_secret(lab):
     """What stringData holds counts as an API server has it, for Istio's own checks, too."""
     certificate, key = self_signed(HOST)
