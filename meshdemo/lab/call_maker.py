@@ -20,8 +20,8 @@ from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.envoy.xds.access_log import FLUSH_SECONDS
 from meshdemo.lab.pods.pod import RunningPod
 from meshdemo.lab.ways import PORTS, Ways, host_and_port, is_here
-from meshdemo.lab.xray.calls import Call
-from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.facts.calls import Call
+from meshdemo.lab.xray.facts.records import Record
 
 if TYPE_CHECKING:
     from meshdemo.lab.lab import Lab

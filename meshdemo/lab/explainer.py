@@ -13,13 +13,13 @@ from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.quick.precedence import find_not_in_force
 from meshdemo.lab.ways import Ways
-from meshdemo.lab.xray.calls import Call, Hop
 from meshdemo.lab.xray.completeness import is_complete, may_go_on
 from meshdemo.lab.xray.connections import connection_hops, explain_connection, is_followed
+from meshdemo.lab.xray.facts.calls import Call, Hop
+from meshdemo.lab.xray.facts.records import MOST_CALLS, Record
+from meshdemo.lab.xray.facts.scene import Place, Scene
 from meshdemo.lab.xray.joining import join, outcome_of
 from meshdemo.lab.xray.met import MetRules
-from meshdemo.lab.xray.records import MOST_CALLS, Record
-from meshdemo.lab.xray.scene import Place, Scene
 from meshdemo.reasons import Origin, find_origin
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
 from meshdemo.lab.request_log import RequestLog
 from meshdemo.lab.state import Reader, State, limits_sidecars
-from meshdemo.lab.xray.naming import RuleBook
+from meshdemo.lab.xray.facts.naming import RuleBook
 
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30

@@ -33,7 +33,7 @@ from meshdemo.lab.request_log import RequestLog
 from meshdemo.lab.state import Reader, State
 from meshdemo.lab.telling import Telling
 from meshdemo.lab.words import summary
-from meshdemo.lab.xray.records import Records
+from meshdemo.lab.xray.facts.records import Records
 
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30

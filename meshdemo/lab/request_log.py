@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.pods.pod import RunningPod
-from meshdemo.lab.xray.naming import Rule, RuleBook
+from meshdemo.lab.xray.facts.naming import Rule, RuleBook
 
 _ADDRESS = re.compile(rf"{re.escape(HOST)}:(\d+)")
 

@@ -28,7 +28,7 @@ from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.manifests import Loader, Say, note_of, unheard
 from meshdemo.lab.files.sources import given_paths, shown_path
-from meshdemo.lab.xray.naming import name_rules
+from meshdemo.lab.xray.facts.naming import name_rules
 
 # What is added to the name of a pod that another one of its name is to replace: no pod's number ends like this.
 _FORMER = "former"

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from meshdemo.cli import main
 from meshdemo.explaining import command
 from meshdemo.lab.door.door import Door, DoorError
-from meshdemo.lab.xray.calls import Call, Hop
+from meshdemo.lab.xray.facts.calls import Call, Hop
 
 CALL = Call(
     "1",

@@ -5,8 +5,8 @@ import routes
 from istiod import istiod
 from records import load_objects
 
+from meshdemo.lab.xray.facts.naming import RuleBook
 from meshdemo.lab.xray.matching.evaluation import Evaluation
-from meshdemo.lab.xray.naming import RuleBook
 
 
 def outcomes(engine, count):

@@ -9,8 +9,8 @@ from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.kinds import KINDS
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.files.sources import shown_path
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene
 
 EMPTY = {
     field.name: "" if field.type == "str" else 0

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.admission import DENIED, TOKEN, Cause, admission_of, https_redirect
-from meshdemo.lab.xray.destination_rules import DestinationPolicy, policy_for, why_missing, why_nobody
-from meshdemo.lab.xray.known_hosts import called_by, refusal, service_of
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, target_of
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, target_of
+from meshdemo.lab.xray.policies.admission import DENIED, TOKEN, Cause, admission_of, https_redirect
+from meshdemo.lab.xray.policies.destination_rules import DestinationPolicy, policy_for, why_missing, why_nobody
+from meshdemo.lab.xray.policies.known_hosts import called_by, refusal, service_of
 
 _RESET = re.compile(r"upstream_reset_(?:before|after)_response_started\{([^}]*)\}")
 #: The route that refuses calls to hosts that nobody knows (Istio, outboundTrafficPolicy REGISTRY_ONLY).

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.relations import is_mirror, is_of
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.relations import is_mirror, is_of
+from meshdemo.lab.xray.facts.scene import Scene
 from meshdemo.lab.xray.routes import find_by_name
-from meshdemo.lab.xray.scene import Scene
 
 # What an Envoy says of an answer that it only passes on.
 _ANSWERED = "via_upstream"

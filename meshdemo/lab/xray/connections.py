@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.pods import Pod, line_of
 from meshdemo.lab.files.errors import only_these
-from meshdemo.lab.xray.admission import Cause
-from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
 from meshdemo.lab.xray.causes import cause_of
-from meshdemo.lab.xray.destination_rules import policy_for
-from meshdemo.lab.xray.known_hosts import refusal
-from meshdemo.lab.xray.mutual_tls import strict
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Place, Scene, covers, target_of
+from meshdemo.lab.xray.facts.calls import APPLICATION, GATEWAY, SIDECAR, Call, Destination, Hop
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Place, Scene, covers, target_of
+from meshdemo.lab.xray.policies.admission import Cause
+from meshdemo.lab.xray.policies.destination_rules import policy_for
+from meshdemo.lab.xray.policies.known_hosts import refusal
+from meshdemo.lab.xray.policies.mutual_tls import strict
 from meshdemo.lab.xray.silence import passing_hop, silent_hop
 
 # What Envoy says of a request in its details, and of a connection by a flag alone.

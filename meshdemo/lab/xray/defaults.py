@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.admission import decides, without_effect
-from meshdemo.lab.xray.calls import GATEWAY, Hop
 from meshdemo.lab.xray.causes import BLOCK_ALL
-from meshdemo.lab.xray.destination_rules import why_missing
-from meshdemo.lab.xray.known_hosts import called_by, service_of, why_unknown
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, covers, short_host, target_of
-from meshdemo.lab.xray.traffic_policies import notes_of_traffic
-from meshdemo.lab.xray.virtual_services import caller_of, is_for_host, why_not_for
+from meshdemo.lab.xray.facts.calls import GATEWAY, Hop
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, covers, short_host, target_of
+from meshdemo.lab.xray.policies.admission import decides, without_effect
+from meshdemo.lab.xray.policies.destination_rules import why_missing
+from meshdemo.lab.xray.policies.known_hosts import called_by, service_of, why_unknown
+from meshdemo.lab.xray.policies.traffic_policies import notes_of_traffic
+from meshdemo.lab.xray.policies.virtual_services import caller_of, is_for_host, why_not_for
 
 # The routes for hosts that nobody knows (Istio, pilot/pkg/networking/util, BuildPassthroughRoute).
 _ALLOW_ANY = "allow_any"

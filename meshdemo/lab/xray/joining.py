@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from meshdemo.answers import Outcome, read_document
-from meshdemo.lab.xray.calls import APPLICATION, GATEWAY, SIDECAR, Call, Hop, Mirror, Try
 from meshdemo.lab.xray.causes import cause_of, try_reason
 from meshdemo.lab.xray.defaults import notes_of
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.relations import is_mirror, is_of, lasted
+from meshdemo.lab.xray.facts.calls import APPLICATION, GATEWAY, SIDECAR, Call, Hop, Mirror, Try
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.relations import is_mirror, is_of, lasted
+from meshdemo.lab.xray.facts.scene import Scene, target_of
 from meshdemo.lab.xray.routes import Route
-from meshdemo.lab.xray.scene import Scene, target_of
 from meshdemo.lab.xray.silence import caller_of, passing_hop, silent_hop
 
 # What an Envoy says of an answer that it only passes on.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record, Records
+from meshdemo.lab.xray.facts.scene import Scene
 from meshdemo.lab.xray.joining import rules_met
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record, Records
-from meshdemo.lab.xray.scene import Scene
 
 # Records that are alike met the same; there are as many kinds of them as rules, reasons and hosts.
 _MOST_KINDS = 1000

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.calls import Destination, PassedOver, Retries
 from meshdemo.lab.xray.causes import clusters_of
-from meshdemo.lab.xray.destination_rules import policy_for
+from meshdemo.lab.xray.facts.calls import Destination, PassedOver, Retries
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, target_of
 from meshdemo.lab.xray.matching.evaluation import EVERY_REQUEST, Request, evaluate
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, target_of
-from meshdemo.lab.xray.virtual_services import caller_of, callers_of, left_out
+from meshdemo.lab.xray.policies.destination_rules import policy_for
+from meshdemo.lab.xray.policies.virtual_services import caller_of, callers_of, left_out
 
 
 class Route:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.pods import Container, Pod
-from meshdemo.lab.xray.admission import Cause
-from meshdemo.lab.xray.calls import APPLICATION, SIDECAR, Hop
-from meshdemo.lab.xray.known_hosts import closed_by, entry_of, refusal, service_of
-from meshdemo.lab.xray.mutual_tls import strict
-from meshdemo.lab.xray.scene import Scene
+from meshdemo.lab.xray.facts.calls import APPLICATION, SIDECAR, Hop
+from meshdemo.lab.xray.facts.scene import Scene
+from meshdemo.lab.xray.policies.admission import Cause
+from meshdemo.lab.xray.policies.known_hosts import closed_by, entry_of, refusal, service_of
+from meshdemo.lab.xray.policies.mutual_tls import strict
 
 _HTTP = frozenset({"http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws", ""})
 _PORTS = {"http": 80, "https": 443}

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from meshdemo.lab.xray.completeness import is_complete, may_go_on
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Place
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Place
 
 CALLER, DOOR, PROGRAM, ENTRY = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"
 EMPTY = {

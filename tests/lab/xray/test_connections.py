@@ -9,10 +9,10 @@ from meshdemo.lab.cluster.model import Gateway
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.manifests import Loader
-from meshdemo.lab.xray.calls import Call
 from meshdemo.lab.xray.connections import connection_hops, explain_connection, is_followed
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Place, Scene
+from meshdemo.lab.xray.facts.calls import Call
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Place, Scene
 
 APPLICATION = """
 apiVersion: apps/v1

@@ -3,9 +3,9 @@
 import pytest
 from xray_support import an_object, record, scene_of, workload
 
-from meshdemo.lab.xray.calls import Hop
 from meshdemo.lab.xray.defaults import notes_of
-from meshdemo.lab.xray.naming import Rule
+from meshdemo.lab.xray.facts.calls import Hop
+from meshdemo.lab.xray.facts.naming import Rule
 
 CALLER = "frontend-v1-1.shop"
 CART = "outbound|80||cart.shop.svc.cluster.local"

@@ -9,7 +9,7 @@ from xray_support import an_object, scene_of, workload
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Configuration
 from meshdemo.lab.files.manifests import Loader
-from meshdemo.lab.xray.scene import Scene
+from meshdemo.lab.xray.facts.scene import Scene
 from meshdemo.lab.xray.silence import passing_hop, silent_hop
 
 

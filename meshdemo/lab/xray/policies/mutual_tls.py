@@ -7,8 +7,8 @@ from typing import Any
 from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.files.kinds import SYSTEM
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.scene import Scene
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.scene import Scene
 
 
 def strict(pod: Pod, port: int, scene: Scene) -> Rule | None:

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 from xray_support import an_object, record, scene_of, workload
 
-from meshdemo.lab.xray.calls import SIDECAR, Hop
 from meshdemo.lab.xray.causes import cause_of
 from meshdemo.lab.xray.defaults import notes_of
-from meshdemo.lab.xray.known_hosts import entry_of, refusal
+from meshdemo.lab.xray.facts.calls import SIDECAR, Hop
+from meshdemo.lab.xray.policies.known_hosts import entry_of, refusal
 from meshdemo.lab.xray.silence import silent_hop
 
 POD = "pay-v1-1.payments"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshdemo.lab.xray.records import Record
+from meshdemo.lab.xray.facts.records import Record
 
 # How much earlier or later than its request a try may be said to be.
 _SLACK_SECONDS = 0.002

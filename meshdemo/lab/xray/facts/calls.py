@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from meshdemo.lab.xray.naming import Rule
+from meshdemo.lab.xray.facts.naming import Rule
 
 GATEWAY: Literal["gateway"] = "gateway"
 SIDECAR: Literal["sidecar"] = "sidecar"

@@ -3,8 +3,8 @@
 import pytest
 from xray_support import an_object, record, scene_of, workload
 
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.virtual_services import Caller, caller_of, callers_of, left_out, why_not_for
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.policies.virtual_services import Caller, caller_of, callers_of, left_out, why_not_for
 
 HOST = "cart.shop.svc.cluster.local"
 SHOP = [*workload("frontend"), *workload("cart"), *workload("pay", "payments")]

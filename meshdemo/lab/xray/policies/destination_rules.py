@@ -11,7 +11,7 @@ from typing import Any
 
 from meshdemo.lab.cluster.pods import matches
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.xray.scene import Scene, Target, full_host, short_host
+from meshdemo.lab.xray.facts.scene import Scene, Target, full_host, short_host
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from lab_support import EXAMPLE, manifest
 from meshdemo.lab.cluster.workloads import read_cluster
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.files.manifests import Loader
-from meshdemo.lab.xray.destination_rules import policy_for, why_missing, why_nobody
-from meshdemo.lab.xray.scene import Scene, Target
+from meshdemo.lab.xray.facts.scene import Scene, Target
+from meshdemo.lab.xray.policies.destination_rules import policy_for, why_missing, why_nobody
 
 HOST = "webserver.default.svc.cluster.local"
 V1, V2 = ({"name": name, "labels": {"version": name}} for name in ("v1", "v2"))

@@ -14,7 +14,7 @@ from typing import Any
 from meshdemo.lab.envoy.original import name_of_original
 from meshdemo.lab.envoy.xds.access_log import CLUSTER_TAG, OBJECT_TAG, ROUTES_TAG
 from meshdemo.lab.envoy.xds.messages import api
-from meshdemo.lab.xray.flags import short_flags
+from meshdemo.lab.xray.facts.flags import short_flags
 
 #: How many requests are kept; the oldest goes first.
 MOST_CALLS = 10_000

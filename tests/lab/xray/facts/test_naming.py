@@ -8,7 +8,7 @@ from lab_support import manifest
 from quick_support import cluster_of, http_route
 
 from meshdemo.lab.quick.translation import configure
-from meshdemo.lab.xray.naming import Rule, RuleBook, name_rules
+from meshdemo.lab.xray.facts.naming import Rule, RuleBook, name_rules
 
 TEXT = """\
 apiVersion: networking.istio.io/v1

@@ -6,8 +6,8 @@ import pytest
 from xray_support import an_object, record, scene_of, workload
 
 from meshdemo.lab.engine import Configuration, Resources
-from meshdemo.lab.xray.calls import Destination, Hop, Try
-from meshdemo.lab.xray.traffic_policies import notes_of_traffic
+from meshdemo.lab.xray.facts.calls import Destination, Hop, Try
+from meshdemo.lab.xray.policies.traffic_policies import notes_of_traffic
 
 HOST = "cart.shop.svc.cluster.local"
 NAME = f"outbound|80||{HOST}"

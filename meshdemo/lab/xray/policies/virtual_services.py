@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.xray.calls import PassedOver
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, full_host, short_host
+from meshdemo.lab.xray.facts.calls import PassedOver
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, full_host, short_host
 
 MESH = "mesh"
 _SERVICE = ".svc.cluster.local"

@@ -6,10 +6,10 @@ import pytest
 from xray_support import an_object, record, scene_of, workload
 
 from meshdemo.lab.quick.precedence import find_not_in_force
-from meshdemo.lab.xray.admission import admission_of, https_redirect, without_effect
-from meshdemo.lab.xray.calls import GATEWAY, SIDECAR, Hop
 from meshdemo.lab.xray.causes import try_reason
 from meshdemo.lab.xray.defaults import notes_of
+from meshdemo.lab.xray.facts.calls import GATEWAY, SIDECAR, Hop
+from meshdemo.lab.xray.policies.admission import admission_of, https_redirect, without_effect
 
 POD, SELECTOR = "cart-v1-1.shop", {"selector": {"matchLabels": {"app": "cart"}}}
 NONE = "rbac_access_denied_matched_policy[none]"

@@ -3,7 +3,7 @@
 import threading
 
 from meshdemo.lab.envoy.xds.messages import api
-from meshdemo.lab.xray.records import Record, Records, read_connection, read_record
+from meshdemo.lab.xray.facts.records import Record, Records, read_connection, read_record
 
 LOG = api("envoy.data.accesslog.v3.accesslog_pb2")
 SERVICE = api("envoy.service.accesslog.v3.als_pb2")

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.model import Service
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.xray.admission import Cause
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, covers
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, covers
+from meshdemo.lab.xray.policies.admission import Cause
 
 _EXPORT = "networking.istio.io/exportTo"
 

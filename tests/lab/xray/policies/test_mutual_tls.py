@@ -6,7 +6,7 @@ import pytest
 from xray_support import an_object, scene_of, workload
 
 from meshdemo.lab.engine import NotInForce
-from meshdemo.lab.xray.mutual_tls import strict
+from meshdemo.lab.xray.policies.mutual_tls import strict
 
 STRICT, PERMISSIVE, UNSET = {"mode": "STRICT"}, {"mode": "PERMISSIVE"}, {"mode": "UNSET"}
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from meshdemo.lab.cluster.model import LOCALITY_LABELS
 from meshdemo.lab.engine import Resource
-from meshdemo.lab.xray.calls import GATEWAY, Hop
-from meshdemo.lab.xray.destination_rules import policy_for
-from meshdemo.lab.xray.mutual_tls import strict
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, Target, target_of
+from meshdemo.lab.xray.facts.calls import GATEWAY, Hop
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, Target, target_of
+from meshdemo.lab.xray.policies.destination_rules import policy_for
+from meshdemo.lab.xray.policies.mutual_tls import strict
 
 _HASHING = ("RING_HASH", "MAGLEV")
 

@@ -12,7 +12,7 @@ from meshdemo.lab.cluster.pods import Labels, Pod, matches
 from meshdemo.lab.engine import Configuration, NotInForce, Resource
 from meshdemo.lab.files.kinds import GATEWAY_API, SYSTEM
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.xray.naming import Rule, RuleBook
+from meshdemo.lab.xray.facts.naming import Rule, RuleBook
 
 # The label by which a pod is that of a Gateway of the Gateway API.
 _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from meshdemo.lab.files.manifest import Manifest
-from meshdemo.lab.xray.naming import Rule
-from meshdemo.lab.xray.records import Record
-from meshdemo.lab.xray.scene import Scene, covers
+from meshdemo.lab.xray.facts.naming import Rule
+from meshdemo.lab.xray.facts.records import Record
+from meshdemo.lab.xray.facts.scene import Scene, covers
 
 #: What an Envoy says of a request that a policy denied, with Istio's name of the rule, or `none`.
 DENIED = re.compile(r"rbac_access_denied_matched_policy\[(.*)\]")
