@@ -20,17 +20,17 @@ from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.sources import given_paths, shown_path
-from meshdemo.lab.fleet import Fleet
-from meshdemo.lab.outside import Address
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.pods.tls import make_context
-from meshdemo.lab.readings import Readings
-from meshdemo.lab.request_log import RequestLog
-from meshdemo.lab.state import Reader, State
+from meshdemo.lab.reading.readings import Readings
+from meshdemo.lab.reading.state import Reader, State
+from meshdemo.lab.running.fleet import Fleet
+from meshdemo.lab.running.outside import Address
+from meshdemo.lab.running.request_log import RequestLog
 from meshdemo.lab.telling import Telling
 from meshdemo.lab.words import summary
 from meshdemo.lab.xray.facts.records import Records

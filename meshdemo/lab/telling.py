@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.state import State
+from meshdemo.lab.reading.state import State
 from meshdemo.lab.words import summary
 
 _SLOW_SECONDS = 10

@@ -7,7 +7,7 @@ from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, describe
-from meshdemo.lab.state import Reader
+from meshdemo.lab.reading.state import Reader
 
 SPLIT = (K8S / "istio/split.yaml").read_text()
 

@@ -24,7 +24,7 @@ from meshdemo.lab.page_view import Subject
 from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
-from meshdemo.lab.state import Files, Reader, State
+from meshdemo.lab.reading.state import Files, Reader, State
 from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.files.reading import EXAMPLE, Lesson, ports_of, replace_ports
 from meshdemo.lessons.stages.desk import FRONT, Desk, find_scene

@@ -18,7 +18,7 @@ from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.state import Reader, State, limits_sidecars
+from meshdemo.lab.reading.state import Reader, State, limits_sidecars
 
 #: How many pods may call so; the one that was named first goes.
 MOST = 8

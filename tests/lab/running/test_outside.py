@@ -14,10 +14,10 @@ from meshdemo.lab.envoy.node import public_entrances
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.lab import Lab, LabOptions
-from meshdemo.lab.outside import Outside, _scheme
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
-from meshdemo.lab.state import Reader
+from meshdemo.lab.reading.state import Reader
+from meshdemo.lab.running.outside import Outside, _scheme
 
 SERVICE = """---
 apiVersion: v1

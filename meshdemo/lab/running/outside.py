@@ -21,7 +21,7 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import sidecar_name
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
-from meshdemo.lab.state import Reader, State, entrances
+from meshdemo.lab.reading.state import Reader, State, entrances
 from meshdemo.serving import server
 
 # What is added to a port that only root may listen on.

@@ -13,7 +13,7 @@ from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.state import Reader, as_json
+from meshdemo.lab.reading.state import Reader, as_json
 
 
 @pytest.fixture
