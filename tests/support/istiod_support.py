@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from support import DEADLINE_SECONDS, ROOT, free_port, get, replace_text, wait_until
+from support import DEADLINE_SECONDS, ROOT, get, replace_text, wait_until
 
 K8S = ROOT / "k8s"
 
@@ -39,7 +39,7 @@ class LabProgram:
         }
         files = ["-f", str(K8S / "example.yaml"), "-f", str(self.policy)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "meshdemo", "up", *files, "--port", str(free_port()), *options],
+            [sys.executable, "-m", "meshdemo", "up", *files, "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,4 +1,4 @@
-"""PortBook on loopback that nobody else is given between their choice and their use."""
+"""Ports on loopback, each chosen once for what is to listen there."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class PortBook:
     def __init__(self, generator: random.Random | None = None) -> None:
         self._random = generator or random.Random()
         self._chosen: dict[Hashable, int] = {}
+        self._claimed: set[Hashable] = set()
 
     def get(self, key: Hashable) -> int:
         """Return the port of `key`, the same each time."""
@@ -32,7 +33,8 @@ class PortBook:
         return self._chosen[key]
 
     def claim(self, key: Hashable, port: int) -> int:
-        """Return `port` for `key`, any for 0; raise StartError when it cannot be had."""
+        """Return `port` for `key`, any for 0; raise StartError when it cannot be had. It is never another."""
+        self._claimed.add(key)
         if not port:
             return self.get(key)
         (listening,) = server.bind("127.0.0.1", port)
@@ -43,6 +45,13 @@ class PortBook:
     def release(self, key: Hashable) -> None:
         """Forget the port of `key`."""
         self._chosen.pop(key, None)
+
+    def lose(self, port: int) -> bool:
+        """Forget a port that somebody else took before it was used; return whether another is chosen in its place."""
+        keys = [key for key, chosen in self._chosen.items() if chosen == port and key not in self._claimed]
+        for key in keys:
+            self.release(key)
+        return bool(keys)
 
     def _free(self, candidates: Iterable[int]) -> int:
         taken = set(self._chosen.values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import time
 
 from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
+from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
@@ -20,6 +22,8 @@ from meshdemo.lab.running.outside import Outside
 from meshdemo.lab.running.request_log import RequestLog
 from meshdemo.lab.xray.facts.naming import RuleBook
 
+# How Envoy says that it cannot listen at a port.
+_TAKEN_PORT = re.compile(r"cannot bind '[\d.]+:(\d+)': Address already in use")
 _POLL_SECONDS = 0.05
 _START_SECONDS = 30
 _POD_SECONDS = 1
@@ -32,7 +36,7 @@ class Fleet:
         self, guard: Guard, context: PodContext, request_log: RequestLog, reader: Reader, state: State
     ) -> None:
         self.state = state
-        self._plane, self._say = context.plane, context.say
+        self._plane, self._ports, self._say = context.plane, context.ports, context.say
         self._request_log = request_log
         self._has_retired = False
         self._reader = reader
@@ -69,6 +73,7 @@ class Fleet:
             self.outside.look_after()
             self.pods.step()
         self.put_in_force()
+        self._want(self.state)  # once more, since pods call at ports that may have been chosen again
 
     def change(self, state: State) -> tuple[list[str], bool]:
         """Put a state in force, or raise EnvoyError, with all as it was.
@@ -86,14 +91,19 @@ class Fleet:
         return silent, self._want(state)
 
     def put_in_force(self) -> list[str]:
-        """Put the state in force in all Envoys, or in none; return the names of those that do not answer."""
+        """Put the state in force in all Envoys, or in none; return the names of those that do not answer.
+
+        A port that somebody else took before an Envoy listened at it is chosen again.
+        """
         cluster, where = self.state.cluster, self.pods.where
-        wanted = {**self.outside.prepare(self.state, where), **self.callers.prepare(self.state, where)}
-        for pod in self.pods.present:
-            local = self._local(pod)
-            if pod.sidecar and local:
-                wanted[pod.sidecar] = local
-        silent = change(wanted, where, self._plane)
+        while True:
+            try:
+                silent = change(self._wanted(), where, self._plane)
+                break
+            except EnvoyError as error:
+                taken = _TAKEN_PORT.search(str(error))
+                if not taken or not self._ports.lose(int(taken[1])):
+                    raise
         self._request_log.book = RuleBook(cluster.policies, dict(cluster.texts))
         return silent
 
@@ -154,6 +164,16 @@ class Fleet:
                     spec = dataclasses.replace(spec, rules=rules)
                 wanted[pod.name] = spec
         return self.pods.want(templates, wanted)
+
+    def _wanted(self) -> dict[Sidecar, Local]:
+        """Start what the state needs beside its pods, and return what each Envoy is to have. Raise EnvoyError."""
+        where = self.pods.where
+        wanted = {**self.outside.prepare(self.state, where), **self.callers.prepare(self.state, where)}
+        for pod in self.pods.present:
+            local = self._local(pod)
+            if pod.sidecar and local:
+                wanted[pod.sidecar] = local
+        return wanted
 
     def _local(self, pod: RunningPod) -> Local | None:
         """Return the configuration of a pod's sidecar, None for one without."""

@@ -1,4 +1,4 @@
-"""PortBook on loopback that are chosen once."""
+"""Ports on loopback that are chosen once."""
 
 import random
 import socket
@@ -39,3 +39,14 @@ def test_claims():
             ports.claim("front", busy.getsockname()[1])
         port = busy.getsockname()[1]
     assert ports.claim("front", port) == port == ports.get("front")
+
+
+def test_what_somebody_else_took():
+    """A port that is lost is chosen again, unless it was claimed; one that nobody chose is not known."""
+    ports = PortBook()
+    lost = ports.get("a")
+    assert ports.lose(lost)
+    assert not ports.lose(lost)
+    for claimed in (ports.claim("front", 0), ports.claim("another", lost)):
+        assert not ports.lose(claimed)
+    assert ports.get("another") == lost != ports.get("a")

@@ -1,11 +1,13 @@
 """All that runs in a lab: one state at a time is in force in it."""
 
+import socket
 import threading
 
 import pytest
 from lab_support import EXAMPLE, RunningLab
-from support import wait_until
+from support import get, wait_until
 
+from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.lab import Lab, LabOptions
@@ -81,3 +83,50 @@ def test_who_waits_for_a_caller_while_all_ends(tmp_path, example):
     lab.stop()
     waiting.join(10)
     assert problems == ["webserverv2-1 cannot call yet: its sidecar is not ready"]
+
+
+ANOTHER_PROXY = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: caller}
+spec:
+  selector: {matchLabels: {app: caller}}
+  template:
+    metadata: {labels: {app: caller}}
+    spec:
+      containers:
+        - name: proxy
+          image: meshdemo:1.0.0
+          args: [proxy, --port, "3030", --proxy-url, http://webserver]
+          ports: [{containerPort: 3030}]
+"""
+
+
+def test_a_port_that_somebody_else_takes(tmp_path, example):
+    """A port that was free when it was chosen, and is not when an Envoy is to listen there, is chosen again."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(ANOTHER_PROXY)
+    lab = Lab([example, policy], quick, LabOptions(port=0), lambda line: None)
+    front, chosen = (address.port for address in lab.addresses())
+    try:
+        with socket.create_server(("127.0.0.1", chosen)):
+            lab.start()
+            assert lab.port == front
+            port = lab.addresses()[1].port
+            assert port > chosen
+            assert get(port)[0] == get(front)[0] == 200
+    finally:
+        lab.stop()
+
+
+def test_the_port_of_the_lab_is_no_other(tmp_path, example):
+    """The port that the lab is known by is not chosen again: whoever has it is told of."""
+    lab = Lab([example], quick, LabOptions(port=0), lambda line: None)
+    try:
+        with (
+            socket.create_server(("127.0.0.1", lab.port)),
+            pytest.raises(StartError, match=f"port {lab.port} is already"),
+        ):
+            lab.start()
+    finally:
+        lab.stop()
