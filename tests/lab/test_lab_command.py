@@ -174,7 +174,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
+@pytest.mark.parametrize("moment", in_tiers(MOMENTS.values(), 2), ids=MOMENTS.keys())
 def test_ctrl_c_while_it_starts(up, small, moment):
     """Ctrl+C ends it within a second at any moment of its start, and leaves nothing."""
     running = up("-f", small, "-f", SPLIT)
@@ -228,7 +228,7 @@ def test_sigterm_drains(up, small):
     assert {each.status for each in answers} == {200}
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+@pytest.mark.parametrize("second", in_tiers([signal.SIGTERM, signal.SIGINT], 2), ids=lambda each: each.name)
 def test_a_second_signal_ends_the_drain(up, small, second):
     """While it drains, a second signal ends it within a second."""
     running = up("--drain-seconds", "30", "-f", small)

@@ -7,6 +7,8 @@ import pytest
 from lab_support import EXAMPLE, K8S, RunningLab, call
 from support import get, is_refused, wait_until
 
+from meshdemo.lab import telling
+
 # The example with two pods of each version, which are replaced sooner than three.
 TEXT = EXAMPLE.read_text().replace("replicas: 3", "replicas: 2")
 
@@ -116,8 +118,9 @@ def test_a_proxy_that_gets_a_sidecar(running):
     assert len(calls) > 5
 
 
-def test_an_argument_that_cannot_be(running):
+def test_an_argument_that_cannot_be(running, monkeypatch):
     """Where new pods do not start, the old ones go on and the reason is said; a mended file is rolled out."""
+    monkeypatch.setattr(telling, "_SLOW_SECONDS", 2)
     with running.load() as calls:
         running.replace("example.yaml", "Webserver V1]", 'Webserver V1, --fail-ratio, "2"]')
         reason = running.wait_for_line("| Error: Invalid value for '--fail-ratio'")

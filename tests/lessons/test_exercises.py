@@ -133,7 +133,7 @@ def check(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("name", in_tiers([name for name in EXERCISES if name not in ONLY_ISTIOD], 3))
+@pytest.mark.parametrize("name", in_tiers([name for name in EXERCISES if name not in ONLY_ISTIOD], 4))
 def test_with_the_quick_engine(check, name):
     """It is broken as it says, or refused with its place; and its solution is green."""
     status, output = check([name], is_mended=False)

@@ -4,9 +4,9 @@ import re
 import threading
 
 import pytest
-from browser_support import in_browser
+from browser_support import in_browser, wait_until
 from emulator import Terminal
-from support import ROOT, wait_until
+from support import ROOT
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """What a page from elsewhere, in the browser of somebody who runs the proxy, cannot do: call, or read answers."""
 
 import pytest
-from browser_support import answers, in_browser
+from browser_support import answers, in_browser, wait_until
 from scenes import EVEN, playing
-from support import OF_THE_PAGE, get, http_response, replying, wait_until
+from support import OF_THE_PAGE, get, http_response, replying
 
 # Whatever a page can try without the help of its browser's user; what it could read is its title at the end.
 FOREIGN = """<!doctype html><title>nothing</title><body><script>

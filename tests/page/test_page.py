@@ -7,9 +7,9 @@ import signal
 from datetime import UTC, datetime
 
 import pytest
-from browser_support import answers, in_browser, number, pause, rows, shares
+from browser_support import answers, in_browser, number, pause, rows, shares, wait_until
 from scenes import CALLER, EVEN, OVERFLOW, SCENES, by_mesh, playing, signed, slow, v
-from support import Program, free_port, get, http_response, in_tiers, replying, wait_until
+from support import Program, free_port, get, http_response, in_tiers, replying
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.page.page import read_page
@@ -97,7 +97,7 @@ def test_colours_keep_apart_without_hue():
 @in_browser
 def test_both_versions_appear_with_their_shares(program, open_page):
     """The whole application shows both versions at about a half each, and all six pods; a clear begins anew."""
-    page = open_page(program("up", "--port", "0").url, "?rate=50")
+    page = open_page(program("up", "--port", "0").url, "?rate=100")
     answers(page, 200)
     pause(page)
     found = shares(page)
@@ -118,7 +118,7 @@ def test_both_versions_appear_with_their_shares(program, open_page):
 @in_browser
 def test_failures_are_loud(show):
     """A third that fails is a red figure, hatched in the segment of each version, and red squares in the stream."""
-    page = show(SCENES["third failing"], "?rate=60")
+    page = show(SCENES["third failing"], "?rate=100")
     answers(page, 180)
     pause(page)
     assert 30 < number(page.inner_text("#failed")) < 37
@@ -137,7 +137,7 @@ def test_failures_are_loud(show):
 @in_browser
 def test_answers_of_the_mesh_are_segments_of_their_own(show):
     """What the mesh answers stands beside the versions under its reason, which the table explains."""
-    page = show([*SCENES["overflow"], by_mesh(429, "quite odd")], "?rate=50")
+    page = show([*SCENES["overflow"], by_mesh(429, "quite odd")], "?rate=100")
     answers(page, 110)
     pause(page)
     assert list(shares(page)) == ["Webserver V1", "Webserver V2", "429 quite odd", "overflow (UO)"]
@@ -261,7 +261,7 @@ def test_a_change_of_policy_shows(program, open_page, tcp_server, tmp_path):
     played = [v(1, 1)]
     backend = tcp_server(lambda connection: playing(played)(connection))
     url = program("proxy", "--port", "0", "--proxy-url", backend.url, env={"CHANGES_FILE": str(file)}).url
-    page = open_page(url, "?rate=50")
+    page = open_page(url, "?rate=100")
     answers(page, 100)
     assert not page.is_visible("#change")
     played[0] = v(2, 1)
@@ -402,7 +402,7 @@ def test_scenes_are_told_apart_without_reading(show, names):
     """Scenes differ in what is seen without a letter: coloured parts, red parts, and tiles that turned."""
     seen = {}
     for name in names:
-        page = show(SCENES[name], "?rate=40", viewport={"width": 1280, "height": 720})
+        page = show(SCENES[name], "?rate=80", viewport={"width": 1280, "height": 720})
         answers(page, 80)
         if name != "slow":  # as a busy machine may make any of them for a while
             wait_until(lambda page=page: not page.locator("#figures .slow").count(), "quick answers", 60)
@@ -450,7 +450,7 @@ RIBBONS = """() => {
 )
 def test_ribbons_end_within_boxes(show, played):
     """In the picture no ribbon is thicker than the box at either of its ends, or hangs over."""
-    page = show(played, "?rate=50", viewport={"width": 1280, "height": 720})
+    page = show(played, "?rate=100", viewport={"width": 1280, "height": 720})
     answers(page, 60)
     pause(page)
     ends, boxes = page.evaluate(RIBBONS)
@@ -488,7 +488,7 @@ def test_pods_that_do_not_answer_any_more(show):
 def test_the_first_screen(show, width, height, query, letters):
     """Controls, figures, shares, stream, times and picture fit without scrolling, in letters that can be read."""
     played = [*SCENES["overflow"], *SCENES["third failing"], v(1, 1, **{"X-Forwarded-Client-Cert": f"URI={CALLER}"})]
-    page = show(played, "?rate=50" + query, viewport={"width": width, "height": height})
+    page = show(played, "?rate=100" + query, viewport={"width": width, "height": height})
     answers(page, 60)
     page.hover("#dots .fail >> nth=0")
     for selector in ("#figures", "#share", "#dots", "#detail", "#times", "#picture"):
@@ -507,7 +507,7 @@ def test_the_first_screen(show, width, height, query, letters):
 @in_browser
 def test_a_phone(show):
     """On a phone all stands in the same order in one column, nothing is cut, and the controls unfold."""
-    page = show(SCENES["overflow"], "?rate=20", viewport={"width": 360, "height": 740})
+    page = show(SCENES["overflow"], "?rate=60", viewport={"width": 360, "height": 740})
     answers(page, 60)
     tops = [
         page.locator(each).bounding_box()["y"]
@@ -562,24 +562,22 @@ def test_the_address_holds_the_scene(program, open_page, tcp_server):
 
 
 @in_browser
-@pytest.mark.parametrize(
-    ("control", "text", "words"),
-    [
+def test_what_cannot_be_called_is_said(show, open_page):
+    """What the proxy refuses is said in its words, and calls go on once it is put right."""
+    page = show(EVEN)
+    for control, text, words in (
         ("#header", "not a name", "not%20a%20name is not a header."),
         ("#header", "cookie:x", "The proxy does not pass on cookie."),
         ("#path", "/healthz", "The proxy answers /healthz itself."),
-    ],
-)
-def test_what_cannot_be_called_is_said(show, open_page, control, text, words):
-    """What the proxy refuses is said in its words, and calls go on once it is put right."""
-    page = show(EVEN)
-    page.fill(control, text)
-    wait_until(lambda: words in page.inner_text("#problem"), "the words")
-    assert page.inner_text("#state") == "No calls are made."
-    page.fill(control, "/" if control == "#path" else "")
-    wait_until(lambda: page.inner_text("#state") == "Calling /", "calls")
-    assert not page.is_visible("#problem")
-    answers(page, 3)
+    ):
+        page.fill(control, text)
+        wait_until(lambda words=words: words in page.inner_text("#problem"), words)
+        assert page.inner_text("#state") == "No calls are made."
+        page.fill(control, "/" if control == "#path" else "")
+        wait_until(lambda: page.inner_text("#state") == "Calling /", "calls")
+        assert not page.is_visible("#problem")
+        page.click("#clear")
+        answers(page, 3)
     assert all("400 (Bad Request)" in problem for problem in open_page.problems)
     open_page.problems.clear()
 
@@ -781,7 +779,7 @@ def test_accessibility(show, looks):
 
     tried = {"X-Envoy-Attempt-Count": "2", "X-Forwarded-Client-Cert": f"URI={CALLER}"}
     played = [*SCENES["third failing"], *SCENES["overflow"], slow(v(1, 1, **tried)), by_mesh(200, "Hello")]
-    page = show(played, "?rate=30")
+    page = show(played, "?rate=60")
     answers(page, 60)
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
     page.click("#dots .fail >> nth=0")

@@ -5,10 +5,10 @@ import re
 import threading
 
 import pytest
-from browser_support import answers, in_browser
+from browser_support import answers, in_browser, wait_until
 from samples import ENVOY
 from scenes import EVEN, playing
-from support import OF_THE_PAGE, get, http_response, replying, wait_until
+from support import OF_THE_PAGE, get, http_response, replying
 
 from meshdemo.calling.upstream import Upstream
 from meshdemo.lab.door.door import Door, DoorError

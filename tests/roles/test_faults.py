@@ -485,15 +485,18 @@ def resident_megabytes(pid):
     return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True).stdout) / 1024
 
 
-@pytest.mark.parametrize("at_once", in_tiers([2, 8], 2))
-def test_a_proxy_survives_every_hostile_upstream(program, tcp_server, at_once):
-    """Each hostile upstream gets one sentence, several times at once; memory stays under 100 MB, and all goes on."""
+@pytest.mark.parametrize(("at_once", "which"), in_tiers([(2, slice(1, None, 2)), (8, slice(None))], 2), ids=str)
+def test_a_proxy_survives_every_hostile_upstream(program, tcp_server, at_once, which):
+    """Each hostile upstream gets one sentence, several times at once; memory stays under 100 MB, and all goes on.
+
+    In the first tier these are every second of them: the others are in that of tests/calling/test_upstream.py.
+    """
     servers = {name: tcp_server(behave).port for name, (behave, _) in HOSTILE.items()}
     servers["is sound"] = tcp_server(replying(http_response(b"fine"))).port
     chosen = []
     front_port = tcp_server(relay(lambda: servers[chosen[0]]))
     front = program("proxy", "--port", "0", "--timeout", "2", "--proxy-url", front_port.url, "--no-access-log")
-    for name, (_, reason) in HOSTILE.items():
+    for name, (_, reason) in list(HOSTILE.items())[which]:
         if reason.startswith("timed out") and name != "drips its body":
             continue  # they only wait, and are tested one by one
         chosen[:] = [name]

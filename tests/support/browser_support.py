@@ -1,10 +1,11 @@
 """The live page in a real browser: the browser, and what a test reads from the page."""
 
+import functools
 import re
 import shutil
 
 import pytest
-from support import wait_until
+import support
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -18,6 +19,8 @@ ARGUMENTS = [
     # Names that lead here, as a rebound one does.
     "--host-resolver-rules=MAP *.example 127.0.0.1",
 ]
+# A look takes milliseconds of four processes.
+wait_until = functools.partial(support.wait_until, every=0.1)
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: install the package chromium")
 
 

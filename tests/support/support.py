@@ -35,12 +35,12 @@ MEBIBYTE = 1024 * 1024
 PATHS = [("/v2", "2", "/"), ("/v2?q=1", "2", "/"), ("/v2/x", "2", "/x"), ("/v2beta", "1", "/v2beta"), ("/", "1", "/")]
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS):
-    """Return what `condition` returns as soon as that is true."""
+def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS, *, every: float = 0.02):
+    """Return what `condition` returns as soon as that is true, looking every so many seconds."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
+        time.sleep(every)
     return result
 
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 from emulator import Terminal
 from samples import report_of, sample
-from support import http_response, read_request, replying
+from support import http_response, in_tiers, read_request, replying
 
 from meshdemo.console import terminal as terminal_module
 from meshdemo.watching.display import ProgressLine, Screen
@@ -153,8 +153,7 @@ def test_nobody_reads(failure):
             display.show(lambda: report_of(sample("x")))
 
 
-@pytest.mark.parametrize("columns", [80, 60, 40])
-@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize(("count", "columns"), in_tiers([(40, 40), (40, 60), (40, 80), (3, 80), (3, 60), (3, 40)], 3))
 def test_live_table(terminal, pods, columns, count):
     """The table is redrawn in place and ends as the final one: no line reaches the edge, and nothing scrolls away."""
     shown = terminal("watch", pods(count), "-n", "120", "--rate", "80", "--expect", "Webserver V1=60", columns=columns)

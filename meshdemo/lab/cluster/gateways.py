@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from meshdemo.lab.cluster.model import NETWORKS, POD_NETWORK, Gateway
 from meshdemo.lab.cluster.pod_fields import LABELS
@@ -102,7 +101,7 @@ def _unique(home: _Home) -> str:
 
 def _selector(manifest: Manifest) -> dict[str, str]:
     """Return the labels of the pods that a Gateway of Istio is for, none where they are not strings."""
-    selector = _spec(manifest).get("selector")
+    selector = manifest.spec.get("selector")
     if not isinstance(selector, dict) or not all(isinstance(value, str) for value in selector.values()):
         return {}
     return LABELS.parse(selector, f"{manifest.place}: spec.selector")
@@ -110,14 +109,9 @@ def _selector(manifest: Manifest) -> dict[str, str]:
 
 def _gateway_ports(manifest: Manifest) -> Iterable[int]:
     """Return the numbers of the ports that a Gateway asks for, as far as they are any."""
-    listeners = _spec(manifest).get("servers" if manifest.group == ISTIO else "listeners")
+    listeners = manifest.spec.get("servers" if manifest.group == ISTIO else "listeners")
     for listener in listeners if isinstance(listeners, list) else ():
         holder = listener.get("port") if isinstance(listener, dict) else None
         number = holder.get("number") if isinstance(holder, dict) else holder
         if isinstance(number, int) and 0 < number < 65536:
             yield number
-
-
-def _spec(manifest: Manifest) -> dict[str, Any]:
-    spec = manifest.document.get("spec")
-    return spec if isinstance(spec, dict) else {}

@@ -109,7 +109,7 @@ def read_service(manifest: Manifest, number: int) -> Service:
 
 def keeps_callers(manifest: Manifest) -> bool:
     """Return whether a Service that could be read asks for callers to be kept at one pod, which no sidecar does."""
-    return bool((manifest.document.get("spec") or {}).get("sessionAffinity") == "ClientIP")
+    return bool(manifest.spec.get("sessionAffinity") == "ClientIP")
 
 
 def check_endpoints(manifest: Manifest) -> None:

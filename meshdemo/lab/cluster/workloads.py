@@ -171,7 +171,7 @@ def _workload(manifest: Manifest, stand_ins: Mapping[str, Behaviour]) -> Workloa
         fields = Fields(parts, manifest.place, frozenset(parts))
         template = read_template(fields, manifest.name, stand_ins.get(name))
         return Workload(name, manifest.place, 1, template, "Pod", namespace=manifest.namespace)
-    if _kind(manifest) == _ROLLOUT and "workloadRef" in (manifest.document.get("spec") or {}):
+    if _kind(manifest) == _ROLLOUT and "workloadRef" in manifest.spec:
         problem = "is not supported here: give the Rollout the selector and the template of that workload"
         raise ManifestError(f"{manifest.place}: spec.workloadRef", problem)
     spec = read(manifest, Object(_SPECS[manifest.kind], ("selector", "template")))

@@ -54,9 +54,8 @@ class StandInSecrets:
 
 def _named_by(manifest: Manifest, gateway: Gateway) -> Iterator[tuple[str, str]]:
     """Yield namespace and name of each Secret whose certificate a Gateway shows, as far as it says that at all."""
-    spec = manifest.document.get("spec")
     is_istio = manifest.group == ISTIO
-    for listener in _dicts(spec.get("servers" if is_istio else "listeners") if isinstance(spec, dict) else None):
+    for listener in _dicts(manifest.spec.get("servers" if is_istio else "listeners")):
         tls = listener.get("tls")
         if not isinstance(tls, dict):
             continue

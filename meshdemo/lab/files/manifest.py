@@ -49,6 +49,12 @@ class Manifest:
         return f"{self.kind}/{self.name}" + (f".{self.namespace}" if self.namespace != NAMESPACE else "")
 
     @property
+    def spec(self) -> dict[str, Any]:
+        """Return its spec, an empty one where there is none."""
+        spec = self.document.get("spec")
+        return spec if isinstance(spec, dict) else {}
+
+    @property
     def labels(self) -> dict[str, str]:
         """Return its labels."""
         return dict((self.document.get("metadata") or {}).get("labels") or {})

@@ -20,7 +20,7 @@ def judged_by_address(cluster: Cluster) -> list[str]:
     notes, texts = [], dict(cluster.texts)
     for policy in cluster.policies:
         if policy.kind == "AuthorizationPolicy":
-            for field in _fields(policy.document.get("spec") or {}):
+            for field in _fields(policy.spec):
                 note = ManifestError(f"{policy.place}: {field}", _WHY)
                 locate(note, [policy], texts)
                 notes.append(str(note))

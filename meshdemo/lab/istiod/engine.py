@@ -220,8 +220,7 @@ def _closed_ports(cluster: Cluster, resources: Mapping[str, Resources]) -> Itera
 
 def _check_patches(manifest: Manifest) -> None:
     """Raise ManifestError for what changes no resource: Istio takes it, and no Envoy here would hear of it."""
-    spec = manifest.document.get("spec")
-    patches = spec.get("configPatches") if isinstance(spec, dict) and manifest.kind == "EnvoyFilter" else None
+    patches = manifest.spec.get("configPatches") if manifest.kind == "EnvoyFilter" else None
     for index, patch in enumerate(patches if isinstance(patches, list) else []):
         target = patch.get("applyTo") if isinstance(patch, dict) else None
         if target in _UNDELIVERED:

@@ -45,7 +45,7 @@ def read_statuses(statuses: Iterable[Mapping[str, Any]], cluster: Cluster) -> tu
 
 def _conditions(policy: Manifest, status: Mapping[str, Any]) -> Iterator[_Found]:
     """Yield what conditions say that are not as they should be, those of the whole object first."""
-    spec = policy.document.get("spec") or {}
+    spec = policy.spec
     for part in (status, *(status.get("ancestors") or ())):
         yield from (("", "", *each) for each in _bad(part))
     names = [each.get("name") for each in spec.get("listeners") or ()]
@@ -72,7 +72,7 @@ def _bad(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _unsaid(policy: Manifest, cluster: Cluster) -> Iterator[_Found]:
     """Yield what of a route leads nowhere though Istio says nothing of it."""
-    spec = policy.document.get("spec") or {}
+    spec = policy.spec
     gateways = {each.id: each.name for each in cluster.policies if each.kind == "Gateway"}
     parents = spec.get("parentRefs") or ()
     for index, parent in enumerate(parents):
@@ -105,7 +105,7 @@ def _missing_port(policy: Manifest, reference: Mapping[str, Any], cluster: Clust
 def _parent(policy: Manifest, wanted: Mapping[str, Any]) -> str:
     """Return the field of a route that names a parent."""
     keys = {**_PARENT, "namespace": policy.namespace}
-    for index, own in enumerate((policy.document.get("spec") or {}).get("parentRefs") or ()):
+    for index, own in enumerate(policy.spec.get("parentRefs") or ()):
         if all((own.get(key) or usual) == (wanted.get(key) or usual) for key, usual in keys.items()):
             return f"spec.parentRefs[{index}]"
     return "spec.parentRefs"

@@ -47,7 +47,7 @@ def _is_private(manifest: Manifest) -> bool:
 
 def _exported_to(manifest: Manifest) -> frozenset[str]:
     """Return the namespaces that an object is for, `*` for all."""
-    names = [str(each) for each in _items(_spec(manifest), "exportTo")] or ["*"]
+    names = [str(each) for each in _items(manifest.spec, "exportTo")] or ["*"]
     return frozenset(manifest.namespace if each == "." else each for each in names)
 
 
@@ -65,7 +65,7 @@ def _without_gateway(virtual_services: Iterable[Manifest], policies: Iterable[Ma
     """Yield those of whose gateways there is none."""
     known = {f"{each.namespace}/{each.name}" for each in policies if (each.group, each.kind) == (ISTIO, "Gateway")}
     for manifest in virtual_services:
-        named = [str(each) for each in _items(_spec(manifest), "gateways")]
+        named = [str(each) for each in _items(manifest.spec, "gateways")]
         missing = [_gateway_name(each, manifest.namespace) for each in named]
         if missing and known.isdisjoint(missing) and not any(each == MESH or _GENERATED in each for each in named):
             yield NotInForce(manifest.id, "", f"there is no Gateway {' or '.join(missing)}")
@@ -94,7 +94,7 @@ def _second_virtual_services(
     if any(map(_is_private, near)):
         owners.clear()  # these count before HTTPRoutes
     for manifest in near:
-        spec, callers = _spec(manifest), _callers(manifest, cluster)
+        spec, callers = manifest.spec, _callers(manifest, cluster)
         hosts = [_full_name(host, namespace) for host in _items(spec, "hosts") if isinstance(host, str)]
         gateways = _items(spec, "gateways") or [MESH]
         if MESH not in gateways or not hosts:
@@ -116,7 +116,7 @@ def _hosts_of_http_routes(namespace: str, cluster: Cluster) -> Iterator[tuple[Ma
     for manifest in cluster.policies:
         if (manifest.group, manifest.kind, manifest.namespace) != (GATEWAY_API, "HTTPRoute", namespace):
             continue
-        for parent in _items(_spec(manifest), "parentRefs"):
+        for parent in _items(manifest.spec, "parentRefs"):
             is_near = isinstance(parent, dict) and (parent.get("namespace") or namespace) == namespace
             if is_near and parent.get("kind") == "Service":
                 service = cluster.service_from(namespace, str(parent.get("name")))
@@ -140,9 +140,9 @@ def _is_unbound(match: Any, gateways: list[Any]) -> bool:
 
 def _rules_behind(manifest: Manifest) -> Iterator[NotInForce]:
     """Yield the rules behind one that takes every call (route.go, IsCatchAllRoute)."""
-    gateways = _items(_spec(manifest), "gateways") or [MESH]
+    gateways = _items(manifest.spec, "gateways") or [MESH]
     catch_all = None
-    for index, rule in enumerate(_items(_spec(manifest), "http")):
+    for index, rule in enumerate(_items(manifest.spec, "http")):
         if catch_all is not None:
             yield NotInForce(manifest.id, f"spec.http[{index}]", f"http[{catch_all}] takes every call")
         elif isinstance(rule, dict):
@@ -163,7 +163,7 @@ def _second_destination_rules(rules: Sequence[Manifest]) -> Iterator[NotInForce]
     policies: dict[tuple[Any, ...], Manifest] = {}
     subsets: dict[tuple[Any, ...], Manifest] = {}
     for manifest in rules:
-        spec = _spec(manifest)
+        spec = manifest.spec
         if not isinstance(spec.get("host"), str) or spec.get("workloadSelector"):
             continue
         # Those of one namespace and for the same callers are merged; among others the caller's namespace decides.
@@ -178,11 +178,6 @@ def _second_destination_rules(rules: Sequence[Manifest]) -> Iterator[NotInForce]
             if owner is not manifest:
                 reason = f"{owner.label} has a subset {name} of the same host"
                 yield NotInForce(manifest.id, f"spec.subsets[{index}]", reason)
-
-
-def _spec(manifest: Manifest) -> dict[str, Any]:
-    spec = manifest.document.get("spec")
-    return spec if isinstance(spec, dict) else {}
 
 
 def _items(holder: Any, name: str) -> list[Any]:

@@ -128,7 +128,7 @@ def example_call(cluster: Cluster) -> str | None:
 
 def _hosts(manifest: Manifest) -> list[str]:
     """Return the hosts that a policy for traffic is for."""
-    spec = manifest.document.get("spec") or {}
+    spec = manifest.spec
     parents = [each.get("name") for each in spec.get("parentRefs") or [] if each.get("kind") == "Service"]
     return [str(each) for each in (*(spec.get("hosts") or []), spec.get("host"), *parents) if each]
 

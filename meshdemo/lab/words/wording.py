@@ -32,7 +32,7 @@ _PATH_MATCHES = {"exact": "path {value}", "prefix": "path {value}*", "regex": "p
 
 def describe(manifest: Manifest) -> list[Words]:
     """Return the words for each rule of a policy, in the order of the file; none where there is nothing to say."""
-    spec = as_object(manifest.document.get("spec"))
+    spec = manifest.spec
     if manifest.kind == "VirtualService":
         kinds = {"http": _istio_match, "tls": _connection_match, "tcp": _connection_match}
         return [

@@ -104,7 +104,7 @@ def _unknown(server_name: str, place: Place, scene: Scene) -> Cause:
     """Return why a gateway took no connection by TLS."""
     gateway = next(each for each in scene.cluster.gateways if each.name == place.pod)
     for manifest in gateway.manifests:
-        for number, server in enumerate((manifest.document.get("spec") or {}).get("servers") or []):
+        for number, server in enumerate(manifest.spec.get("servers") or []):
             hosts = [host.rpartition("/")[2] for host in server.get("hosts") or []]
             is_of_port = (server.get("port") or {}).get("number") == place.port
             if is_of_port and server_name and any(covers(host, server_name) for host in hosts):

@@ -78,7 +78,7 @@ def _lost(authority: str, scene: Scene) -> Iterator[str]:
     host = authority.partition(":")[0]
     reasons = {each.policy: each.reason for each in scene.not_in_force if not each.part}
     for each in scene.policies("VirtualService"):
-        hosts = (each.document.get("spec") or {}).get("hosts") or []
+        hosts = each.spec.get("hosts") or []
         if each.id in reasons and any(covers(str(name), host) for name in hosts):
             yield f"VirtualService/{each.name} is not in force: {reasons[each.id]}"
 

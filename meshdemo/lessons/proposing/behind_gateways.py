@@ -44,7 +44,7 @@ def _through(policy: Manifest, number: int, service: Service, cluster: Cluster) 
 
 def _leads_to(policy: Manifest, service: Service, cluster: Cluster) -> int | None:
     """Return the number of the first rule of a policy that leads to a Service alone, None where none does."""
-    for number, rule in enumerate((policy.document.get("spec") or {}).get(KINDS[policy.group, policy.kind]) or ()):
+    for number, rule in enumerate(policy.spec.get(KINDS[policy.group, policy.kind]) or ()):
         found = [cluster.service(host) for host in _hosts(rule, policy.namespace)]
         if found and all(each is service for each in found):
             return number

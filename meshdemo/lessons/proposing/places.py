@@ -58,7 +58,7 @@ class NoPlaceError(Exception):
 
 def places_of(manifest: Manifest, cluster: Cluster) -> list[Place]:
     """Return where calls meet a policy; raise NoPlaceError where nothing can be called by HTTP."""
-    spec = manifest.document.get("spec") or {}
+    spec = manifest.spec
     if (manifest.group, manifest.kind) == (ISTIO, "VirtualService"):
         places = list(_of_virtual_service(manifest, spec, cluster))
         hosts = " or ".join(map(str, spec.get("hosts") or ()))
@@ -174,7 +174,7 @@ def of_service(service: Service, cluster: Cluster, *, callers_in_mesh_only: bool
 
 def _of_gateway(gateway: Gateway, manifest: Manifest, host: str, name: str, cluster: Cluster) -> Iterator[Place]:
     """Yield a gateway as a place to call, for each host that one of its servers has in common with a policy."""
-    spec = manifest.document.get("spec") or {}
+    spec = manifest.spec
     for server in spec.get("servers" if manifest.group == ISTIO else "listeners") or []:
         holder = server.get("port")
         number = holder.get("number") if isinstance(holder, dict) else holder

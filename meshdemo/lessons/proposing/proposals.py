@@ -173,8 +173,7 @@ def _chosen(
 
 def _random_rules(manifest: Manifest) -> Iterator[tuple[Any, ...]]:
     """Yield the rules of a VirtualService that abort some of the calls, drawn at random."""
-    spec = manifest.document.get("spec")
-    rules = spec.get("http") if manifest.kind == "VirtualService" and isinstance(spec, dict) else None
+    rules = manifest.spec.get("http") if manifest.kind == "VirtualService" else None
     for number, rule in enumerate(rules or ()):
         abort = (rule.get("fault") or {}).get("abort") or {}
         share = (abort.get("percentage") or {}).get("value", 0)

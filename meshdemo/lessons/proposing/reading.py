@@ -43,7 +43,7 @@ Alternatives = list[list[Condition]]
 
 def rules_of(manifest: Manifest) -> list[Alternatives]:
     """Return for each rule of a policy its alternatives, each a list of conditions."""
-    spec = manifest.document.get("spec") or {}
+    spec = manifest.spec
     rules = spec.get(KINDS[manifest.group, manifest.kind]) or []
     if manifest.kind == "VirtualService":
         return [[_of_match(match) for match in rule.get("match") or [{}]] for rule in rules]
@@ -54,16 +54,16 @@ def rules_of(manifest: Manifest) -> list[Alternatives]:
 
 def delegate_of(manifest: Manifest, number: int) -> str | None:
     """Return the name of the VirtualService to which a rule delegates, None where it does not."""
-    rules = (manifest.document.get("spec") or {}).get("http") or []
+    rules = manifest.spec.get("http") or []
     delegate = rules[number].get("delegate") if manifest.kind == "VirtualService" else None
     return delegate["name"] if delegate else None
 
 
 def find_root(manifest: Manifest, policies: Iterable[Manifest]) -> tuple[Manifest | None, Alternatives]:
     """Return the VirtualService that delegates to one without hosts, and what it asks of calls before it does."""
-    if manifest.kind == "VirtualService" and not (manifest.document.get("spec") or {}).get("hosts"):
+    if manifest.kind == "VirtualService" and not manifest.spec.get("hosts"):
         for root in policies:
-            rules = (root.document.get("spec") or {}).get("http") if root.kind == "VirtualService" else None
+            rules = root.spec.get("http") if root.kind == "VirtualService" else None
             for number, rule in enumerate(rules or ()):
                 delegate = rule.get("delegate") or {}
                 namespace = delegate.get("namespace") or root.namespace

@@ -39,7 +39,7 @@ class Target:
 
 def target_of(manifest: Manifest, number: int) -> Target:
     """Return a rule of a policy."""
-    spec = manifest.document.get("spec") or {}
+    spec = manifest.spec
     action = str(spec.get("action") or "ALLOW") if manifest.kind == "AuthorizationPolicy" else ""
     return Target(manifest.kind, manifest.namespace, manifest.name, number, action)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import wait_until
+from support import in_tiers, wait_until
 
 from meshdemo.cli import main
 from meshdemo.lab.istiod import build
@@ -294,7 +294,7 @@ def test_ctrl_c(go, cache):
     assert not build.folder().exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", in_tiers([signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], 2))
 def test_ending(go, cache, number):
     """However the command is ended, Go ends with it, and nothing is left, not even in the temporary folder."""
     (go.folder / "wait").touch()

@@ -356,7 +356,7 @@ def test_the_analysis_is_printed(built_istiod, tmp_path):
         assert "the last good state stays" in verdict
         assert f"{lab.policy}, line " in verdict
         assert verdict.endswith(": VirtualService/webserver: unknown fields [spec.host]")
-        assert len(ask(lab.port, count=200).pods) == 6
+        assert len(ask(lab.port, count=120).pods) == 6
     finally:
         lab.close()
 

@@ -110,8 +110,7 @@ class RuleBook:
 
     def rule_of(self, manifest: Manifest, rule: int | None = None, match: int | None = None, *, path: str = "") -> Rule:
         """Return a rule of an object with its place, or the object as a whole with that of a field of it."""
-        spec = manifest.document.get("spec")
-        rules = spec.get(_list_of(manifest)) if isinstance(spec, dict) else None
+        rules = manifest.spec.get(_list_of(manifest))
         own = rules[rule] if isinstance(rules, list) and rule is not None and rule < len(rules) else {}
         path = path if rule is None else f"spec.{_list_of(manifest)}[{rule}]"
         label = own.get("name") if isinstance(own, dict) else None
@@ -157,8 +156,7 @@ def _list_of(manifest: Manifest) -> str:
 
 
 def _named(manifest: Manifest) -> Manifest:
-    spec = manifest.document.get("spec")
-    rules = spec.get("http") if isinstance(spec, dict) else None
+    rules = manifest.spec.get("http")
     if not isinstance(rules, list):
         return manifest
     named = [_with_names(manifest, number, rule) for number, rule in enumerate(rules)]
@@ -191,8 +189,7 @@ def _rule_name(manifest: Manifest, number: int, rule: Any) -> str:
 
 def _route_names(manifest: Manifest) -> Iterable[tuple[str, int, int | None]]:
     """Yield the name of each route of an object, with the numbers of its rule and its match."""
-    spec = manifest.document.get("spec")
-    rules = spec.get(_list_of(manifest)) if isinstance(spec, dict) else None
+    rules = manifest.spec.get(_list_of(manifest))
     for number, rule in enumerate(rules if isinstance(rules, list) else ()):
         if _is_virtual_service(manifest):
             name = _rule_name(manifest, number, rule)
@@ -211,8 +208,7 @@ def _route_names(manifest: Manifest) -> Iterable[tuple[str, int, int | None]]:
 
 
 def _hosts(manifest: Manifest) -> Iterable[str]:
-    spec = manifest.document.get("spec")
-    hosts = spec.get("hosts") if isinstance(spec, dict) else None
+    hosts = manifest.spec.get("hosts")
     return [each for each in hosts if isinstance(each, str)] if isinstance(hosts, list) else []
 
 

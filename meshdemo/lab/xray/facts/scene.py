@@ -98,7 +98,7 @@ class Scene:
         """Return a rule as it stands in its object."""
         for each in self.policies(rule.kind):
             if (each.namespace, each.name) == (rule.namespace, rule.name):
-                spec = each.document.get("spec") or {}
+                spec = each.spec
                 rules = spec.get("http" if rule.kind == "VirtualService" else "rules") or []
                 return dict(rules[rule.rule]) if rule.rule is not None else spec
         return {}
@@ -115,7 +115,7 @@ class Scene:
         refused = {each.policy for each in self.not_in_force if each.needs_istiod}
         chosen = []
         for each in self.policies(*kinds):
-            spec = each.document.get("spec") or {}
+            spec = each.spec
             selector = spec.get("selector") or {}
             wanted = selector.get("matchLabels") or (spec.get("workloadSelector") or {}).get("labels") or {}
             targets = spec.get("targetRefs") or [*filter(None, [spec.get("targetRef")])]
@@ -137,7 +137,7 @@ class Scene:
         ranks = {}
         for each in self.policies_for(pod, "Sidecar"):
             is_own = each.namespace == self.namespace(pod)
-            selects = (each.document.get("spec") or {}).get("workloadSelector") is not None
+            selects = each.spec.get("workloadSelector") is not None
             if is_own or not selects:
                 ranks[not is_own, not selects, each.name] = each
         return ranks[min(ranks)] if ranks else None

@@ -55,7 +55,7 @@ def https_redirect(record: Record, scene: Scene) -> Cause:
     found = [
         scene.book.rule_of(manifest, path=f"spec.servers[{number}].tls.httpsRedirect")
         for manifest in gateway.manifests
-        for number, server in enumerate(_spec(manifest).get("servers") or [])
+        for number, server in enumerate(manifest.spec.get("servers") or [])
         if (server.get("tls") or {}).get("httpsRedirect")
         and record.routes == f"http.{(server.get('port') or {}).get('number')}"
         and any(covers(host.rpartition("/")[2], called) for host in server.get("hosts") or [])
@@ -102,7 +102,7 @@ def _refused_token(words: str, record: Record, scene: Scene) -> Cause:
     """Return why a token was refused, and by whom where one policy alone reads what was sent."""
     reading = {}
     for each in scene.policies_for(record.envoy, "RequestAuthentication"):
-        numbers = [number for number, rule in enumerate(_spec(each).get("jwtRules") or []) if _reads(rule, record)]
+        numbers = [number for number, rule in enumerate(each.spec.get("jwtRules") or []) if _reads(rule, record)]
         if numbers:
             path = f"spec.jwtRules[{numbers[0]}]" if len(numbers) == 1 else ""
             reading[each.name] = (each, path)
@@ -143,7 +143,7 @@ def _rate_limit(record: Record, scene: Scene) -> Cause:
         for each in scene.policies_for(record.envoy, "EnvoyFilter")
         if any(
             "local_ratelimit" in str(patch) and (patch.get("match") or {}).get("context", "ANY") in ("ANY", context)
-            for patch in _spec(each).get("configPatches") or []
+            for patch in each.spec.get("configPatches") or []
         )
     ]
     reason = "rate limited: more calls than it lets through"
@@ -157,8 +157,4 @@ def _names(manifests: Sequence[Manifest], between: str = " and ") -> str:
 
 
 def _action(manifest: Manifest) -> str:
-    return str(_spec(manifest).get("action", "ALLOW"))
-
-
-def _spec(manifest: Manifest) -> dict[str, Any]:
-    return manifest.document.get("spec") or {}
+    return str(manifest.spec.get("action", "ALLOW"))

@@ -28,16 +28,16 @@ class DestinationPolicy:
         """Return the subsets by name; of two of the same name the first counts."""
         found: dict[str, dict[str, Any]] = {}
         for part in self.parts:
-            for subset in _spec(part).get("subsets") or []:
+            for subset in part.spec.get("subsets") or []:
                 found.setdefault(str(subset.get("name")), subset)
         return found
 
     def source_of(self, subset: str | None) -> Manifest:
         """Return the object that defines a subset, or the first that says something of all of them."""
         for part in self.parts:
-            if any(each.get("name") == subset for each in _spec(part).get("subsets") or []):
+            if any(each.get("name") == subset for each in part.spec.get("subsets") or []):
                 return part
-        return next((part for part in self.parts if _spec(part).get("trafficPolicy")), self.owner)
+        return next((part for part in self.parts if part.spec.get("trafficPolicy")), self.owner)
 
     def traffic(self, target: Target) -> dict[str, Any]:
         """Return the trafficPolicy that holds for a destination (networking/util, MergeSubsetTrafficPolicy)."""
@@ -58,7 +58,7 @@ class DestinationPolicy:
 
     def _policies(self, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the trafficPolicy of a destination's subset and that of its host, as they stand."""
-        policies = (_spec(part).get("trafficPolicy") for part in self.parts)
+        policies = (part.spec.get("trafficPolicy") for part in self.parts)
         own = self.subsets().get(target.subset or "", {}).get("trafficPolicy") or {}
         return own, next(filter(None, policies), {})
 
@@ -96,7 +96,7 @@ def _missing_subset(target: Target, policy: DestinationPolicy | None, envoy: str
         each
         for each in scene.policies("DestinationRule")
         if _host(each) == target.host
-        and any(one.get("name") == target.subset for one in _spec(each).get("subsets") or [])
+        and any(one.get("name") == target.subset for one in each.spec.get("subsets") or [])
     ]
     if policy is None:
         reason = f"no DestinationRule defines the subset {target.subset} of {host}"
@@ -158,12 +158,8 @@ def _at_port(policy: dict[str, Any], port: int) -> tuple[dict[str, Any], bool]:
 
 
 def _host(rule: Manifest) -> str:
-    return full_host(str(_spec(rule).get("host")), rule.namespace)
+    return full_host(str(rule.spec.get("host")), rule.namespace)
 
 
 def _callers(rule: Manifest) -> tuple[Any, Any]:
-    return sorted(_spec(rule).get("exportTo") or []), _spec(rule).get("workloadSelector")
-
-
-def _spec(rule: Manifest) -> dict[str, Any]:
-    return rule.document.get("spec") or {}
+    return sorted(rule.spec.get("exportTo") or []), rule.spec.get("workloadSelector")

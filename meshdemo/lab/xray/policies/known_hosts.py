@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.model import Service
@@ -28,7 +27,7 @@ def service_of(host: str, namespace: str, scene: Scene) -> Service | None:
 def entry_of(host: str, namespace: str, scene: Scene) -> Manifest | None:
     """Return a ServiceEntry that makes a host known in a namespace, maybe by a wildcard: `*.example.com`."""
     for each in scene.policies("ServiceEntry"):
-        exported = _spec(each).get("exportTo") or ["*"]
+        exported = each.spec.get("exportTo") or ["*"]
         is_seen = "*" in exported or namespace in exported or ("." in exported and namespace == each.namespace)
         if is_seen and any(covers(name, host) for name in _hosts(each)):
             return each
@@ -38,7 +37,7 @@ def entry_of(host: str, namespace: str, scene: Scene) -> Manifest | None:
 def closed_by(pod: str, scene: Scene) -> Manifest | None:
     """Return the Sidecar by which a pod's sidecar refuses calls to hosts that it does not know."""
     sidecar = scene.sidecar_for(pod)
-    mode = (_spec(sidecar).get("outboundTrafficPolicy") or {}).get("mode") if sidecar else None
+    mode = (sidecar.spec.get("outboundTrafficPolicy") or {}).get("mode") if sidecar else None
     return sidecar if mode == "REGISTRY_ONLY" else None
 
 
@@ -52,7 +51,7 @@ def why_unknown(pod: str, host: str, port: int, scene: Scene) -> Cause:
         return Cause()
     if service and service.port(port) is None:
         return Cause(service.lack_of(port))
-    if entry and not service and port not in [each.get("number") for each in _spec(entry).get("ports") or []]:
+    if entry and not service and port not in [each.get("number") for each in entry.spec.get("ports") or []]:
         return Cause(f"ServiceEntry/{entry.name} has no port {port} for {host}", scene.book.rule_of(entry))
     sidecar = scene.sidecar_for(pod)
     if sidecar is None or (service and _EXPORT in service.annotations):
@@ -73,8 +72,4 @@ def refusal(pod: str, host: str, port: int, scene: Scene) -> Cause:
 
 
 def _hosts(entry: Manifest) -> list[str]:
-    return [str(each) for each in _spec(entry).get("hosts") or []]
-
-
-def _spec(manifest: Manifest) -> dict[str, Any]:
-    return manifest.document.get("spec") or {}
+    return [str(each) for each in entry.spec.get("hosts") or []]

@@ -25,7 +25,7 @@ def strict(pod: Pod, port: int, scene: Scene) -> Rule | None:
     own = [each for each in found if not _selects(each) and each.namespace != SYSTEM][:1]
     mesh = [each for each in found if not _selects(each) and each.namespace == SYSTEM][:1]
     of_ports = [(each, _of_port(each, port)) for each in selecting]
-    of_all = [(each, _spec(each).get("mtls")) for each in (*selecting, *own, *mesh)]
+    of_all = [(each, each.spec.get("mtls")) for each in (*selecting, *own, *mesh)]
     for each, said in (*of_ports, *of_all):
         mode = (said or {}).get("mode", "UNSET")
         if mode != "UNSET":
@@ -35,13 +35,9 @@ def strict(pod: Pod, port: int, scene: Scene) -> Rule | None:
 
 def _of_port(manifest: Manifest, port: int) -> Any:
     """Return what is said of a port, whose number may be written as a string."""
-    ports = _spec(manifest).get("portLevelMtls") or {}
+    ports = manifest.spec.get("portLevelMtls") or {}
     return next((said for number, said in ports.items() if str(number) == str(port)), None)
 
 
 def _selects(manifest: Manifest) -> bool:
-    return bool((_spec(manifest).get("selector") or {}).get("matchLabels"))
-
-
-def _spec(manifest: Manifest) -> dict[str, Any]:
-    return manifest.document.get("spec") or {}
+    return bool((manifest.spec.get("selector") or {}).get("matchLabels"))

@@ -55,7 +55,7 @@ def callers_of(rule: Rule, scene: Scene) -> list[str] | None:
     manifest = _object_of(rule, scene, is_delegate=True)
     found = (match for number, index, match in _matches(manifest) if (number, index) == (rule.rule, rule.match))
     own = _callers(next(found, {}))
-    if manifest is None or _spec(manifest).get("hosts"):
+    if manifest is None or manifest.spec.get("hosts"):
         return own
     roots = [match for each in scene.policies("VirtualService") for match in _delegating(each, manifest)]
     said = {tuple(_callers(match)) for match in roots}
@@ -74,7 +74,7 @@ def _callers(match: dict[str, Any]) -> list[str]:
 
 def _delegating(root: Manifest, manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Yield the matches of a VirtualService's rules that delegate to another one."""
-    for rule in _spec(root).get("http") or []:
+    for rule in root.spec.get("http") or []:
         to = rule.get("delegate") or {}
         if (to.get("namespace") or root.namespace, to.get("name")) == (manifest.namespace, manifest.name):
             yield from rule.get("match") or [{}]
@@ -84,7 +84,7 @@ def why_not_for(manifest: Manifest, host: str, caller: Caller, scene: Scene) -> 
     """Return why a VirtualService is not for a caller's calls to a host; None where that is unknown or no question."""
     if is_for_host(manifest, host):
         return _why_unseen(manifest, caller, scene)
-    names = [str(name) for name in _spec(manifest).get("hosts") or []]
+    names = [str(name) for name in manifest.spec.get("hosts") or []]
     for name in names if host.endswith(_SERVICE) else ():
         if "." in name and host.startswith(f"{name}."):
             return f"{manifest.label} is for {name}, and Istio completes no name that has a dot: write {host}"
@@ -98,14 +98,14 @@ def why_not_for(manifest: Manifest, host: str, caller: Caller, scene: Scene) -> 
 
 def is_for_host(manifest: Manifest, host: str) -> bool:
     """Return whether a VirtualService names a host, whoever may see it; one for gateways alone by no wildcard."""
-    names = [full_host(str(name), manifest.namespace) for name in _spec(manifest).get("hosts") or []]
+    names = [full_host(str(name), manifest.namespace) for name in manifest.spec.get("hosts") or []]
     wildcards = [name[1:] for name in names if name.startswith("*")] if MESH in _gateways(manifest) else []
     return host in names or any(map(host.endswith, wildcards))
 
 
 def _why_unseen(manifest: Manifest, caller: Caller, scene: Scene) -> str | None:
     """Return why a caller's sidecar knows no rule of a VirtualService."""
-    spec, namespace = _spec(manifest), scene.namespace(caller.pod)
+    spec, namespace = manifest.spec, scene.namespace(caller.pod)
     exported = [str(each) for each in spec.get("exportTo") or ["*"]]
     own = {"*", namespace, *(["."] if manifest.namespace == namespace else [])}
     if MESH not in _gateways(manifest):
@@ -113,7 +113,8 @@ def _why_unseen(manifest: Manifest, caller: Caller, scene: Scene) -> str | None:
     if not own.intersection(exported):
         return f"{manifest.label} is not exported to namespace {namespace}: its exportTo is {', '.join(exported)}"
     sidecar = scene.sidecar_for(caller.pod)
-    hosts = [str(host) for egress in _spec(sidecar).get("egress") or [] for host in egress.get("hosts") or []]
+    egresses = (sidecar.spec.get("egress") if sidecar else None) or []
+    hosts = [str(host) for egress in egresses for host in egress.get("hosts") or []]
     if sidecar and hosts and not {"*", manifest.namespace} & {_namespace_of(host, sidecar) for host in hosts}:
         where = f"namespace {manifest.namespace}: its egress hosts are {', '.join(hosts)}"
         return f"{sidecar.label} does not let the sidecar know {manifest.label} of {where}"
@@ -151,25 +152,21 @@ def _object_of(rule: Rule, scene: Scene, *, is_delegate: bool = False) -> Manife
     """Return the VirtualService of a rule, one with hosts: others' conditions count for what they delegate to."""
     for each in scene.policies(rule.kind) if rule.kind == "VirtualService" else ():
         if (each.namespace, each.name) == (rule.namespace, rule.name):
-            return each if is_delegate or _spec(each).get("hosts") else None
+            return each if is_delegate or each.spec.get("hosts") else None
     return None
 
 
 def _matches(manifest: Manifest | None) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield each match with the numbers of its rule and its own; a rule without one has an empty one."""
-    for number, rule in enumerate(_spec(manifest).get("http") or []):
+    for number, rule in enumerate((manifest.spec.get("http") if manifest else None) or []):
         for index, match in enumerate(rule.get("match") or [{}]):
             yield number, index, match
 
 
 def _destinations(manifest: Manifest) -> set[str]:
-    routes = (route for rule in _spec(manifest).get("http") or [] for route in rule.get("route") or [])
+    routes = (route for rule in manifest.spec.get("http") or [] for route in rule.get("route") or [])
     return {full_host(str((each.get("destination") or {}).get("host")), manifest.namespace) for each in routes}
 
 
 def _gateways(manifest: Manifest) -> list[str]:
-    return _spec(manifest).get("gateways") or [MESH]
-
-
-def _spec(manifest: Manifest | None) -> dict[str, Any]:
-    return (manifest.document.get("spec") or {}) if manifest else {}
+    return manifest.spec.get("gateways") or [MESH]
