@@ -467,6 +467,7 @@ def test_pods_that_do_not_answer_any_more(show):
     """A version and its pods that answered a while ago, and now do not, stay in the picture, grey."""
     played = [*SCENES["even"] * 5, *[v(1, 1)] * 1000]
     page = show(played, "?rate=50&window=5", viewport={"width": 1280, "height": 720})
+    wait_until(lambda: len(shares(page)) == 2, "both versions")
     wait_until(lambda: list(shares(page)) == ["Webserver V1"], "only one version in the window")
     quiet = page.locator("#flows text.quiet").all_text_contents()
     assert quiet == ["b webserverv1-2", "c webserverv1-3"] + [f"{'abc'[n]} webserverv2-{n + 1}" for n in range(3)] + [
