@@ -370,16 +370,16 @@ def test_colours_belong_to_names(show):
         [each.querySelector('p').firstChild.data, /\\bv(\\d)\\b/.exec(each.className)[1]])"""
 
     def slots():
-        page.wait_for_timeout(300)  # drawn again
         return dict(page.locator("#share .segment").evaluate_all(script))
 
     answers(page, 12)
+    wait_until(lambda: len(slots()) == 4, "all of them")
     first = slots()
     assert (first["Webserver V1"], first["Webserver V2"]) == ("0", "1")
     assert len(set(first.values())) == 4
     page.reload()
     answers(page, 12)
-    assert slots() == first
+    wait_until(lambda: slots() == first, "the same colours")
 
 
 @in_browser
@@ -660,7 +660,13 @@ def test_pause_stops_the_calls(show):
     page = show(EVEN)
     answers(page, 5)
     pause(page)
-    page.wait_for_timeout(500)  # what was under way has ended
+
+    def calls_in_half_a_second():
+        before = page.backend.connections
+        page.wait_for_timeout(500)
+        return page.backend.connections - before
+
+    wait_until(lambda: not calls_in_half_a_second(), "what is under way to end")
     before, told = page.backend.connections, page.inner_text("main")
     page.wait_for_timeout(1500)
     assert page.backend.connections == before
