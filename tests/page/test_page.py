@@ -533,6 +533,18 @@ def test_a_phone(show):
 
 
 @in_browser
+def test_a_name_that_does_not_fit_any_more(show):
+    """On a phone a share that becomes too narrow for its name moves nothing: there is room for two in the legend."""
+    played = [v(1, 1), v(1, 1), v(2, 1)]
+    page = show(played, "?rate=100", viewport={"width": 320, "height": 640})
+    wait_until(lambda: page.locator("#legend li").count() == 1, "one name in the legend")
+    top = page.locator("#dots").bounding_box()["y"]
+    played[:] = [v(1, 1), v(2, 1)]
+    wait_until(lambda: page.locator("#legend li").count() == 2, "two of them")
+    assert page.locator("#dots").bounding_box()["y"] == pytest.approx(top, abs=1)
+
+
+@in_browser
 def test_the_address_holds_the_scene(program, open_page, tcp_server):
     """Rate, path, header, window and size come from the address; what is changed goes there, and a reload keeps it."""
     requests = []
