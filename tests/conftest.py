@@ -20,11 +20,11 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many tests run beside each other: two for each core, since much of a test is waiting.
+    """Return how many tests run beside each other: one more than there are cores, since much of a test is waiting.
 
     Four at most, since a lab is many processes.
     """
-    return min(2 * (os.cpu_count() or 1), 4)
+    return min((os.cpu_count() or 1) + 1, 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
