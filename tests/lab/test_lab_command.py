@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from lab_support import EXAMPLE, K8S, call
-from support import ROOT, get, in_tiers, wait_until
+from support import ROOT, free_port, get, in_tiers, wait_until
 
 SPLIT = K8S / "istio/split.yaml"
 
@@ -148,8 +147,7 @@ def test_what_the_start_says(up):
 def test_the_first_call(up, small, times):
     """The first call after the first connection succeeds: no port answers before everything behind it does."""
     for _ in range(times):
-        with socket.create_server(("127.0.0.1", 0)) as unused:
-            port = unused.getsockname()[1]
+        port = free_port()
         running = up("-f", small, port=port)
         wait_until(lambda port=port: connects(port), "the port")
         assert call(f"http://127.0.0.1:{port}/").status == 200
@@ -175,9 +173,11 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", in_tiers(MOMENTS.values(), 2), ids=MOMENTS.keys())
-def test_ctrl_c_while_it_starts(up, small, moment):
-    """Ctrl+C ends it at once at any moment of its start, and leaves nothing."""
-    running = up("-f", small, "-f", SPLIT)
+def test_ctrl_c_while_it_starts(up, small, tmp_path, moment):
+    """Ctrl+C ends it at once at any moment of its start, here of one that takes 30 s, and leaves nothing."""
+    path = tmp_path / "never-ready.yaml"
+    path.write_text(small.read_text().replace("path: /readyz", "path: /status/503"))
+    running = up("-f", path, "-f", SPLIT)
     wait_until(lambda: moment(running), "the moment")
     assert running.end(signal.SIGINT, within=5) in (0, 130)
 
@@ -185,7 +185,7 @@ def test_ctrl_c_while_it_starts(up, small, moment):
 def test_ctrl_c_while_it_reads(up, small, tmp_path):
     """Ctrl+C is heard while a large file is read, which takes longer, at the start and after an edit."""
     large = tmp_path / "large.yaml"
-    large.write_text("a: [" + "1, " * 600_000 + "1]")
+    large.write_text("a: [" + "1, " * 2_400_000 + "1]")
     running = up("-f", large)
     wait_until(lambda: list(running.folder.iterdir()), "the lab to begin")
     time.sleep(0.2)
@@ -276,7 +276,7 @@ def test_several_services_and_gateways(up, small, tmp_path):
     """Further Services get the ports after the first, always the same; a gateway has one as well."""
     path = tmp_path / "example.yaml"
     path.write_text(small.read_text() + SECOND)
-    found, port = [], random.randrange(12000, 18000)
+    found, port = [], free_port()
     for _ in range(2):
         running = up("-f", path, "-f", K8S / "istio/ingress.yaml", port=port)
         addresses = running.wait_for_start()

@@ -5,12 +5,13 @@ import threading
 
 import pytest
 from lab_support import EXAMPLE, RunningLab
-from support import get, wait_until
+from support import get, is_refused, wait_until
 
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.lab import Lab, LabOptions
+from meshdemo.lab.running import fleet as fleet_module
 
 ROUTE = """
 apiVersion: networking.istio.io/v1
@@ -85,38 +86,67 @@ def test_who_waits_for_a_caller_while_all_ends(tmp_path, example):
     assert problems == ["webserverv2-1 cannot call yet: its sidecar is not ready"]
 
 
-ANOTHER_PROXY = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: caller}
-spec:
-  selector: {matchLabels: {app: caller}}
-  template:
-    metadata: {labels: {app: caller}}
-    spec:
-      containers:
-        - name: proxy
-          image: meshdemo:1.0.0
-          args: [proxy, --port, "3030", --proxy-url, http://webserver]
-          ports: [{containerPort: 3030}]
-"""
+@pytest.fixture
+def two_addresses(tmp_path, example):
+    """Return the example with a second Service to call from outside, which the proxy calls without a sidecar."""
+    text = example.read_text().replace("type: ClusterIP", "type: LoadBalancer", 1)
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        text.replace("        version: v1\n", '        version: v1\n        sidecar.istio.io/inject: "false"\n', 1)
+    )
+    return path
 
 
-def test_a_port_that_somebody_else_takes(tmp_path, example):
-    """A port that was free when it was chosen, and is not when an Envoy is to listen there, is chosen again."""
-    policy = tmp_path / "policy.yaml"
-    policy.write_text(ANOTHER_PROXY)
-    lab = Lab([example, policy], quick, LabOptions(port=0), lambda line: None)
+def test_a_port_that_somebody_else_takes(two_addresses):
+    """A port that was free when it was chosen, and is not when an Envoy is to listen there, is chosen again.
+
+    Pods that call there call at the other one.
+    """
+    lab = Lab([two_addresses], quick, LabOptions(port=0), lambda line: None)
     front, chosen = (address.port for address in lab.addresses())
-    try:
-        with socket.create_server(("127.0.0.1", chosen)):
+    ended = threading.Event()
+
+    def look_after():
+        while not ended.wait(0.01):
+            lab.step()
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", chosen))
+        try:
             lab.start()
+            _, after = (address.port for address in lab.addresses())
             assert lab.port == front
-            port = lab.addresses()[1].port
-            assert port > chosen
-            assert get(port)[0] == get(front)[0] == 200
+            assert after > chosen
+            assert "Webserver" in get(after)[2]
+            threading.Thread(target=look_after, daemon=True).start()
+            wait_until(lambda: "Webserver" in get(front)[2], "the proxy to call the other port")
+        finally:
+            ended.set()
+            lab.stop()
+
+
+def test_a_port_that_somebody_else_takes_during_an_edit(running, monkeypatch):
+    """So it is where an edit brings the port."""
+    taken = []
+
+    def change(wanted, where, plane):
+        for port in {port for local in wanted.values() for port in local.ports()}:
+            if not taken and is_refused(port):
+                taken.append(socket.create_server(("127.0.0.1", port)))
+        return envoy_change(wanted, where, plane)
+
+    envoy_change = fleet_module.change
+    monkeypatch.setattr(fleet_module, "change", change)
+    text = running.path("example.yaml").read_text()
+    lines = running.edit("example.yaml", text.replace("type: ClusterIP", "type: LoadBalancer", 1))
+    try:
+        assert not [line for line in lines if "not applied" in line]
+        port = running.lab.addresses()[1].port
+        assert port != taken[0].getsockname()[1]
+        assert "Webserver" in get(port)[2]
     finally:
-        lab.stop()
+        taken[0].close()
+        running.edit("example.yaml", text)
 
 
 def test_the_port_of_the_lab_is_no_other(tmp_path, example):
