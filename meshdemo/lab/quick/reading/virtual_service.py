@@ -152,7 +152,7 @@ def read_virtual_service(manifest: Manifest) -> RuleSet:
         raise refused(f"{spec.place}.hosts", "is missing, so that others have to delegate to it")
     if not spec["http"]:
         raise spec.error("http", "is missing")
-    written: list[str] = manifest.document["spec"]["hosts"]
+    written: list[str] = manifest.spec["hosts"]
     for index, host in enumerate(written):
         if host == "*" and MESH in gateways:
             raise spec.error(f"hosts[{index}]", "'*' is not allowed where sidecars apply it, only for gateways")

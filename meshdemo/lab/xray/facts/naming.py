@@ -105,7 +105,7 @@ class RuleBook:
         if len(numbers) > 1:
             number = None
             if match is not None and not _is_virtual_service(manifest):
-                number = find_match(manifest.kind, manifest.document["spec"]["rules"][rule]["matches"], match)
+                number = find_match(manifest.kind, manifest.spec["rules"][rule]["matches"], match)
         return self.rule_of(manifest, rule, number)
 
     def rule_of(self, manifest: Manifest, rule: int | None = None, match: int | None = None, *, path: str = "") -> Rule:
@@ -129,7 +129,7 @@ class RuleBook:
         """Return the rule of an object to which another one delegates."""
         for name, found in self._rules.items():
             manifest, number, match = found[0]
-            rule = _rule_name(manifest, number, manifest.document["spec"][_list_of(manifest)][number])
+            rule = _rule_name(manifest, number, manifest.spec[_list_of(manifest)][number])
             ends = match is None or route.endswith(name.removeprefix(f"{rule}."))
             if _is_virtual_service(manifest) and f"{_DELEGATION}{rule}" in route and ends:
                 return found
@@ -160,9 +160,7 @@ def _named(manifest: Manifest) -> Manifest:
     if not isinstance(rules, list):
         return manifest
     named = [_with_names(manifest, number, rule) for number, rule in enumerate(rules)]
-    return dataclasses.replace(
-        manifest, document={**manifest.document, "spec": {**manifest.document["spec"], "http": named}}
-    )
+    return dataclasses.replace(manifest, document={**manifest.document, "spec": {**manifest.spec, "http": named}})
 
 
 def _with_names(manifest: Manifest, number: int, rule: Any) -> Any:
