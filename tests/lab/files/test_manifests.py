@@ -45,6 +45,13 @@ def test_an_object(write):
     assert notes == []
 
 
+@pytest.mark.parametrize("written", ["", "spec:", "spec: text", "spec: [1]", "spec: {}"])
+def test_a_spec_that_is_none(write, written):
+    """What reads the fields of a spec finds none where it is no object."""
+    (manifest,), _ = load(write("a.yaml", f"apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\n{written}\n"))
+    assert manifest.spec == {}
+
+
 def test_a_list(write):
     """The items of a List are objects."""
     path = write(
