@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from meshdemo.lab.cluster.options import ReadOptions
+from meshdemo.lab.edits.state import Reader, as_json
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.reading.state import Reader, as_json
 
 
 def dry_run(paths: Sequence[Path], engine: Engine, reading: ReadOptions, say: Say) -> tuple[str, tuple[str, ...]]:

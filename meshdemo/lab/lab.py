@@ -14,23 +14,23 @@ from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pods import Pod
 from meshdemo.lab.door.door import Door, DoorError
 from meshdemo.lab.door.marks import ChangeMarks
+from meshdemo.lab.edits.readings import Readings
+from meshdemo.lab.edits.state import Reader, State
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane, EnvoyError
 from meshdemo.lab.explainer import Explainer
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.sources import given_paths, shown_path
+from meshdemo.lab.fleet.fleet import Fleet
+from meshdemo.lab.fleet.outside import Address
+from meshdemo.lab.fleet.request_log import RequestLog
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, now_as_text
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
 from meshdemo.lab.pods.tls import make_context
-from meshdemo.lab.reading.readings import Readings
-from meshdemo.lab.reading.state import Reader, State
-from meshdemo.lab.running.fleet import Fleet
-from meshdemo.lab.running.outside import Address
-from meshdemo.lab.running.request_log import RequestLog
 from meshdemo.lab.telling import Telling
 from meshdemo.lab.words import summary
 from meshdemo.lab.xray.facts.records import Records

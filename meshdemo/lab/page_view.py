@@ -12,11 +12,11 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from meshdemo.escaping import printable
+from meshdemo.lab.edits.state import State
 from meshdemo.lab.files import documents
 from meshdemo.lab.files.manifest import Manifest
 from meshdemo.lab.files.numbers import find_numbers
 from meshdemo.lab.files.sources import shown_path
-from meshdemo.lab.reading.state import State
 
 # What is shown of the files: a page is for reading.
 _LINES = 400

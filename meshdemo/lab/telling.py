@@ -6,8 +6,8 @@ import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from meshdemo.lab.edits.state import State
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.reading.state import State
 from meshdemo.lab.words import summary
 
 _SLOW_SECONDS = 10

@@ -11,8 +11,8 @@ from meshdemo.lab.cluster.pods import within_namespace
 from meshdemo.lab.door.door import DoorError
 from meshdemo.lab.envoy.endpoints import HOST
 from meshdemo.lab.files.errors import only_these
+from meshdemo.lab.fleet.outside import find_gateway_port
 from meshdemo.lab.pods.pod import RunningPod
-from meshdemo.lab.running.outside import find_gateway_port
 
 if TYPE_CHECKING:
     from meshdemo.lab.lab import Lab

@@ -6,8 +6,8 @@ import pytest
 from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
+from meshdemo.lab.edits.state import Reader
 from meshdemo.lab.page_view import FILES, Edit, PageView, Refusal, Subject, describe
-from meshdemo.lab.reading.state import Reader
 
 SPLIT = (K8S / "istio/split.yaml").read_text()
 

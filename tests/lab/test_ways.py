@@ -8,7 +8,7 @@ from meshdemo.lab.call_maker import CallMaker
 from meshdemo.lab.cluster.model import Cluster, Service, ServicePort
 from meshdemo.lab.cluster.pods import unique_name
 from meshdemo.lab.door.door import DoorError
-from meshdemo.lab.running.outside import GatewayPort
+from meshdemo.lab.fleet.outside import GatewayPort
 from meshdemo.lab.ways import Ways, pods_of_name
 
 

@@ -14,6 +14,7 @@ from meshdemo.lab import quick
 from meshdemo.lab.cluster.options import DEFAULT_OPTIONS, ReadOptions
 from meshdemo.lab.cluster.pods import Pod, matches
 from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.edits.state import Files, Reader, State
 from meshdemo.lab.engine import Engine
 from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
@@ -24,7 +25,6 @@ from meshdemo.lab.page_view import Subject
 from meshdemo.lab.pods.pod import is_sidecar_name, sidecar_name
 from meshdemo.lab.pods.replica import Say
 from meshdemo.lab.quick.rules.refusing import UnsupportedError
-from meshdemo.lab.reading.state import Files, Reader, State
 from meshdemo.lessons.files.comment import Command
 from meshdemo.lessons.files.reading import EXAMPLE, Lesson, ports_of, replace_ports
 from meshdemo.lessons.stages.desk import FRONT, Desk, find_scene

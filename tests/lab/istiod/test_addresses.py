@@ -6,10 +6,10 @@ import pytest
 from quick_support import EXAMPLE
 
 from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.edits.state import Reader
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.istiod import Istiod
 from meshdemo.lab.istiod.addresses import judged_by_address
-from meshdemo.lab.reading.state import Reader
 
 POLICY = """apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

@@ -6,10 +6,10 @@ import pytest
 from quick_support import EXAMPLE, http_route, manifest
 
 from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.edits.state import Reader
 from meshdemo.lab.files.manifests import Loader
 from meshdemo.lab.istiod import Istiod
 from meshdemo.lab.istiod.statuses import read_statuses
-from meshdemo.lab.reading.state import Reader
 from meshdemo.lab.words import summary
 
 SERVICE = {"group": "", "kind": "Service", "name": "webserver", "port": 80}

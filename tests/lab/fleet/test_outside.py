@@ -9,15 +9,15 @@ from support import free_port
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.workloads import read_cluster
+from meshdemo.lab.edits.state import Reader
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.node import public_entrances
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.files.manifests import Loader
+from meshdemo.lab.fleet.outside import Outside, _scheme
 from meshdemo.lab.lab import Lab, LabOptions
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
-from meshdemo.lab.reading.state import Reader
-from meshdemo.lab.running.outside import Outside, _scheme
 
 SERVICE = """---
 apiVersion: v1

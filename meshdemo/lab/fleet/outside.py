@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from meshdemo.lab.cluster.model import Cluster, Gateway
+from meshdemo.lab.edits.state import Reader, State, entrances
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy import node
 from meshdemo.lab.envoy.endpoints import HOST, Where
@@ -21,7 +22,6 @@ from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import sidecar_name
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Log, Say
-from meshdemo.lab.reading.state import Reader, State, entrances
 from meshdemo.serving import server
 
 # What is added to a port that only root may listen on.

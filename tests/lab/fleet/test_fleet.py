@@ -10,8 +10,8 @@ from support import get, is_refused, wait_until
 from meshdemo.errors import StartError
 from meshdemo.lab import quick
 from meshdemo.lab.door.door import DoorError
+from meshdemo.lab.fleet import fleet as fleet_module
 from meshdemo.lab.lab import Lab, LabOptions
-from meshdemo.lab.running import fleet as fleet_module
 
 ROUTE = """
 apiVersion: networking.istio.io/v1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 
 from meshdemo.lab.cluster.pods import Pod
+from meshdemo.lab.edits.state import Reader, State, limits_sidecars
 from meshdemo.lab.engine import Resources
 from meshdemo.lab.envoy.endpoints import Where
 from meshdemo.lab.envoy.loopback import Local, Ports
@@ -18,7 +19,6 @@ from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.ports import PortBook
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.reading.state import Reader, State, limits_sidecars
 
 #: How many pods may call so; the one that was named first goes.
 MOST = 8

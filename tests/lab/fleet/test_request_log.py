@@ -6,7 +6,7 @@ import pytest
 from quick_support import to, virtual_service
 
 from meshdemo.lab.envoy.loopback import Ports
-from meshdemo.lab.running.request_log import RequestLog
+from meshdemo.lab.fleet.request_log import RequestLog
 from meshdemo.lab.xray.facts.naming import RuleBook
 
 PODS = {"10.244.0.1": SimpleNamespace(pod=SimpleNamespace(name="web-1"), ports=Ports({3030: 21000}, {3030: 22000}))}

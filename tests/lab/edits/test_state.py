@@ -8,12 +8,12 @@ from lab_support import EXAMPLE, K8S
 
 from meshdemo.lab import quick
 from meshdemo.lab.cluster.options import ReadOptions
+from meshdemo.lab.edits.state import Reader, as_json
 from meshdemo.lab.engine import Configuration, Resources
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.xds.control_plane import ControlPlane
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.pods.guard import Guard
-from meshdemo.lab.reading.state import Reader, as_json
 
 
 @pytest.fixture

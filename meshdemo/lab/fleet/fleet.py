@@ -8,18 +8,18 @@ import re
 import time
 
 from meshdemo.lab.cluster.pods import Pod
+from meshdemo.lab.edits.state import Reader, State, limits_sidecars
 from meshdemo.lab.envoy.loopback import Local
 from meshdemo.lab.envoy.original import needs_services, service_names
 from meshdemo.lab.envoy.sidecar import Sidecar, change
 from meshdemo.lab.envoy.xds.control_plane import EnvoyError
+from meshdemo.lab.fleet.callers import MOST as MOST_CALLERS
+from meshdemo.lab.fleet.callers import Callers
+from meshdemo.lab.fleet.outside import Outside
+from meshdemo.lab.fleet.request_log import RequestLog
 from meshdemo.lab.pods.deployment import Pods
 from meshdemo.lab.pods.guard import Guard
 from meshdemo.lab.pods.pod import PodContext, PodSpec, RunningPod, pod_spec
-from meshdemo.lab.reading.state import Reader, State, limits_sidecars
-from meshdemo.lab.running.callers import MOST as MOST_CALLERS
-from meshdemo.lab.running.callers import Callers
-from meshdemo.lab.running.outside import Outside
-from meshdemo.lab.running.request_log import RequestLog
 from meshdemo.lab.xray.facts.naming import RuleBook
 
 # How Envoy says that it cannot listen at a port.

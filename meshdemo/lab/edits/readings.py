@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meshdemo.lab.cluster.pods import Pod
+from meshdemo.lab.edits.state import Reader, State
 from meshdemo.lab.envoy.judge import Judge
 from meshdemo.lab.envoy.xds.control_plane import EnvoyError
 from meshdemo.lab.files.errors import ManifestError
 from meshdemo.lab.files.following import BackgroundJob, WatchedFiles
 from meshdemo.lab.pods.replica import Say
-from meshdemo.lab.reading.state import Reader, State
 
 
 class Readings:
